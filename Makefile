@@ -1,0 +1,51 @@
+# The project's commands. `make` lists them.
+#
+#   CORES=2         processor cores for Snakemake (default: all)
+#   ARGS="..."      further options for Snakemake, or for pytest with `make test`
+#   BENCH=quick     the short benchmark
+#   PYTHON, VENV, TORCH_SPEC, TORCH_INDEX: see scripts/setup.sh
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV ?= .venv
+CORES ?= all
+REPORT ?= results/report.zip
+ARGS ?=
+
+# As in an activated environment: the workflow's own `python` is the environment's.
+export VENV PYTHON TORCH_SPEC TORCH_INDEX
+RUN := PATH="$(abspath $(VENV))/bin:$$PATH" VIRTUAL_ENV="$(abspath $(VENV))"
+
+.PHONY: help setup reproduce test lint bench report clean-env
+
+help:  ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup:  ## R, .venv and the pinned packages; nothing the second time
+	@scripts/setup.sh
+
+reproduce: setup  ## set up, then run the whole study of config.yaml
+	$(RUN) snakemake --cores $(CORES) $(ARGS)
+
+test: setup  ## set up, then run every test, R's included
+	$(RUN) python -m pytest $(ARGS)
+
+lint: setup  ## check style, formatting, types and the workflow
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) snakefmt --check Snakefile rules
+	$(RUN) snakemake --lint
+	$(RUN) mypy
+
+bench: setup  ## time the engine against the textbook algorithms
+	$(RUN) python benchmarks/bench.py $(if $(filter quick,$(BENCH)),--quick) $(ARGS)
+
+report: setup  ## one file with every figure and table: results/report.zip
+	$(RUN) snakemake --cores $(CORES) $(ARGS)
+	$(RUN) snakemake --report $(REPORT)
+
+clean-env:  ## remove the virtual environment (the results stay)
+	rm -rf $(VENV) locedit.egg-info

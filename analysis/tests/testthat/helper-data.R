@@ -1,0 +1,85 @@
+# Made-up tables of the workflow's shape, and the code under test.
+
+for (file in c("frames.R", "theme.R", "regressions.R", "figures.R", "figures_tracing.R")) {
+  source(file.path("..", "..", file), encoding = "UTF-8")
+}
+
+cases <- function(n) sprintf("case%02d", seq_len(n))
+
+make_effects <- function(facts = 12, layers = 0:29, windows = c(1, 3, 5, 10), modules = "mlp",
+                         seed = 1) {
+  set.seed(seed)
+  grid <- expand.grid(
+    layer = as.integer(layers), window = as.integer(windows), module = modules,
+    case_id = cases(facts), stringsAsFactors = FALSE
+  )
+  peak <- stats::setNames(sample(3:12, facts, replace = TRUE), cases(facts))
+  hump <- exp(-((grid$layer - peak[grid$case_id]) / (3 + grid$window / 2))^2)
+  noise <- abs(stats::rnorm(nrow(grid), 0, 0.03))
+  grid$fraction_max <- pmin(1, hump * (0.15 + 0.06 * grid$window) + noise)
+  data.frame(
+    model = "tiny", dataset = "facts", relation_id = "P1", grid, p_clean = 0.4, p_corrupted = 0.05,
+    effect_max = 0.35 * grid$fraction_max, effect_last = 0.2 * grid$fraction_max,
+    fraction_last = 0.6 * grid$fraction_max, peak_token = 2L
+  )
+}
+
+make_scores <- function(facts = 12, layers = c(2, 10, 20), methods = names(METHODS),
+                        problems = names(PROBLEMS), seed = 2) {
+  set.seed(seed)
+  grid <- expand.grid(
+    layer = as.integer(layers), case_id = cases(facts), method = methods, problem = problems,
+    stringsAsFactors = FALSE
+  )
+  strength <- c("FT-1" = 0.35, "FT-5" = 0.5, ROME = 0.9, MEMIT = 0.75)[grid$method]
+  strength[is.na(strength)] <- 0.6
+  unit <- function(x) pmin(1, pmax(2e-8, x))
+  n <- nrow(grid)
+  rewrite <- unit(strength - 0.012 * grid$layer + stats::rnorm(n, 0, 0.12))
+  scores <- data.frame(
+    model = "tiny", dataset = "facts", relation_id = "P1", grid, target = "Paris",
+    is_correct = TRUE, rewrite = rewrite,
+    paraphrase = unit(rewrite - 0.15 + stats::rnorm(n, 0, 0.1)),
+    neighbourhood = unit(1 - 0.25 * rewrite + stats::rnorm(n, 0, 0.05)),
+    essence = unit(0.8 + stats::rnorm(n, 0, 0.1)),
+    ngram_entropy_before = 6, ngram_entropy_after = 5.9, update_norm = 1, status = "ok"
+  )
+  scores$overall <- rowMeans(scores[c("rewrite", "paraphrase", "neighbourhood")])
+  scores$overall_essence <- rowMeans(scores[c("rewrite", "paraphrase", "neighbourhood", "essence")])
+  scores
+}
+
+make_cells <- function(layers = 0:29) {
+  tokens <- c(
+    "The", " mother", " tongue", " of", " Dan", "iel", "le", " Darr", "ieux", " is", " the"
+  )
+  grid <- expand.grid(layer = as.integer(layers), token = seq(4L, length(tokens) - 1L))
+  spot <- exp(-((grid$layer - 6) / 4)^2) * exp(-(grid$token - 8)^2)
+  late <- exp(-((grid$layer - 20) / 4)^2) * (grid$token == 10)
+  data.frame(
+    case_id = "case01", module = "mlp", window = 10L, grid, token_text = tokens[grid$token + 1],
+    is_subject = grid$token <= 8, p_clean = 0.61, p_corrupted = 0.04,
+    p_restored = 0.04 + 0.4 * spot + 0.25 * late
+  )
+}
+
+make_sweep <- function(methods = names(METHODS)) {
+  rows <- lapply(seq_along(methods), function(i) {
+    rewrite <- c(0.11, 0.34, 0.62, 0.93, 0.995) - 0.03 * i
+    rewrite[5] <- 0.995
+    neighbourhood <- c(0.99, 0.97, 0.9, 0.66, 0.41) - 0.02 * i
+    objective <- (rewrite + neighbourhood) / 2
+    settings <- if (methods[i] %in% c("FT-1", "FT-5")) {
+      sprintf("eps=%g", 10^-(5:1))
+    } else {
+      sprintf("lambda=%d,clamp=0.75", c(1000, 5000, 15000, 20000, 50000))
+    }
+    data.frame(
+      model = "tiny", method = methods[i], setting = settings,
+      rewrite = rewrite, paraphrase = rewrite, neighbourhood = neighbourhood,
+      objective = objective, admissible = rewrite <= 0.99,
+      chosen = objective == max(objective), n_facts = 12L, layer = 10L
+    )
+  })
+  do.call(rbind, rows)
+}

@@ -1,0 +1,1 @@
+"""Locate facts in a language model, edit them, and score the edits."""

@@ -1,0 +1,113 @@
+"""The configuration, checked: a strict schema, one sentence for each thing that is wrong.
+
+No heavy imports: Snakemake reads this each time it starts.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used."""
+
+
+def load_yaml(path: Path) -> Any:
+    """A YAML file as plain data; ConfigError names the file where it is missing or no YAML."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def validate(values: Any, schema: Mapping[str, Any], where: str) -> None:
+    """Raise ConfigError with the first fault of `values` against a JSON schema, in one sentence."""
+    from jsonschema import Draft202012Validator
+
+    errors = sorted(Draft202012Validator(schema).iter_errors(values), key=lambda e: list(e.path))
+    if errors:
+        raise ConfigError(f"{where}: {_sentence(errors[0])}")
+
+
+def _sentence(error: Any) -> str:
+    path = ".".join(str(part) for part in error.absolute_path)
+    prefix = f"{path}: " if path else ""
+    if error.validator == "additionalProperties":
+        known = sorted(error.schema.get("properties", {}))
+        unknown = sorted(set(error.instance) - set(known))
+        return prefix + f"unknown key {unknown[0]!r}{_choices(unknown[0], known)}"
+    if error.validator == "enum":
+        kind = "key" if error.parent and error.parent.validator == "propertyNames" else "value"
+        choices = [str(choice) for choice in error.validator_value]
+        return prefix + f"unknown {kind} {error.instance!r}{_choices(error.instance, choices)}"
+    if error.validator == "required":
+        missing = sorted(set(error.validator_value) - set(error.instance))
+        return prefix + f"the key {missing[0]!r} is missing"
+    if error.validator == "minimum":
+        return prefix + f"must be at least {error.validator_value}, got {error.instance}"
+    if error.validator == "type":
+        wanted = error.validator_value
+        wanted = wanted if isinstance(wanted, str) else " or ".join(wanted)
+        return prefix + f"must be of type {wanted}, got {error.instance!r}"
+    if error.validator == "oneOf" and not path:
+        return "give either `asset` (a pinned one) or `path` (a folder), not both"
+    return prefix + error.message
+
+
+def _choices(given: Any, known: Iterable[str]) -> str:
+    known = list(known)
+    near = difflib.get_close_matches(str(given), known, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{hint} (known: {', '.join(known)})"
+
+
+def check(config: Mapping[str, Any], schema: Mapping[str, Any], n_layers: int) -> None:
+    """The schema, and what no schema can say: layers within the model, windows that are traced."""
+    validate(config, schema, "config")
+    places = [("editing.layers", config["editing"]["layers"])]
+    places.append(("tuning.layer", [config["tuning"]["layer"]]))
+    for name, layers in places:
+        for layer in layers:
+            if layer >= n_layers:
+                raise ConfigError(
+                    f"config: {name}: layer {layer} is beyond the model, whose {n_layers} layers "
+                    f"are numbered 0 to {n_layers - 1}"
+                )
+    for key, listed in (("module", "modules"), ("window", "windows")):
+        wanted, traced = config["analysis"][key], config["tracing"][listed]
+        if wanted not in traced:
+            raise ConfigError(
+                f"config: analysis.{key}: {wanted} is not traced; add it to tracing.{listed} "
+                f"({', '.join(map(str, traced))}) or choose one of them"
+            )
+    if config["dataset"]["path"] is None and config["dataset"]["name"] != "bundled":
+        raise ConfigError(
+            f"config: dataset.path: the data set {config['dataset']['name']!r} needs the path of "
+            "its JSON file (only 'bundled' is built here)"
+        )
+
+
+def load_model(name: str, root: Path, schema: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """(short name, settings) of a model: models/<name>.yaml, or the path of such a file."""
+    as_path = Path(name)
+    path = as_path if as_path.suffix in (".yaml", ".yml") else root / "models" / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(p.stem for p in (root / "models").glob("*.yaml"))
+        raise ConfigError(f"config: model: no file {path}{_choices(name, known)}")
+    settings = load_yaml(path)
+    validate(settings, schema, str(path))
+    if "path" in settings:
+        folder = Path(settings["path"]).expanduser()
+        folder = folder if folder.is_absolute() else (path.parent / folder)
+        if not (folder / "config.json").is_file():
+            raise ConfigError(
+                f"{path}: path: no model at {folder}: expected a folder with config.json, "
+                "safetensors weights and tokenizer.json"
+            )
+        settings["path"] = str(folder)
+    return path.stem, settings

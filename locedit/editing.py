@@ -1,0 +1,289 @@
+"""One cell of the grid: a method, a problem and a layer, over all facts, edited and measured.
+
+The unedited numbers come from the baseline table; nothing that does not depend on the edit is
+computed here.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from locedit import sampling, scoring, seeds
+from locedit.facts import Fact
+from locedit.methods import METHODS, SharedInputs
+from locedit.models import LanguageModel
+from locedit.problems import PROBLEMS, Problem, Request
+from locedit.updates import Updates, applied, total_norms
+
+OK = "ok"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measuring:
+    """How facts are measured: prompts of each kind at most (None: all), generated tokens, noise."""
+
+    paraphrases: int | None = None
+    neighbours: int | None = None
+    generations: int = 1
+    generation_tokens: int = 0
+    sigma: float = 0.0
+    n_noise: int = 10
+    noise_seed: int = 1
+    seed: int = 0
+
+
+def objects(problem: Problem, fact: Fact, o_noise: str | None) -> tuple[str, str]:
+    """(target, other) of a problem for a fact."""
+    named = {"true": fact.target_true, "false": fact.target_new, "noise": o_noise}
+    target, other = named[problem.target], named[problem.other]
+    if target is None or other is None:
+        raise ValueError(f"{problem.name} needs o_noise of fact {fact.case_id}")
+    return target, other
+
+
+def _probe(
+    fact: Fact, request: Request, other: str, texts: Sequence[str], how: Measuring
+) -> scoring.Probe:
+    return scoring.Probe(
+        request=request,
+        other=other,
+        paraphrases=fact.paraphrases[: how.paraphrases],
+        neighbourhood=fact.neighbourhood[: how.neighbours],
+        texts=texts,
+    )
+
+
+def _columns(measured: scoring.Measurement, suffix: str = "") -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    for kind in ("rewrite", "paraphrase", "neighbourhood"):
+        target, other = getattr(measured, kind)
+        columns |= {f"{kind}_target{suffix}": target, f"{kind}_other{suffix}": other}
+    return columns
+
+
+def generate(
+    lm: LanguageModel,
+    facts: Sequence[Fact],
+    how: Measuring,
+    updates: Updates | None = None,
+) -> list[list[str]]:
+    """Sampled continuations of each fact's generation prompts, under its own edit if given.
+
+    A fact's draws are the same before and after every edit.
+    """
+    prompts = [fact.generation_prompts[: how.generations] for fact in facts]
+    flat = [text for texts in prompts for text in texts]
+    if not flat or how.generation_tokens <= 0:
+        return [[] for _ in facts]
+    row_seeds = [
+        seeds.derive(how.seed, "generation", fact.case_id, i)
+        for fact, texts in zip(facts, prompts, strict=True)
+        for i in range(len(texts))
+    ]
+    with applied(lm, updates or {}, [len(texts) for texts in prompts]):
+        written = iter(sampling.sample(lm, flat, how.generation_tokens, row_seeds))
+    return [[next(written) for _ in texts] for texts in prompts]
+
+
+def baseline(
+    lm: LanguageModel,
+    problem: Problem,
+    fact: Fact,
+    how: Measuring,
+    min_p_erase: float,
+    p_true: float,
+) -> dict[str, Any]:
+    """A fact's row of the baseline table: what the unedited model says of a problem's prompts."""
+    row: dict[str, Any] = {"case_id": fact.case_id, "problem": problem.name}
+    if not problem.maximise and p_true < min_p_erase:
+        return row | {"status": f"not edited: p(o_true) = {p_true:.3g} < {min_p_erase:g}"}
+    try:
+        o_noise = None
+        if problem.target == "noise":
+            o_noise = sampling.corrupted_continuation(
+                lm,
+                fact.prompt,
+                fact.subject,
+                sigma=how.sigma,
+                n_noise=how.n_noise,
+                seed=how.noise_seed,
+            )
+        target, other = objects(problem, fact, o_noise)
+        request = _request(fact, target, problem)
+        probe = _probe(fact, request, other, (), how)
+        measured = _measure(lm, [probe], None, how)[0]
+        written = generate(lm, [fact], how)[0]
+    except (ValueError, IndexError) as error:
+        return row | {"status": f"failed: {error}"}
+    return row | {
+        "target": target,
+        "other": other,
+        **_columns(measured),
+        "generations": written,
+        "status": OK,
+    }
+
+
+def _request(fact: Fact, target: str, problem: Problem) -> Request:
+    return Request(
+        case_id=fact.case_id,
+        template=fact.template,
+        subject=fact.subject,
+        target=target,
+        problem=problem,
+    )
+
+
+def _measure(
+    lm: LanguageModel, probes: Sequence[scoring.Probe], updates: Updates | None, how: Measuring
+) -> list[scoring.Measurement]:
+    return scoring.measure(
+        lm, probes, updates, sigma=how.sigma, n_noise=how.n_noise, seed=how.noise_seed
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A fact with what was measured of it before any edit."""
+
+    fact: Fact
+    before: Mapping[str, Any]  # its row of the baseline table
+    texts: Sequence[str]
+    perplexity: Sequence[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A cell of the grid, with the method's settings there."""
+
+    method: str
+    problem: str
+    layer: int
+    hyper: Any
+
+
+def edit_cell(
+    lm: LanguageModel,
+    cell: Cell,
+    subjects: Sequence[Subject],
+    shared: SharedInputs,
+    how: Measuring,
+    *,
+    batch: int = 8,
+    progress: Callable[[int], None] = lambda _done: None,
+) -> Iterator[dict[str, Any]]:
+    """Rows of the editing table, one a subject, in order; a fact that fails becomes its row.
+
+    Facts are edited `batch` at a time, each with an edit of its own; where a batch fails, its facts
+    are tried one by one so that only the bad one is lost.
+    """
+    for low in range(0, len(subjects), batch):
+        chunk = subjects[low : low + batch]
+        ready = [subject for subject in chunk if subject.before["status"] == OK]
+        rows = _edit_or_split(lm, cell, ready, shared, how)
+        grid = {"method": cell.method, "problem": cell.problem, "layer": cell.layer}
+        for subject in chunk:
+            case_id = subject.fact.case_id
+            row = rows.get(case_id, {"status": subject.before["status"]})
+            yield {"case_id": case_id} | grid | row
+        progress(len(chunk))
+
+
+def _edit_or_split(
+    lm: LanguageModel, cell: Cell, subjects: Sequence[Subject], shared: SharedInputs, how: Measuring
+) -> dict[str, dict[str, Any]]:
+    if not subjects:
+        return {}
+    try:
+        return _edit_batch(lm, cell, subjects, shared, how)
+    except (ValueError, IndexError, RuntimeError) as error:
+        if len(subjects) == 1:
+            return {subjects[0].fact.case_id: {"status": f"failed: {error}"}}
+    rows: dict[str, dict] = {}
+    for subject in subjects:
+        rows |= _edit_or_split(lm, cell, [subject], shared, how)
+    return rows
+
+
+def _edit_batch(
+    lm: LanguageModel, cell: Cell, subjects: Sequence[Subject], shared: SharedInputs, how: Measuring
+) -> dict[str, dict[str, Any]]:
+    requests = [_request(s.fact, s.before["target"], PROBLEMS[cell.problem]) for s in subjects]
+    edit = METHODS[cell.method].edit(lm, requests, cell.layer, cell.hyper, shared)
+    probes = [
+        _probe(s.fact, request, s.before["other"], s.texts, how)
+        for s, request in zip(subjects, requests, strict=True)
+    ]
+    with torch.inference_mode():
+        measured = _measure(lm, probes, edit.updates, how)
+        written = generate(lm, [s.fact for s in subjects], how, edit.updates)
+        norms = total_norms(edit.updates)
+    rows = {}
+    for i, (subject, after) in enumerate(zip(subjects, measured, strict=True)):
+        finite = math.isfinite(after.rewrite[0]) and math.isfinite(norms[i])
+        rows[subject.fact.case_id] = {
+            "layers": sorted(edit.updates),
+            "target": subject.before["target"],
+            "other": subject.before["other"],
+            **{f"{name}_before": _plain(subject.before[name]) for name in _columns(after)},
+            **_columns(after, "_after"),
+            "perplexity_before": list(subject.perplexity),
+            "perplexity_after": after.perplexity,
+            "generations_before": list(subject.before["generations"]),
+            "generations_after": written[i],
+            "update_norm": norms[i],
+            "steps": edit.steps[i],
+            "loss_first": edit.losses[i][0],
+            "loss_last": edit.losses[i][1],
+            "status": OK if finite else "failed: the edit is not finite",
+        }
+    return rows
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, float) else list(value)
+
+
+def score_row(row: Mapping[str, Any], how: str) -> dict[str, Any]:
+    """Scores of one editing-table row (METHODS section 6); `how` aggregates prompts."""
+    maximise = PROBLEMS[row["problem"]].maximise
+
+    def p(column: str) -> list[float]:
+        value = row[column]
+        values = [value] if isinstance(value, float) else list(value)
+        return [math.exp(v) for v in values]
+
+    def moved(kind: str) -> list[float]:
+        pairs = zip(p(f"{kind}_target_before"), p(f"{kind}_target_after"), strict=True)
+        return [scoring.rewrite_score(a, b, maximise=maximise) for a, b in pairs]
+
+    kept = [
+        scoring.neighbourhood_score(a, b)
+        for a, b in zip(
+            p("neighbourhood_target_before"), p("neighbourhood_target_after"), strict=True
+        )
+    ]
+    scores: dict[str, Any] = {
+        "rewrite": scoring.aggregate(moved("rewrite"), how),
+        "paraphrase": scoring.aggregate(moved("paraphrase"), how),
+        "neighbourhood": scoring.aggregate(kept, how),
+        "essence": scoring.essence_score(row["perplexity_before"], row["perplexity_after"]),
+    }
+    parts = [scores[name] for name in ("rewrite", "paraphrase", "neighbourhood")]
+    scores["overall"] = sum(parts) / 3
+    scores["overall_essence"] = (sum(parts) + scores["essence"]) / 4
+    for kind in ("rewrite", "paraphrase", "neighbourhood"):
+        # the ROME suite's sense: the target should win, except among neighbours and in erasure
+        sign = -1 if (kind == "neighbourhood") == maximise else 1
+        gaps = [
+            sign * (a - b)
+            for a, b in zip(p(f"{kind}_target_after"), p(f"{kind}_other_after"), strict=True)
+        ]
+        scores[f"{kind}_magnitude"] = scoring.aggregate(gaps, how)
+        scores[f"{kind}_success"] = scoring.aggregate([float(gap > 0) for gap in gaps], how)
+    scores["ngram_entropy_before"] = scoring.ngram_entropy(list(row["generations_before"]))
+    scores["ngram_entropy_after"] = scoring.ngram_entropy(list(row["generations_after"]))
+    return scores

@@ -1,0 +1,76 @@
+"""Content hashes: what a result depends on, in one short string.
+
+A rule's fingerprint covers its settings, the code that it runs and the fingerprints of the stages
+before it. Snakemake compares it with the one that it stored, so a change of any of them reruns
+what it must, and file times, comments and fresh clones rerun nothing.
+"""
+
+import ast
+import functools
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def digest(value: Any) -> str:
+    """A hash of plain data (whatever JSON can hold), independent of the order of keys."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@functools.cache
+def code(script: Path, root: Path, without: tuple[str, ...] = ()) -> str:
+    """A hash of a Python file and of every module of the project that it imports, in turn.
+
+    Comments, docstrings and layout do not count. `without` names modules to leave out, with what
+    only they import.
+    """
+    seen: dict[str, str] = {}
+    waiting = [script]
+    while waiting:
+        path = waiting.pop()
+        key = str(path.relative_to(root))
+        if key in seen:
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        modules = [m for m in _imports(tree) if m not in without]
+        waiting += [f for module in modules for f in _files(module, root)]
+        seen[key] = hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest()
+    return digest(seen)
+
+
+def _imports(tree: ast.Module) -> Iterable[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _files(module: str, root: Path) -> Iterable[Path]:
+    base = root.joinpath(*module.split("."))
+    if base.with_suffix(".py").is_file():
+        yield base.with_suffix(".py")
+    elif (base / "__init__.py").is_file():
+        yield base / "__init__.py"
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(node, _DOCUMENTED):
+            first = body[0]
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                node.body = body[1:] or [ast.Pass()]
+    return tree
+
+
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def files(paths: Iterable[Path]) -> str:
+    """A hash of the files' contents and names."""
+    return digest({p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(paths)})

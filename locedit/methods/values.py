@@ -1,0 +1,151 @@
+"""The optimised value vector that ROME and MEMIT share, and the rows that it is optimised on.
+
+Meng et al. 2022 (arXiv 2202.05262, equation 4), Meng et al. 2023 (arXiv 2210.07229, equation 16).
+Rows: for each fact its prompt in every context, then the KL row "{subject} is a". The vector
+enters at one layer and at the subject's last token, so all below and before is run only once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from locedit import passes
+from locedit.methods.base import SharedInputs
+from locedit.models import LanguageModel
+from locedit.noise import place
+from locedit.problems import Request
+
+KL_TEMPLATE = "{} is a"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Token rows of a batch of facts, fact-major: `contexts` context rows, then the KL row.
+
+    last: index of the subject's last token, [B]; noise: [B, T, d] or None.
+    """
+
+    ids: Tensor
+    lengths: Tensor
+    last: Tensor
+    noise: Tensor | None
+    targets: list[list[int]]
+    contexts: int
+
+    @property
+    def per_fact(self) -> int:
+        return self.contexts + 1
+
+    def of_context(self, x: Tensor) -> Tensor:
+        """[B, ...] -> [facts, contexts, ...], without the KL rows."""
+        return x.view(-1, self.per_fact, *x.shape[1:])[:, :-1]
+
+
+def build(lm: LanguageModel, requests: Sequence[Request], shared: SharedInputs) -> Rows:
+    """Prompt, prefix and all but the target's last token are tokenised as one string."""
+    contexts = [context for group in shared.contexts for context in group]
+    targets = [lm.encode_target(request.target) for request in requests]
+    texts, ranges = [], []
+    for request, target in zip(requests, targets, strict=True):
+        tail = lm.tokenizer.decode(target[:-1])
+        heads = [(context.replace("{}", request.prompt), tail) for context in contexts]
+        heads.append((KL_TEMPLATE.replace("{}", request.subject), ""))
+        for head, end in heads:
+            texts.append(head + end)
+            ranges.append(lm.subject_range(head + end, request.subject, stop=len(head)))
+    ids, lengths = passes.pad([lm.encode(text) for text in texts], lm.device)
+    noise = None
+    if requests[0].problem.noised:
+        draws = [*range(len(contexts)), 0] * len(requests)
+        noise = place(lm, ranges, ids.shape[1], sigma=shared.sigma, seed=shared.seed, draws=draws)
+    last = torch.tensor([e - 1 for _, e in ranges], device=lm.device)
+    return Rows(
+        ids=ids,
+        lengths=lengths,
+        last=last,
+        noise=noise,
+        targets=targets,
+        contexts=len(contexts),
+    )
+
+
+def mean_over_sets(x: Tensor, shared: SharedInputs) -> Tensor:
+    """[facts, contexts, n] -> [facts, n]: the mean of the context sets' means."""
+    groups = x.split([len(group) for group in shared.contexts], dim=1)
+    return torch.stack([group.mean(dim=1) for group in groups]).mean(dim=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """Settings of the optimisation. clamp: ||delta|| <= clamp * ||v0||. steps: Adam steps taken."""
+
+    lr: float
+    steps: int
+    clamp: float
+    kl_factor: float
+    decay: float
+    maximise: bool
+
+
+def optimise(
+    lm: LanguageModel,
+    rows: Rows,
+    recorded: passes.Record,
+    layer: int,
+    v0: Tensor,
+    objective: Objective,
+) -> tuple[Tensor, list[tuple[float, float]]]:
+    """delta [facts, d], added to the output of `layer` at each row's subject's last token.
+
+    Loss of a fact: the mean over contexts of -(1/|o|) log p(o), for erasure exp of minus that; plus
+    kl_factor * KL(edited || unedited) of the next token at the KL row's subject; plus
+    decay * ||delta|| / ||v0||^2. v0: [facts, d]. Returns also the first and last loss evaluated.
+    """
+    facts = v0.shape[0]
+    part = passes.after(lm, recorded, rows.last, range(layer + 1, lm.n_layers))
+    start = passes.at(recorded.inputs[layer + 1], part.positions)
+    kl_rows = torch.arange(rows.contexts, start.shape[0], rows.per_fact, device=lm.device)
+    unedited = lm.logits(_take(recorded.inputs[lm.n_layers], kl_rows, rows.last)).log_softmax(-1)
+    row_of = [f * rows.per_fact + j for f in range(facts) for j in range(rows.contexts)]
+    targets = [rows.targets[f] for f in range(facts) for _ in range(rows.contexts)]
+    ends = [
+        length - last - len(target)
+        for length, last, target in zip(
+            rows.lengths[row_of].tolist(),
+            rows.last[row_of].tolist(),
+            targets,
+            strict=True,
+        )
+    ]
+    sizes = torch.tensor([len(t) for t in rows.targets], device=lm.device)[:, None]
+    norms = v0.norm(dim=1)
+
+    deltas = [torch.zeros_like(v, requires_grad=True) for v in v0]
+    optimiser = torch.optim.Adam(deltas, lr=objective.lr)
+    history: list[Tensor] = []
+    for _ in range(objective.steps):
+        optimiser.zero_grad()
+        delta = torch.stack(deltas)
+        at_subject = start[:, :1] + delta.repeat_interleave(rows.per_fact, dim=0)[:, None]
+        hidden = torch.cat([at_subject, start[:, 1:]], dim=1)
+        hidden = passes.run(lm, hidden, part, first=layer + 1)
+        log_p = passes.target_log_probs(lm, hidden, row_of, ends, targets)
+        nll = (-log_p.view(facts, -1) / sizes).mean(dim=1)
+        aim = nll if objective.maximise else (-nll).exp()
+        edited = lm.logits(hidden[kl_rows, 0]).log_softmax(dim=-1)
+        kl = (edited.exp() * (edited - unedited)).sum(dim=-1)
+        loss = aim + objective.kl_factor * kl + objective.decay * delta.norm(dim=1) / norms**2
+        loss.sum().backward()
+        optimiser.step()
+        history.append(loss.detach())
+        with torch.no_grad():
+            for delta_f, norm in zip(deltas, norms, strict=True):
+                delta_f *= (objective.clamp * norm / delta_f.norm()).clamp(max=1.0)
+    losses = list(zip(history[0].tolist(), history[-1].tolist(), strict=True))
+    return torch.stack([delta_f.detach() for delta_f in deltas]), losses
+
+
+def _take(hidden: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
+    return hidden[rows, positions[rows]]

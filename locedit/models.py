@@ -1,0 +1,252 @@
+"""Language models: loading, tokenising, and where each family keeps its parts.
+
+A family is one row of `ARCHITECTURES`: module paths only. What a family does differently from the
+others beyond names has a field of its own there, so that no other module asks "which model is it?".
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class ModelError(ValueError):
+    """A model that cannot be loaded or used; the message says what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """Where a family of decoder-only transformers keeps what this project touches.
+
+    Paths are dotted: the first five start at the model, `attention`, `mlp` and `down_projection`
+    at a layer. `positions` are learned position embeddings, `rotary` a module shared by all layers
+    that maps (hidden, position ids) to (cos, sin); a family may have neither at this level (GPT-J
+    rotates inside attention). `transposed` marks down projections that store W^T (Conv1D).
+    """
+
+    layers: str
+    embedding: str
+    norm: str
+    attention: str
+    mlp: str
+    down_projection: str
+    positions: str | None = None
+    rotary: str | None = None
+    transposed: bool = False
+    cache_argument: str = "past_key_values"
+
+
+_LLAMA = Architecture(
+    layers="model.layers",
+    embedding="model.embed_tokens",
+    norm="model.norm",
+    attention="self_attn",
+    mlp="mlp",
+    down_projection="mlp.down_proj",
+    rotary="model.rotary_emb",
+)
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "llama": _LLAMA,
+    "qwen2": _LLAMA,
+    "gpt2": Architecture(
+        layers="transformer.h",
+        embedding="transformer.wte",
+        norm="transformer.ln_f",
+        attention="attn",
+        mlp="mlp",
+        down_projection="mlp.c_proj",
+        positions="transformer.wpe",
+        transposed=True,
+    ),
+    "gptj": Architecture(
+        layers="transformer.h",
+        embedding="transformer.wte",
+        norm="transformer.ln_f",
+        attention="attn",
+        mlp="mlp",
+        down_projection="mlp.fc_out",
+        cache_argument="layer_past",
+    ),
+    "gpt_neox": Architecture(
+        layers="gpt_neox.layers",
+        embedding="gpt_neox.embed_in",
+        norm="gpt_neox.final_layer_norm",
+        attention="attention",
+        mlp="mlp",
+        down_projection="mlp.dense_4h_to_h",
+        rotary="gpt_neox.rotary_emb",
+        cache_argument="layer_past",
+    ),
+}
+
+
+def architecture_of(model_type: str) -> Architecture:
+    """The adapter of a transformers `model_type`; raises ModelError for an unknown one."""
+    if model_type not in ARCHITECTURES:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise ModelError(
+            f"model type {model_type!r} is not supported (known: {known}); "
+            "add its module paths to ARCHITECTURES in locedit/models.py"
+        )
+    return ARCHITECTURES[model_type]
+
+
+class LanguageModel:
+    """A causal language model and its tokenizer, ready for partial passes.
+
+    Weights are frozen and dropout is off. Nothing in this project writes to the weights.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.architecture = architecture_of(model.config.model_type)
+        if not tokenizer.is_fast:
+            raise ModelError(
+                f"tokenizer {type(tokenizer).__name__} gives no character offsets, which finding a "
+                "subject's tokens needs; use the model's fast tokenizer"
+            )
+
+    @cached_property
+    def layers(self) -> list[nn.Module]:
+        return list(self.model.get_submodule(self.architecture.layers))
+
+    @cached_property
+    def embedding(self) -> Any:
+        return self.model.get_submodule(self.architecture.embedding)
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.layers)
+
+    @cached_property
+    def hidden_size(self) -> int:
+        return self.embedding.weight.shape[1]
+
+    @cached_property
+    def inner_size(self) -> int:
+        """d_ff: the width of the down projection's input."""
+        weight = self.down_projection(0).weight
+        return weight.shape[0 if self.architecture.transposed else 1]
+
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embedding.weight.dtype
+
+    def attention(self, layer: int) -> Any:
+        return self.layers[layer].get_submodule(self.architecture.attention)
+
+    def mlp(self, layer: int) -> Any:
+        return self.layers[layer].get_submodule(self.architecture.mlp)
+
+    def down_projection(self, layer: int) -> Any:
+        return self.layers[layer].get_submodule(self.architecture.down_projection)
+
+    def module(self, kind: str, layer: int) -> nn.Module:
+        """The module whose output is restored: `mlp`, `attn` or `hidden` (the whole block)."""
+        if kind == "hidden":
+            return self.layers[layer]
+        return self.mlp(layer) if kind == "mlp" else self.attention(layer)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a prompt, with whatever the tokenizer puts in front (BOS)."""
+        return self.tokenizer(text)["input_ids"]
+
+    def encode_target(self, target: str) -> list[int]:
+        """Token ids of " " + target, the continuation whose probability is measured."""
+        return self.tokenizer(" " + target, add_special_tokens=False)["input_ids"]
+
+    def decode(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+    def subject_range(self, text: str, subject: str, stop: int | None = None) -> tuple[int, int]:
+        """[b, e): tokens that overlap the subject's last occurrence in `text` (METHODS section 0).
+
+        Only the first `stop` characters are searched, if given. Raises ValueError where the
+        subject does not occur.
+        """
+        start = text.rfind(subject, 0, stop)
+        if start < 0 or not subject:
+            raise ValueError(f"subject {subject!r} does not occur in prompt {text!r}")
+        end = start + len(subject)
+        offsets = self.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+        inside = [i for i, (a, z) in enumerate(offsets) if a < end and z > start]
+        if not inside:
+            raise ValueError(f"no token of {text!r} overlaps the subject {subject!r}")
+        return inside[0], inside[-1] + 1
+
+    @cached_property
+    def special_ids(self) -> list[int]:
+        """Tokens that end or structure a chat, never part of running text."""
+        ids = set(self.tokenizer.all_special_ids)
+        eos = self.model.generation_config.eos_token_id if self.model.generation_config else None
+        ids.update([eos] if isinstance(eos, int) else eos or [])
+        return sorted(i for i in ids if i < self.vocabulary_size)
+
+    @cached_property
+    def vocabulary_size(self) -> int:
+        return self.head.weight.shape[0]
+
+    @property
+    def head(self) -> Any:
+        return self.model.get_output_embeddings()
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Final norm and head: [..., d] block outputs of the last layer -> [..., vocabulary]."""
+        norm = self.model.get_submodule(self.architecture.norm)
+        return self.head(norm(hidden)).to(torch.promote_types(self.dtype, torch.float32))
+
+
+def pick_device(device: str) -> torch.device:
+    """`auto` is CUDA where there is one, else the CPU."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def pick_dtype(dtype: str) -> torch.dtype:
+    """`auto` is float32, in which the published numbers hold."""
+    return torch.float32 if dtype == "auto" else getattr(torch, dtype)
+
+
+def load(path: str | Path, *, device: str = "auto", dtype: str = "auto") -> LanguageModel:
+    """Load a model directory (safetensors, config, tokenizer); no network, no remote code.
+
+    Raises ModelError naming the path if it is missing or not a model.
+    """
+    # transformers costs seconds to import, and only this function needs it
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    path = Path(path)
+    if not (path / "config.json").is_file():
+        raise ModelError(
+            f"no model at {path}: expected a directory with config.json, safetensors weights and "
+            "tokenizer.json; check the model's `path` in its configuration"
+        )
+    try:
+        config = AutoConfig.from_pretrained(path, local_files_only=True)
+        architecture_of(config.model_type)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            path,
+            config=config,
+            dtype=pick_dtype(dtype),
+            use_safetensors=True,
+            local_files_only=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"the model at {path} cannot be loaded ({error}); delete that directory so that it is "
+            "made again, or correct the model's `path`"
+        ) from error
+    return LanguageModel(model.to(pick_device(device)), tokenizer)

@@ -1,0 +1,296 @@
+"""Partial forward passes: run layers a..b over token positions t..S against frozen keys and values.
+
+Everything fast in this project rests on one observation: an intervention at (layer, position)
+changes only what lies above it and to its right. `Record` keeps a whole pass once; `Suffix`
+describes the part to run again; `step` and `run` run it, calling the model's own layer modules, so
+that a partial pass computes exactly what the whole pass computes there.
+
+Shapes: B rows, T tokens of a whole row, Q tokens of a suffix, P tokens of a prefix, d hidden size.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from locedit.models import LanguageModel
+
+HEAD_POSITIONS = 1024  # positions whose logits, [., vocabulary], are held at once
+
+KeyValue = tuple[Tensor, Tensor]  # keys and values of one layer, each [B, heads, T, d_head]
+Hook = Callable[[Tensor, Tensor], Tensor | None]  # (input, output) -> output in its place, or None
+
+
+class FrozenPrefix:
+    """Stands in for transformers' key/value cache during one partial pass.
+
+    `update` puts the frozen prefix before the new keys and values, and stores nothing but, if
+    asked, the new ones. A prefix of fewer rows than the batch repeats: the batch then holds the
+    prefix's rows several times over (row r of the batch has prefix row r mod rows).
+    """
+
+    def __init__(self, prefix: dict[int, KeyValue], keep: dict[int, KeyValue] | None) -> None:
+        self.prefix, self.keep = prefix, keep
+
+    def update(
+        self, keys: Tensor, values: Tensor, layer: int, *_args: Any, **_kwargs: Any
+    ) -> KeyValue:
+        if self.keep is not None:
+            self.keep[layer] = (keys, values)
+        if layer not in self.prefix:
+            return keys, values
+        old_keys, old_values = self.prefix[layer]
+        repeats = keys.shape[0] // old_keys.shape[0]
+        if repeats > 1:
+            old_keys, old_values = (x.repeat(repeats, 1, 1, 1) for x in (old_keys, old_values))
+        return torch.cat([old_keys, keys], dim=2), torch.cat([old_values, values], dim=2)
+
+    def get_seq_length(self, *_args: Any) -> int:
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suffix:
+    """Positions to run, and what they may look at.
+
+    positions: [B or 1, Q]; mask: [B or 1, 1, Q, P + Q], 0 where visible, the dtype's lowest number
+    elsewhere; rotary: (cos, sin) of the positions, for families that share them between layers;
+    prefix: frozen keys and values of the P positions before, per layer (empty where P = 0).
+    """
+
+    positions: Tensor
+    mask: Tensor
+    rotary: KeyValue | None
+    prefix: dict[int, KeyValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What a whole pass over right-padded rows left behind.
+
+    inputs[l]: input of layer l, [B, T, d]; inputs[n_layers]: output of the last layer, before the
+    final norm. keys[l]: keys and values of layer l. lengths: [B], the rows' true lengths.
+    """
+
+    inputs: dict[int, Tensor]
+    keys: dict[int, KeyValue]
+    lengths: Tensor
+
+
+def pad(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Right-pad token rows: ids [B, T] (padding is token 0, never looked at), lengths [B]."""
+    ids = pad_sequence([torch.tensor(row, dtype=torch.long) for row in rows], batch_first=True)
+    lengths = torch.tensor([len(row) for row in rows])
+    return ids.to(device), lengths.to(device)
+
+
+def embed(
+    lm: LanguageModel,
+    ids: Tensor,
+    positions: Tensor | None = None,
+    noise: Tensor | None = None,
+) -> Tensor:
+    """Input of layer 0, [B, Q, d]; `noise` [B, Q, d] is added to the token embeddings."""
+    hidden = lm.embedding(ids)
+    if noise is not None:
+        hidden = hidden + noise.to(hidden)
+    if lm.architecture.positions is not None:
+        if positions is None:
+            positions = torch.arange(ids.shape[1], device=ids.device)
+        hidden = hidden + lm.model.get_submodule(lm.architecture.positions)(positions)
+    return hidden
+
+
+def suffix(
+    lm: LanguageModel,
+    positions: Tensor,
+    visible: Tensor,
+    prefix: dict[int, KeyValue] | None = None,
+) -> Suffix:
+    """A Suffix from positions [B or 1, Q] and what each may see, bool [B or 1, Q, P + Q]."""
+    mask = torch.zeros(visible.shape, dtype=lm.dtype, device=visible.device)
+    mask = mask.masked_fill_(~visible, torch.finfo(lm.dtype).min).unsqueeze(1)
+    rotary = None
+    if lm.architecture.rotary is not None:
+        reference = torch.empty(0, dtype=lm.dtype, device=lm.device)
+        rotary = lm.model.get_submodule(lm.architecture.rotary)(reference, position_ids=positions)
+    return Suffix(positions=positions, mask=mask, rotary=rotary, prefix=prefix or {})
+
+
+def whole(lm: LanguageModel, length: int) -> Suffix:
+    """All positions of rows of `length` tokens; right padding is invisible to what precedes it."""
+    positions = torch.arange(length, device=lm.device)[None]
+    return suffix(lm, positions, positions[:, :, None] >= positions[:, None, :])
+
+
+def after(lm: LanguageModel, record: Record, starts: Tensor, layers: range) -> Suffix:
+    """The positions starts[i] .. end of each recorded row i, against that row's frozen prefix.
+
+    starts: [B]. Suffixes are as long as the longest; what lies behind a row's end is padding, of
+    no effect on the row's own positions. `layers` are those whose prefix is needed.
+    """
+    if bool((starts == starts[0]).all()):
+        starts = starts[:1]
+    p, q = int(starts.max()), int((record.lengths - starts).max())
+    offset = torch.arange(q, device=lm.device)
+    before = torch.arange(p, device=lm.device)
+    seen_prefix = (before[None, :] < starts[:, None])[:, None, :].expand(-1, q, -1)
+    seen_suffix = (offset[:, None] >= offset[None, :])[None].expand(len(starts), -1, -1)
+    prefix = {
+        layer: (record.keys[layer][0][:, :, :p], record.keys[layer][1][:, :, :p])
+        for layer in layers
+        if p
+    }
+    positions = starts[:, None] + offset[None, :]
+    return suffix(lm, positions, torch.cat([seen_prefix, seen_suffix], dim=2), prefix)
+
+
+def at(hidden: Tensor, positions: Tensor) -> Tensor:
+    """hidden [B, T, d] at positions [B or 1, Q] -> [B, Q, d]; positions past T give the last."""
+    index = positions.clamp(max=hidden.shape[1] - 1).expand(hidden.shape[0], -1)
+    return hidden.gather(1, index[:, :, None].expand(-1, -1, hidden.shape[2]))
+
+
+def step(
+    lm: LanguageModel,
+    layer: int,
+    hidden: Tensor,
+    part: Suffix,
+    keep: dict[int, KeyValue] | None = None,
+) -> Tensor:
+    """One layer: input [B, Q, d] -> output [B, Q, d]; `keep` collects its new keys and values."""
+    output = lm.layers[layer](
+        hidden,
+        attention_mask=part.mask,
+        position_ids=part.positions.expand(hidden.shape[0], -1),
+        position_embeddings=part.rotary,
+        use_cache=True,
+        **{lm.architecture.cache_argument: FrozenPrefix(part.prefix, keep)},
+    )
+    return output if isinstance(output, Tensor) else output[0]
+
+
+def run(
+    lm: LanguageModel,
+    hidden: Tensor,
+    part: Suffix,
+    *,
+    first: int = 0,
+    last: int | None = None,
+    keep: dict[int, KeyValue] | None = None,
+) -> Tensor:
+    """Layers first .. last - 1 (all by default) on the input of layer `first`."""
+    for layer in range(first, lm.n_layers if last is None else last):
+        hidden = step(lm, layer, hidden, part, keep)
+    return hidden
+
+
+def record(
+    lm: LanguageModel,
+    ids: Tensor,
+    lengths: Tensor,
+    *,
+    noise: Tensor | None = None,
+    last: int | None = None,
+) -> Record:
+    """A whole pass through layers 0 .. last - 1 that keeps every layer's input, keys and values."""
+    part = whole(lm, ids.shape[1])
+    inputs = {0: embed(lm, ids, noise=noise)}
+    keys: dict[int, KeyValue] = {}
+    for layer in range(lm.n_layers if last is None else last):
+        inputs[layer + 1] = step(lm, layer, inputs[layer], part, keys)
+    return Record(inputs=inputs, keys=keys, lengths=lengths)
+
+
+@contextmanager
+def hooked(hooks: dict[nn.Module, Hook]) -> Iterator[None]:
+    """Call `hook(input, output)` after each module; a tensor that it returns replaces the output.
+
+    Inputs and outputs are hidden states; whatever else a module returns beside them is kept.
+    """
+
+    def adapt(hook: Hook) -> Callable[..., Any]:
+        def forward_hook(_module: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
+            entering = args[0] if args else kwargs["hidden_states"]
+            leaving = output if isinstance(output, Tensor) else output[0]
+            replaced = hook(entering, leaving)
+            if replaced is None:
+                return None
+            return replaced if isinstance(output, Tensor) else (replaced, *output[1:])
+
+        return forward_hook
+
+    handles = []
+    try:
+        for module, hook in hooks.items():
+            handles.append(module.register_forward_hook(adapt(hook), with_kwargs=True))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def target_log_probs(
+    lm: LanguageModel,
+    hidden: Tensor,
+    rows: Sequence[int],
+    ends: Sequence[int],
+    targets: Sequence[Sequence[int]],
+) -> Tensor:
+    """log p of whole targets, [queries], from last-layer outputs [B, Q, d].
+
+    Query i: targets[i] is predicted by the positions from ends[i] on of row rows[i], so ends[i] is
+    the position of the prompt's last token. Only these positions pass through the head.
+    """
+    query = [i for i, target in enumerate(targets) for _ in target]
+    columns = [e + j for e, target in zip(ends, targets, strict=True) for j in range(len(target))]
+    tokens = torch.tensor([token for target in targets for token in target], device=lm.device)
+    chosen = []
+    for low in range(0, len(query), HEAD_POSITIONS):
+        chunk = slice(low, low + HEAD_POSITIONS)
+        logits = lm.logits(hidden[[rows[i] for i in query[chunk]], columns[chunk]])
+        chosen.append(logits.gather(1, tokens[chunk, None])[:, 0] - logits.logsumexp(dim=1))
+    values = torch.cat(chosen)
+    total = torch.zeros(len(targets), dtype=values.dtype, device=lm.device)
+    return total.index_add(0, torch.tensor(query, device=lm.device), values)
+
+
+def decode(
+    lm: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    steps: int,
+    choose: Callable[[int, Tensor], Tensor],
+    *,
+    noise: Tensor | None = None,
+) -> Tensor:
+    """Continue each prompt by `steps` tokens, [B, steps]; `choose(step, logits [B, V])` picks them.
+
+    noise: [B, T, d] on the prompts' embeddings.
+    """
+    ids, lengths = pad(prompts, lm.device)
+    keys: dict[int, KeyValue] = {}
+    hidden = run(lm, embed(lm, ids, noise=noise), whole(lm, ids.shape[1]), keep=keys)
+    hidden = at(hidden, lengths[:, None] - 1)
+    visible = torch.arange(ids.shape[1], device=lm.device)[None, :] < lengths[:, None]
+    tokens = []
+    for index in range(steps):
+        tokens.append(choose(index, lm.logits(hidden[:, 0])))
+        if index + 1 == steps:
+            break
+        visible = torch.nn.functional.pad(visible, (0, 1), value=True)
+        positions = (lengths + index)[:, None]
+        part = suffix(lm, positions, visible[:, None, :], keys)
+        fresh: dict[int, KeyValue] = {}
+        hidden = run(lm, embed(lm, tokens[-1][:, None], positions), part, keep=fresh)
+        keys = {
+            layer: (
+                torch.cat([keys[layer][0], k], 2),
+                torch.cat([keys[layer][1], v], 2),
+            )
+            for layer, (k, v) in fresh.items()
+        }
+    return torch.stack(tokens, dim=1)

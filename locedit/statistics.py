@@ -1,0 +1,119 @@
+"""Key second moments C_l = E[k k^T] of every layer in one streaming pass (METHODS section 5)."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from locedit import passes
+from locedit.models import LanguageModel
+
+
+@torch.inference_mode()
+def key_moments(
+    lm: LanguageModel,
+    texts: Iterable[str],
+    *,
+    layers: Iterable[int] | None = None,
+    max_tokens: int = 256,
+    tokens: int | None = None,
+    batch: int = 8,
+    progress: Callable[[int], None] = lambda _done: None,
+) -> tuple[dict[int, Tensor], int]:
+    """C_l for all layers at once, [d_ff, d_ff] each, and the number of tokens behind them.
+
+    k is the input of layer l's down projection. Each text is tokenised alone and cut to
+    `max_tokens`; texts are read until `tokens` tokens (all, by default). Sums are float32 or the
+    model's dtype, whichever is finer.
+    """
+    layers = list(range(lm.n_layers) if layers is None else layers)
+    dtype = torch.promote_types(lm.dtype, torch.float32)
+    sums = {
+        layer: torch.zeros(lm.inner_size, lm.inner_size, dtype=dtype, device=lm.device)
+        for layer in layers
+    }
+    count = 0
+    for ids, lengths in _batches(lm, texts, max_tokens, tokens, batch):
+        real = torch.arange(ids.shape[1], device=lm.device)[None] < lengths[:, None]
+
+        def add(layer: int, real: Tensor = real) -> passes.Hook:
+            def hook(inner: Tensor, _: Tensor) -> None:
+                keys = inner[real].to(dtype)
+                sums[layer].addmm_(keys.T, keys)
+
+            return hook
+
+        with passes.hooked({lm.down_projection(layer): add(layer) for layer in layers}):
+            part = passes.whole(lm, ids.shape[1])
+            passes.run(lm, passes.embed(lm, ids), part, last=max(layers) + 1)
+        count += int(lengths.sum())
+        progress(count)
+    if count == 0:
+        raise ValueError("key statistics need text, and there was none")
+    return {layer: total / count for layer, total in sums.items()}, count
+
+
+def _batches(
+    lm: LanguageModel,
+    texts: Iterable[str],
+    max_tokens: int,
+    tokens: int | None,
+    batch: int,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    rows: list[list[int]] = []
+    left = float("inf") if tokens is None else tokens
+    for text in texts:
+        row = lm.encode(text)[: int(min(max_tokens, left))]
+        if row:
+            rows.append(row)
+            left -= len(row)
+        if len(rows) == batch or (left <= 0 and rows):
+            yield passes.pad(rows, lm.device)
+            rows = []
+        if left <= 0:
+            return
+    if rows:
+        yield passes.pad(rows, lm.device)
+
+
+class KeyMoments:
+    """C_l by layer, loaded and factored on first use: what ROME and MEMIT solve with."""
+
+    def __init__(self, load: Callable[[int], Tensor]) -> None:
+        self._load = load
+        self._factors: dict[int, Tensor] = {}
+
+    def solve(self, layer: int, keys: Tensor) -> Tensor:
+        """C_l^-1 k for each key [facts, d_ff], solved in float64, returned in the keys' dtype.
+
+        Raises ValueError where C is not positive definite: too few tokens went into it.
+        """
+        if layer not in self._factors:
+            moment = self._load(layer).double()
+            factor, failed = torch.linalg.cholesky_ex(moment)
+            if failed:
+                raise ValueError(
+                    f"the key moment of layer {layer} is not positive definite: "
+                    "collect it over more tokens, at least 10 x d_ff"
+                )
+            self._factors[layer] = factor
+        return torch.cholesky_solve(keys.double().T, self._factors[layer]).T.to(keys)
+
+
+def moments_from_file(path: Path, device: torch.device) -> KeyMoments:
+    """Key moments in a safetensors file, one tensor a layer, read on demand."""
+
+    def load(layer: int) -> Tensor:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="pt", device=str(device)) as tensors:
+                return tensors.get_tensor(f"layer.{layer}")
+        except (SafetensorError, FileNotFoundError) as error:
+            raise ValueError(
+                f"{path}: no key moment of layer {layer} ({error}); delete the file so that it is "
+                "made again"
+            ) from error
+
+    return KeyMoments(load)

@@ -1,0 +1,240 @@
+"""Every Parquet table: its schema, an atomic write with provenance, a checked read.
+
+`results/README.md` documents the columns for people; this is what the code holds itself to.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_TEXT, _REAL, _INT, _FLAG = pa.string(), pa.float64(), pa.int32(), pa.bool_()
+_TEXTS, _REALS, _INTS = pa.list_(pa.string()), pa.list_(pa.float64()), pa.list_(pa.int32())
+
+_FACT = {
+    "case_id": _TEXT,
+    "relation_id": _TEXT,
+    "subject": _TEXT,
+    "template": _TEXT,
+    "prompt": _TEXT,
+    "target_true": _TEXT,
+    "target_new": _TEXT,
+    "paraphrases": _TEXTS,
+    "neighbourhood": _TEXTS,
+    "generation_prompts": _TEXTS,
+    "status": _TEXT,
+    "reason": _TEXT,
+    "is_correct": _FLAG,
+    "completion": _TEXT,
+    "p_true": _REAL,
+}
+_MEASURED = [
+    f"{kind}_{of}"
+    for kind in ("rewrite", "paraphrase", "neighbourhood")
+    for of in ("target", "other")
+]
+
+
+def _measured(suffix: str) -> dict[str, pa.DataType]:
+    return {f"{c}{suffix}": _REAL if c.startswith("rewrite") else _REALS for c in _MEASURED}
+
+
+_GRID = {"case_id": _TEXT, "method": _TEXT, "problem": _TEXT, "layer": _INT}
+
+SCHEMAS: dict[str, pa.Schema] = {
+    name: pa.schema(list(columns.items()))
+    for name, columns in {
+        "corpus": {"title": _TEXT, "index": _INT, "text": _TEXT},
+        "facts": _FACT,
+        "contexts": {"method": _TEXT, "set": _INT, "template": _TEXT},
+        "essence": {"case_id": _TEXT, "texts": _TEXTS, "perplexity": _REALS},
+        "baseline": {
+            "case_id": _TEXT,
+            "problem": _TEXT,
+            "target": _TEXT,
+            "other": _TEXT,
+            **_measured(""),
+            "generations": _TEXTS,
+            "status": _TEXT,
+        },
+        "tracing": {
+            "case_id": _TEXT,
+            "token": _INT,
+            "token_text": _TEXT,
+            "is_subject": _FLAG,
+            "is_last_subject": _FLAG,
+            "layer": _INT,
+            "p_clean": _REAL,
+            "p_corrupted": _REAL,
+            "p_restored": _REAL,
+            "status": _TEXT,
+        },
+        "effects": {
+            "model": _TEXT,
+            "dataset": _TEXT,
+            "case_id": _TEXT,
+            "relation_id": _TEXT,
+            "module": _TEXT,
+            "window": _INT,
+            "layer": _INT,
+            "p_clean": _REAL,
+            "p_corrupted": _REAL,
+            "effect_max": _REAL,
+            "fraction_max": _REAL,
+            "effect_last": _REAL,
+            "fraction_last": _REAL,
+            "peak_token": _INT,
+        },
+        "editing": {
+            **_GRID,
+            "layers": _INTS,
+            "target": _TEXT,
+            "other": _TEXT,
+            **_measured("_before"),
+            **_measured("_after"),
+            "perplexity_before": _REALS,
+            "perplexity_after": _REALS,
+            "generations_before": _TEXTS,
+            "generations_after": _TEXTS,
+            "update_norm": _REAL,
+            "steps": _INT,
+            "loss_first": _REAL,
+            "loss_last": _REAL,
+            "status": _TEXT,
+        },
+        "scores": {
+            "model": _TEXT,
+            "dataset": _TEXT,
+            **_GRID,
+            "relation_id": _TEXT,
+            "target": _TEXT,
+            "is_correct": _FLAG,
+            "rewrite": _REAL,
+            "paraphrase": _REAL,
+            "neighbourhood": _REAL,
+            "essence": _REAL,
+            "overall": _REAL,
+            "overall_essence": _REAL,
+            "rewrite_success": _REAL,
+            "paraphrase_success": _REAL,
+            "neighbourhood_success": _REAL,
+            "rewrite_magnitude": _REAL,
+            "paraphrase_magnitude": _REAL,
+            "neighbourhood_magnitude": _REAL,
+            "ngram_entropy_before": _REAL,
+            "ngram_entropy_after": _REAL,
+            "update_norm": _REAL,
+            "status": _TEXT,
+        },
+        "sweep": {
+            "model": _TEXT,
+            "method": _TEXT,
+            "problem": _TEXT,
+            "layer": _INT,
+            "setting": _TEXT,
+            "values": _TEXT,
+            "n_facts": _INT,
+            "rewrite": _REAL,
+            "neighbourhood": _REAL,
+            "objective": _REAL,
+            "admissible": _FLAG,
+            "chosen": _FLAG,
+        },
+    }.items()
+}
+
+
+class TableError(ValueError):
+    """A table that cannot be read or written; the message names the file and what to do."""
+
+
+def write(
+    path: str | Path,
+    rows: Sequence[Mapping[str, Any]] | pd.DataFrame,
+    schema: str | None,
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Write rows under the named schema (None: as the data frame has them), all or nothing.
+
+    `provenance` becomes the file's metadata, one JSON text under the key `provenance`.
+    """
+    if isinstance(rows, pd.DataFrame):
+        table = pa.Table.from_pandas(
+            rows, schema=SCHEMAS[schema] if schema else None, preserve_index=False
+        )
+    else:
+        if schema is None:
+            raise TableError(f"{path}: rows need a schema")
+        table = _from_rows(path, rows, schema)
+    metadata = {b"provenance": json.dumps(provenance or {}, sort_keys=True, default=str).encode()}
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
+    with atomic(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def _from_rows(path: str | Path, rows: Sequence[Mapping[str, Any]], name: str) -> pa.Table:
+    schema = SCHEMAS[name]
+    unknown = {key for row in rows for key in row} - set(schema.names)
+    if unknown:
+        raise TableError(f"{path}: columns {sorted(unknown)} are not in the schema {name!r}")
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+
+
+class atomic:
+    """A temporary path beside `path` that replaces it when the block ends without an error."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def __enter__(self) -> Path:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+        os.close(handle)
+        self.temporary = Path(name)
+        return self.temporary
+
+    def __exit__(self, kind: type[BaseException] | None, *_rest: Any) -> None:
+        if kind is None:
+            self.temporary.chmod(0o666 & ~_umask())
+            os.replace(self.temporary, self.path)
+        else:
+            self.temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def read(path: str | Path, schema: str | None) -> pd.DataFrame:
+    """Read a table and check it against the named schema.
+
+    Raises TableError where the file is missing, cut off, or has other columns.
+    """
+    advice = "delete it and run again, so that it is made anew"
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError as error:
+        raise TableError(f"{path}: no such table; run the stage that makes it") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise TableError(
+            f"{path} is not a whole Parquet file ({str(error).splitlines()[0]}); {advice}"
+        ) from error
+    if schema is not None:
+        missing = [name for name in SCHEMAS[schema].names if name not in table.schema.names]
+        if missing:
+            raise TableError(f"{path} lacks the columns {', '.join(missing)}; {advice}")
+    return table.to_pandas()
+
+
+def provenance(path: str | Path) -> dict[str, Any]:
+    """What a table's file says of how it was made."""
+    metadata = pq.read_schema(path).metadata or {}
+    return json.loads(metadata.get(b"provenance", b"{}"))

@@ -1,0 +1,137 @@
+#!/usr/bin/env bash
+# Sets up all that the workflow and its tests need: R and its packages, a virtual environment with
+# the packages that requirements.txt pins, and the project itself. Does nothing the second time.
+#
+#   PYTHON       the interpreter to use (default: python3, if it is at least 3.11)
+#   VENV         where the environment goes (default: .venv)
+#   TORCH_SPEC   another torch than the pinned one, such as torch==2.13.0+cu130 for a GPU
+#   TORCH_INDEX  a package index to take torch from: PyTorch's documentation lists the one with its
+#                CPU builds, which spare some gigabytes where the default index has CUDA builds
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+venv=${VENV:-.venv}
+stamp=$venv/.set-up
+
+# The R packages, by Debian's names; analysis/ says what each is for.
+r_packages=(
+    r-cran-broom r-cran-dplyr r-cran-ggplot2 r-cran-lme4 r-cran-patchwork r-cran-ragg
+    r-cran-sandwich r-cran-svglite r-cran-testthat r-cran-tidyr
+)
+# What rpy2 compiles against, and a plain link test that tells whether it is there.
+r_build=(r-base-dev libtirpc-dev)
+
+say() { printf '%s\n' "set-up: $*" >&2; }
+fail() {
+    say "$*"
+    exit 1
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+is_recent() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
+find_python() {
+    if [ -n "${PYTHON:-}" ]; then
+        is_recent "$PYTHON" || fail "PYTHON=$PYTHON is not a Python of version 3.11 or newer."
+        printf '%s' "$PYTHON"
+        return
+    fi
+    local candidate
+    for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
+        if have "$candidate" && is_recent "$candidate"; then
+            printf '%s' "$candidate"
+            return
+        fi
+    done
+    fail "this project needs Python 3.11 or newer, and $(python3 --version 2>/dev/null ||
+        echo "no python3") is here. Install one, or name it: make PYTHON=/path/to/python3.11 ..."
+}
+
+# What the stamp stands for: a change of any of it sets up anew.
+fingerprint() {
+    printf '%s\n' "${TORCH_SPEC:-}" "${TORCH_INDEX:-}" "$PWD"
+    cat requirements.txt pyproject.toml scripts/setup.sh
+}
+
+# Prints the Debian names of the R parts that are missing.
+missing_r() {
+    if ! have Rscript; then
+        printf '%s\n' r-base-core "${r_build[@]}" "${r_packages[@]}"
+        return
+    fi
+    Rscript --vanilla -e '
+        wanted <- commandArgs(trailingOnly = TRUE)
+        installed <- tolower(rownames(utils::installed.packages()))
+        writeLines(wanted[!(sub("^r-cran-", "", wanted) %in% installed)])
+    ' "${r_packages[@]}"
+    # shellcheck disable=SC2046 # the flags are words of their own
+    if ! have cc || ! echo 'int main(void) { return 0; }' |
+        cc -x c - $(R CMD config --ldflags) -o /dev/null 2>/dev/null; then
+        printf '%s\n' "${r_build[@]}"
+    fi
+}
+
+# Prints the Debian names of the parts of Python that are missing.
+missing_python() {
+    "$1" -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+    "$1" -c 'import os, sys, sysconfig
+header = os.path.join(sysconfig.get_path("include"), "Python.h")
+sys.exit(not os.path.exists(header))' || echo python3-dev
+}
+
+install_system() {
+    local root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        if have sudo && sudo -n true 2>/dev/null; then
+            root=(sudo -n)
+        else
+            fail "these system packages are missing, and you may not install them; ask for" \
+                "'apt-get install $*' and run again."
+        fi
+    fi
+    have apt-get || fail "these are missing, and this system has no apt-get; install what they" \
+        "stand for in your own way, and run again: $*"
+    say "installing with apt-get: $*"
+    "${root[@]}" apt-get -o DPkg::Lock::Timeout=300 -qq update >&2
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -qq \
+        install --yes --no-install-recommends "$@" >&2
+}
+
+ensure_system() {
+    local missing
+    mapfile -t missing < <(missing_r; missing_python "$1")
+    [ ${#missing[@]} -eq 0 ] && return
+    install_system "${missing[@]}"
+    mapfile -t missing < <(missing_r; missing_python "$1")
+    [ ${#missing[@]} -eq 0 ] || fail "still missing after the installation: ${missing[*]}." \
+        "If $1 or Rscript is not the system's own, install their parts in their own way."
+}
+
+ensure_venv() {
+    if [ ! -x "$venv/bin/python" ] || ! is_recent "$venv/bin/python"; then
+        say "creating $venv with $("$1" --version)"
+        "$1" -m venv --clear "$venv"
+    fi
+    local pip=("$venv/bin/python" -m pip --disable-pip-version-check --quiet install)
+    local torch
+    torch=${TORCH_SPEC:-$(sed -n 's/^\(torch==[^ #]*\).*/\1/p' requirements.txt)}
+    say "installing $torch"
+    "${pip[@]}" ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$torch"
+    say "installing the other packages that requirements.txt pins"
+    grep -v '^torch==' requirements.txt >"$venv/requirements-rest.txt"
+    "${pip[@]}" -r "$venv/requirements-rest.txt"
+    "${pip[@]}" --no-deps --no-build-isolation --editable .
+}
+
+if [ -f "$stamp" ] && fingerprint | cmp -s - "$stamp" && have Rscript; then
+    exit 0
+fi
+started=$SECONDS
+python=$(find_python)
+ensure_system "$python"
+rm -f "$stamp"
+ensure_venv "$python"
+fingerprint >"$stamp.part"
+mv "$stamp.part" "$stamp"
+say "done in $((SECONDS - started)) s"

@@ -1,0 +1,252 @@
+"""The bridge to R: what goes through comes back, errors keep R's words, figures become files."""
+
+import importlib.util
+import logging
+import shutil
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from locedit import rbridge
+
+ROOT = Path(__file__).resolve().parent.parent
+ANALYSIS = ROOT / "analysis"
+
+if shutil.which("Rscript") is None:
+    pytest.skip("R is not installed", allow_module_level=True)
+pytest.importorskip("rpy2.rinterface", exc_type=ImportError)
+
+FUNCTIONS = """
+same <- function(frame) frame
+classes <- function(frame) {
+  data.frame(class = vapply(frame, function(v) class(v)[1], ""),
+             missing = vapply(frame, function(v) sum(is.na(v)), 0L), row.names = NULL)
+}
+said <- function(...) {
+  values <- list(...)
+  data.frame(name = names(values), value = vapply(values, function(v) deparse(v), ""))
+}
+warns <- function() { warning("mind the gap"); message("just so"); NULL }
+outer <- function(frame) inner(frame)
+inner <- function(frame) stop("no column ", "rewrite")
+needs_package <- function() library(notapackage)
+number <- function() 1
+"""
+
+
+@pytest.fixture
+def call(tmp_path):
+    source = tmp_path / "functions.R"
+    source.write_text(FUNCTIONS)
+
+    def call_function(function, frames=None, **arguments):
+        return rbridge.call(function, frames or {}, arguments, [source])
+
+    return call_function
+
+
+COLUMNS = {
+    "text": (pd.Series(["Zürich", "", "東京"]), "character"),
+    "text with a gap": (pd.Series(["a", pd.NA, "b"], dtype="str"), "character"),
+    "text as objects": (pd.Series(["a", None, "b"], dtype=object), "character"),
+    "text as nullable": (pd.Series(["a", None, "b"], dtype="string"), "character"),
+    "categories": (pd.Series(pd.Categorical(["a", None, "b"])), "character"),
+    "booleans": (pd.Series([True, False, True]), "logical"),
+    "booleans with a gap": (pd.Series([True, None, False], dtype="boolean"), "logical"),
+    "booleans as objects": (pd.Series([True, None, False], dtype=object), "logical"),
+    "integers": (pd.Series([1, -(2**31) + 1, 2**31 - 1]), "integer"),
+    "integers with a gap": (pd.Series([1, None, 3], dtype="Int64"), "integer"),
+    "small integers": (pd.Series([1, 2, 3], dtype="uint8"), "integer"),
+    "large integers": (pd.Series([1, 2, 2**40]), "numeric"),
+    "doubles": (pd.Series([0.1, np.nan, -np.inf]), "numeric"),
+    "doubles with a gap": (pd.Series([0.1, None, 2.0], dtype="Float64"), "numeric"),
+    "floats": (pd.Series([0.5, 2.0, np.nan], dtype="float32"), "numeric"),
+    "nothing": (pd.Series([None, None, None], dtype=object), "logical"),
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_a_column_arrives_with_its_class_and_comes_back_with_its_values(call, name):
+    column, r_class = COLUMNS[name]
+    seen = call("classes", {"frame": column.to_frame("x")})
+    assert seen.to_dict("records") == [{"class": r_class, "missing": int(column.isna().sum())}]
+    back = call("same", {"frame": column.to_frame("x")})["x"]
+    assert back.isna().tolist() == column.isna().tolist()
+    assert back.dropna().tolist() == column.dropna().tolist()
+
+
+def test_a_frame_keeps_its_columns_in_order_and_its_types(call):
+    frame = pd.DataFrame({"b": ["x", "y"], "a": [1, 2], "c c": [0.5, 1.5], "d": [True, False]})
+    pd.testing.assert_frame_equal(call("same", {"frame": frame}), frame)
+
+
+def test_an_empty_frame_keeps_its_columns(call):
+    frame = pd.DataFrame({"text": ["x"], "n": [1], "p": [0.5], "yes": [True]}).iloc[:0]
+    pd.testing.assert_frame_equal(call("same", {"frame": frame}), frame)
+
+
+def test_arguments_become_r_values(call):
+    said = call("said", a=None, b=True, c=[1, 2], d="s", e={"u": 1.5}, f=["p", "q"], g=[])
+    expected = ["NULL", "TRUE", "1:2", '"s"', "list(u = 1.5)", 'c("p", "q")', "NULL"]
+    assert said["value"].tolist() == expected
+
+
+def test_a_column_of_lists_is_refused_by_name(call):
+    with pytest.raises(TypeError, match=r"column frame\.layers holds list values"):
+        call("same", {"frame": pd.DataFrame({"layers": [[1, 2], [3]]})})
+
+
+def test_an_r_error_keeps_its_words_and_its_place(call):
+    with pytest.raises(rbridge.RError, match=r"^outer: no column rewrite \(in inner\)$"):
+        call("outer", {"frame": pd.DataFrame({"a": [1]})})
+
+
+def test_a_missing_package_comes_with_the_remedy(call):
+    with pytest.raises(rbridge.RUnavailable, match="apt-get install r-cran-notapackage"):
+        call("needs_package")
+
+
+def test_an_unknown_function_or_file_is_named(call, tmp_path):
+    with pytest.raises(rbridge.RError, match=r"nosuch: no such R function in .*functions\.R"):
+        call("nosuch")
+    with pytest.raises(FileNotFoundError, match=r"absent\.R"):
+        rbridge.call("same", {}, {}, [tmp_path / "absent.R"])
+
+
+def test_a_value_that_is_no_frame_is_refused(call):
+    with pytest.raises(
+        TypeError, match=r"number\(\) returned numeric, expected a data frame or NULL"
+    ):
+        call("number")
+
+
+def test_warnings_and_messages_go_to_the_log(call, caplog):
+    with caplog.at_level(logging.INFO, logger="locedit.rbridge"):
+        assert call("warns") is None
+    assert [(r.levelname, r.message) for r in caplog.records] == [
+        ("WARNING", "R, warns: mind the gap"),
+        ("INFO", "R, warns: just so"),
+    ]
+
+
+def test_without_r_the_remedy_is_named(monkeypatch):
+    monkeypatch.delenv("R_HOME", raising=False)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(rbridge.RUnavailable, match="apt-get install r-base-core"):
+        rbridge._find_r_home()
+
+
+def test_a_wrong_r_home_is_named(monkeypatch):
+    monkeypatch.setenv("R_HOME", "/no/such/place")
+    with pytest.raises(rbridge.RUnavailable, match="R_HOME is /no/such/place"):
+        rbridge._find_r_home()
+
+
+def test_the_functions_in_r_pass_their_own_tests():
+    command = "testthat::test_dir('tests/testthat', reporter = 'check', stop_on_failure = TRUE)"
+    done = subprocess.run(
+        ["Rscript", "-e", command], cwd=ANALYSIS, capture_output=True, text=True, check=False
+    )
+    if "no package called" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# ---- the workflow's scripts ----------------------------------------------------------------------
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "workflow_scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Named(dict):
+    """Files by name, as Snakemake gives them: items, attributes and indexing."""
+
+    __getattr__ = dict.__getitem__
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """Scores and effects of 8 facts at 3 layers, where the layer explains most of the score."""
+    rng = np.random.default_rng(0)
+    keys = pd.MultiIndex.from_product(
+        [[f"c{i}" for i in range(8)], [1, 3, 5]], names=["case_id", "layer"]
+    ).to_frame(index=False)
+    common = {"model": "tiny", "dataset": "facts", "relation_id": "P1"}
+    scores = keys.assign(
+        **common,
+        method="ROME",
+        problem="fact_forcing",
+        layers=[[1, 2]] * len(keys),
+        is_correct=True,
+        rewrite=0.1 * keys["layer"] + rng.uniform(0, 0.1, len(keys)),
+        status="ok",
+    )
+    scores.loc[0, "rewrite"] = np.nan
+    effects = keys.assign(**common, module="mlp", window=5, fraction_max=rng.random(len(keys)))
+    paths = Named({name: str(tmp_path / f"{name}.parquet") for name in ("scores", "effects")})
+    scores.to_parquet(paths.scores)
+    effects.to_parquet(paths.effects)
+    return paths
+
+
+def test_the_regressions_are_written_as_parquet_and_csv(tables, tmp_path):
+    names = ["parquet", "csv", "correlations_parquet", "correlations_csv"]
+    output = Named({name: f"{tmp_path}/{name}.{name.split('_')[-1]}" for name in names})
+    script("regressions").main(
+        SimpleNamespace(
+            input=tables,
+            output=output,
+            params=SimpleNamespace(arguments={"score_names": ["rewrite"], "methods": ["MEMIT"]}),
+            log=[str(tmp_path / "log")],
+        )
+    )
+    table = pd.read_parquet(output.parquet).set_index("method")
+    assert table.loc["ROME", "n"] == 23
+    assert table.loc["ROME", "n_dropped"] == 1
+    assert table.loc["ROME", "r2_layer"] > 0.9
+    assert table.loc["MEMIT", "reason"] == "no edits of the facts under study"
+    assert pd.read_csv(output.csv)["r2_both"].notna().tolist() == [False, True]
+    assert len(pd.read_parquet(output.correlations_parquet)) == 4
+
+
+def test_a_figure_is_written_as_svg_and_png(tables, tmp_path):
+    output = Named(svg=str(tmp_path / "score.svg"), png=str(tmp_path / "score.png"))
+    arguments = {"model_label": "tiny model", "score": "rewrite"}
+    script("figure").main(
+        SimpleNamespace(
+            input=Named(scores=tables.scores, code="analysis/figures.R"),
+            output=output,
+            params=SimpleNamespace(function="score_by_layer", arguments=arguments),
+            log=[str(tmp_path / "log")],
+        )
+    )
+    svg = Path(output.svg).read_text()
+    assert "tiny model" in svg
+    assert "Fact forcing" in svg
+    assert Path(output.png).stat().st_size > 5000
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_figure_that_fails_leaves_no_file_and_a_log(tables, tmp_path, caplog):
+    output = Named(svg=str(tmp_path / "x.svg"), png=str(tmp_path / "x.png"))
+    with pytest.raises(rbridge.RError, match="missing column essence"):
+        script("figure").main(
+            SimpleNamespace(
+                input=Named(scores=tables.scores),
+                output=output,
+                params=SimpleNamespace(
+                    function="score_by_layer", arguments={"model_label": "m", "score": "essence"}
+                ),
+                log=[str(tmp_path / "log")],
+            )
+        )
+    assert "figure score_by_layer failed" in caplog.text
+    assert not Path(output.svg).exists()

@@ -1,0 +1,63 @@
+"""Draw one figure and write it as SVG and PNG.
+
+Inputs: every named Parquet file is handed to the R function as the data frame of that name (a list
+of files as one frame). Params: `function`, the figure's name; `arguments`, its other arguments,
+`model_label` among them. Outputs: `svg`, `png`.
+"""
+
+import logging
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from locedit import rbridge
+
+ANALYSIS = Path(__file__).resolve().parent.parent / "analysis"
+SOURCES = [
+    ANALYSIS / name
+    for name in ("frames.R", "theme.R", "regressions.R", "figures.R", "figures_tracing.R")
+]
+
+
+def read_frames(inputs) -> dict[str, pd.DataFrame]:
+    """Return the Parquet inputs by name; inputs of other kinds are there for the DAG alone."""
+    files = {name: [value] if isinstance(value, str) else value for name, value in inputs.items()}
+    return {
+        name: pd.concat([rbridge.read_frame(path) for path in paths], ignore_index=True)
+        for name, paths in files.items()
+        if paths and all(str(path).endswith(".parquet") for path in paths)
+    }
+
+
+def draw(frames, function: str, arguments: dict, svg: str, png: str) -> None:
+    """Draw into temporary files and move them: a figure is whole or absent."""
+    parts = {path: f"{path}.part" for path in (svg, png)}
+    rbridge.call(
+        "render",
+        frames=frames,
+        arguments={**arguments, "figure": function, "svg": parts[svg], "png": parts[png]},
+        sources=SOURCES,
+    )
+    for path, part in parts.items():
+        os.replace(part, path)
+
+
+def main(snakemake) -> None:
+    """Read the tables, draw, write."""
+    logging.basicConfig(filename=snakemake.log[0], filemode="w", level=logging.INFO)
+    try:
+        draw(
+            read_frames(snakemake.input),
+            snakemake.params.function,
+            dict(snakemake.params.arguments),
+            str(snakemake.output.svg),
+            str(snakemake.output.png),
+        )
+    except Exception:
+        logging.exception("figure %s failed", snakemake.params.function)
+        raise
+
+
+if __name__ == "__main__":
+    main(snakemake)
