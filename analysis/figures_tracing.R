@@ -1,5 +1,5 @@
-# The figures of causal tracing: its effect by layer, the layers where it peaks, one fact's heat map.
-# See figures.R.
+# The figures of causal tracing: its effect by layer, the layers where it peaks, and the heat map of
+# one fact. See figures.R.
 
 # ---- tracing -------------------------------------------------------------------------------------
 

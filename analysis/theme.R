@@ -1,4 +1,4 @@
-# What the figures share: how they look, what things are called in them, the rows and means that they
+# What the figures share: how they look, what things are called in them, the rows and means they
 # show, and how they are written to disk.
 
 suppressPackageStartupMessages(library(ggplot2))

@@ -66,9 +66,8 @@ def _choices(given: Any, known: Iterable[str]) -> str:
     return f"{hint} (known: {', '.join(known)})"
 
 
-def check(config: Mapping[str, Any], schema: Mapping[str, Any], n_layers: int) -> None:
-    """The schema, and what no schema can say: layers within the model, windows that are traced."""
-    validate(config, schema, "config")
+def check(config: Mapping[str, Any], n_layers: int) -> None:
+    """What no schema can say: layers within the model, traced windows, the data set's path."""
     places = [("editing.layers", config["editing"]["layers"])]
     places.append(("tuning.layer", [config["tuning"]["layer"]]))
     for name, layers in places:

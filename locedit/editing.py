@@ -34,6 +34,12 @@ class Measuring:
     noise_seed: int = 1
     seed: int = 0
 
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any], *, sigma: float, seed: int) -> "Measuring":
+        """From the configuration's flat names, as in {"scores.neighbours": 10}."""
+        named = {name.partition(".")[2]: value for name, value in settings.items()}
+        return cls(**named, sigma=sigma, seed=seed)
+
 
 def objects(problem: Problem, fact: Fact, o_noise: str | None) -> tuple[str, str]:
     """(target, other) of a problem for a fact."""

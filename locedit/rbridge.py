@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
+
+from locedit import tables
 
 logger = logging.getLogger(__name__)
 
@@ -92,8 +92,7 @@ def call(
 
 def read_frame(path: str | Path) -> pd.DataFrame:
     """Read a Parquet table without its list columns, which R is never given."""
-    flat = [field.name for field in pq.read_schema(path) if not pa.types.is_nested(field.type)]
-    return pq.read_table(path, columns=flat).to_pandas()
+    return tables.read(path, None, flat=True)
 
 
 # ---- R itself ------------------------------------------------------------------------------------

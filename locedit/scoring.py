@@ -57,9 +57,9 @@ def measure(
     over the noise rows; all other prompts are clean.
     """
     prompts = _measure_prompts(lm, probes, updates, sigma=sigma, n_noise=n_noise, seed=seed)
-    perplexities = _measure_texts(lm, probes, updates)
+    texts = perplexities(lm, [probe.texts for probe in probes], updates)
     measurements = []
-    for probe, pairs, perplexity in zip(probes, prompts, perplexities, strict=True):
+    for probe, pairs, perplexity in zip(probes, prompts, texts, strict=True):
         cut = 1 + len(probe.paraphrases)
         measurements.append(
             Measurement(
@@ -149,14 +149,15 @@ def _log_probs(
     return passes.target_log_probs(lm, hidden, index, ends, targets).cpu()
 
 
-def _measure_texts(
-    lm: LanguageModel, probes: Sequence[Probe], updates: Updates | None
+@torch.inference_mode()
+def perplexities(
+    lm: LanguageModel, texts: Sequence[Sequence[str]], updates: Updates | None = None
 ) -> list[list[float]]:
-    """exp(-(1/n) sum over tokens 2..n of log p) of each text, n its tokens, at most 100."""
-    rows = [lm.encode(text)[:ESSENCE_TOKENS] for probe in probes for text in probe.texts]
+    """exp(-(1/n) sum over tokens 2..n of log p) of each fact's texts, n tokens, at most 100."""
+    rows = [lm.encode(text)[:ESSENCE_TOKENS] for group in texts for text in group]
     if not rows:
-        return [[] for _ in probes]
-    counts = [len(probe.texts) for probe in probes]
+        return [[] for _ in texts]
+    counts = [len(group) for group in texts]
     queries = [(i, 0, row[1:]) for i, row in enumerate(rows)]
     ids, lengths = passes.pad(rows, lm.device)
     log_p = _log_probs(lm, ids, None, counts, queries, updates)

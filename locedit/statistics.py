@@ -48,7 +48,7 @@ def key_moments(
             part = passes.whole(lm, ids.shape[1])
             passes.run(lm, passes.embed(lm, ids), part, last=max(layers) + 1)
         count += int(lengths.sum())
-        progress(count)
+        progress(int(lengths.sum()))
     if count == 0:
         raise ValueError("key statistics need text, and there was none")
     return {layer: total / count for layer, total in sums.items()}, count

@@ -213,14 +213,17 @@ def _umask() -> int:
     return mask
 
 
-def read(path: str | Path, schema: str | None) -> pd.DataFrame:
-    """Read a table and check it against the named schema.
+def read(path: str | Path, schema: str | None, *, flat: bool = False) -> pd.DataFrame:
+    """Read a table and check it against the named schema; `flat` leaves list columns out.
 
     Raises TableError where the file is missing, cut off, or has other columns.
     """
     advice = "delete it and run again, so that it is made anew"
     try:
-        table = pq.read_table(path)
+        columns = None
+        if flat:
+            columns = [f.name for f in pq.read_schema(path) if not pa.types.is_nested(f.type)]
+        table = pq.read_table(path, columns=columns)
     except FileNotFoundError as error:
         raise TableError(f"{path}: no such table; run the stage that makes it") from error
     except (pa.ArrowInvalid, OSError) as error:

@@ -6,6 +6,7 @@ window's first layer and its token, and all layers' restorations of a token walk
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from locedit import passes
+from locedit.facts import Fact
 from locedit.models import LanguageModel
 from locedit.noise import place
 
@@ -100,6 +102,31 @@ def trace(
         p_corrupted=probability(corrupted.inputs[lm.n_layers], 0).item(),
         p_restored=restored,
     )
+
+
+def trace_rows(lm: LanguageModel, fact: Fact, **settings: Any) -> list[dict[str, Any]]:
+    """A fact's rows of the tracing table; one row with the reason where it cannot be traced."""
+    try:
+        found = trace(lm, fact.prompt, fact.subject, fact.target_true, **settings)
+    except (ValueError, IndexError, RuntimeError) as error:
+        return [{"case_id": fact.case_id, "status": f"failed: {error}"}]
+    b, e = found.subject_range
+    return [
+        {
+            "case_id": fact.case_id,
+            "token": b + index,
+            "token_text": found.tokens[index],
+            "is_subject": b + index < e,
+            "is_last_subject": b + index == e - 1,
+            "layer": layer,
+            "p_clean": found.p_clean,
+            "p_corrupted": found.p_corrupted,
+            "p_restored": p,
+            "status": "ok",
+        }
+        for index, row in enumerate(found.p_restored.tolist())
+        for layer, p in enumerate(row)
+    ]
 
 
 def _restore(

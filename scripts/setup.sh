@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sets up all that the workflow and its tests need: R and its packages, a virtual environment with
-# the packages that requirements.txt pins, and the project itself. Does nothing the second time.
+# the packages that requirements.txt pins, and the project itself. Does nothing the second time;
+# with --check it does nothing at all, and its status says whether there is anything to do.
 #
 #   PYTHON       the interpreter to use (default: python3, if it is at least 3.11)
 #   VENV         where the environment goes (default: .venv)
@@ -127,6 +128,7 @@ ensure_venv() {
 if [ -f "$stamp" ] && fingerprint | cmp -s - "$stamp" && have Rscript; then
     exit 0
 fi
+[ "${1:-}" != --check ] || fail "$venv is not set up for this state of the project."
 started=$SECONDS
 python=$(find_python)
 ensure_system "$python"

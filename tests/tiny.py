@@ -106,6 +106,11 @@ def _drawn(kind: type, config, dtype: torch.dtype, seed: int) -> nn.Module:
             for parameter in model.parameters():
                 if parameter.dim() == 1:
                     parameter += 0.1 * torch.randn_like(parameter)
+            # A sharper head: else no token could ever become certain in so small a space.
+            final_norm = model.base_model.get_submodule(
+                {"llama": "norm", "gpt2": "ln_f"}[config.model_type]
+            )
+            final_norm.weight *= 2
     return model
 
 

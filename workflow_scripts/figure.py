@@ -5,13 +5,13 @@ of files as one frame). Params: `function`, the figure's name; `arguments`, its 
 `model_label` among them. Outputs: `svg`, `png`.
 """
 
-import logging
 import os
 from pathlib import Path
 
 import pandas as pd
 
 from locedit import rbridge
+from workflow_scripts.job import running
 
 ANALYSIS = Path(__file__).resolve().parent.parent / "analysis"
 SOURCES = [
@@ -44,9 +44,7 @@ def draw(frames, function: str, arguments: dict, svg: str, png: str) -> None:
 
 
 def main(snakemake) -> None:
-    """Read the tables, draw, write."""
-    logging.basicConfig(filename=snakemake.log[0], filemode="w", level=logging.INFO)
-    try:
+    with running(snakemake):
         draw(
             read_frames(snakemake.input),
             snakemake.params.function,
@@ -54,9 +52,6 @@ def main(snakemake) -> None:
             str(snakemake.output.svg),
             str(snakemake.output.png),
         )
-    except Exception:
-        logging.exception("figure %s failed", snakemake.params.function)
-        raise
 
 
 if __name__ == "__main__":

@@ -1,46 +1,47 @@
 """How much of each score do edit layer and tracing effect explain, overall and within layers.
 
-Inputs: `scores`, `effects` (Parquet). Params: `arguments`, those of `r2_table` in
-analysis/regressions.R: `score_names`, and if wanted `tracing`, `problems`, `methods`,
-`correct_only`. Outputs: `parquet` and `csv` of the R2 table, `correlations_parquet` and
-`correlations_csv` of the correlations within each edit layer.
+Params: `arguments`, those of `r2_table` in analysis/regressions.R. Outputs: the R2 table and the
+correlations within each edit layer, each as Parquet, CSV and a page.
 """
 
-import logging
-import os
 from pathlib import Path
 
 import pandas as pd
 
-from locedit import rbridge
+from locedit import rbridge, tables
+from workflow_scripts.job import provenance, running
 
 ANALYSIS = Path(__file__).resolve().parent.parent / "analysis"
 SOURCES = [ANALYSIS / "frames.R", ANALYSIS / "regressions.R"]
+STYLE = """<!doctype html><meta charset="utf-8"><title>{title}</title><style>
+body {{ font: 14px/1.4 sans-serif; margin: 1.5em }} table {{ border-collapse: collapse }}
+th, td {{ padding: .25em .7em; text-align: right; border-bottom: 1px solid #ddd }}
+th {{ background: #f3f3f3; position: sticky; top: 0 }}
+td:nth-child(-n+8) {{ text-align: left }}</style><h1>{title}</h1>
+"""
 
 
-def write_table(path: str, table: pd.DataFrame) -> None:
-    """Write Parquet or CSV, by the path's ending, through a temporary name."""
-    part = f"{path}.part"
-    if path.endswith(".parquet"):
-        table.to_parquet(part, index=False)
-    else:
-        table.to_csv(part, index=False)
-    os.replace(part, path)
+def page(table: pd.DataFrame, title: str) -> str:
+    """A readable HTML page of a table: three digits, empty cells where a number cannot be had."""
+    body = table.to_html(index=False, na_rep="", float_format=lambda x: f"{x:.3g}", border=0)
+    return STYLE.format(title=title) + body
 
 
 def main(snakemake) -> None:
-    """Read the tables, fit, write."""
-    logging.basicConfig(filename=snakemake.log[0], filemode="w", level=logging.INFO)
-    try:
+    with running(snakemake):
         frames = {name: rbridge.read_frame(snakemake.input[name]) for name in ("scores", "effects")}
         arguments = dict(snakemake.params.arguments)
-        for function, prefix in (("r2_table", ""), ("correlation_table", "correlations_")):
+        made = provenance(snakemake)
+        for function, prefix, title in (
+            ("r2_table", "", "R2 of edit layer and tracing effect"),
+            ("correlation_table", "correlations_", "Score and tracing effect within each layer"),
+        ):
             table = rbridge.call(function, frames, arguments, SOURCES)
-            for kind in ("parquet", "csv"):
-                write_table(str(snakemake.output[prefix + kind]), table)
-    except Exception:
-        logging.exception("the regressions failed")
-        raise
+            tables.write(snakemake.output[f"{prefix}parquet"], table, None, made)
+            with tables.atomic(snakemake.output[f"{prefix}csv"]) as path:
+                table.to_csv(path, index=False)
+            with tables.atomic(snakemake.output[f"{prefix}html"]) as path:
+                path.write_text(page(table, f"{title}: {snakemake.params.model_label}"))
 
 
 if __name__ == "__main__":

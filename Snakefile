@@ -1,0 +1,34 @@
+# What exists and in which order. `config.yaml` says what is studied, `rules/` how each stage is made.
+#
+#   snakemake --cores all                                    the study of config.yaml
+#   snakemake --cores all --configfile presets/NAME.yaml     another study
+#   snakemake --cores all facts | tracing | editing | analysis | figures | report | tune
+
+
+configfile: f"{workflow.basedir}/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/assets.smk"
+include: "rules/facts.smk"
+include: "rules/tracing.smk"
+include: "rules/editing.smk"
+include: "rules/analysis.smk"
+include: "rules/tuning.smk"
+
+
+localrules:
+    all,
+    facts,
+    tracing,
+    editing,
+    analysis,
+    figures,
+    tune,
+
+
+rule all:
+    default_target: True
+    input:
+        rules.analysis.input,
+        rules.figures.input,

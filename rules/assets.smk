@@ -1,0 +1,55 @@
+# In: pinned downloads (locedit/assets.py), or a file given in assets.overrides.
+# Out: the model's weights and the Wikipedia paragraphs, in the cache, outside results.
+# Steps: fetch and check, convert or parse, once.
+
+
+if "asset" in MODEL_SETTINGS:
+    MODEL_FOLDER = CACHE / "models" / f"{MODEL}-{model_identity()[:12]}"
+else:
+    MODEL_FOLDER = Path(MODEL_SETTINGS["path"])
+WEIGHTS = str(MODEL_FOLDER / "config.json")
+CORPUS = str(CACHE / f"enwiki-{fingerprint('corpus')}.parquet")
+
+
+if "asset" in MODEL_SETTINGS:
+
+    rule model_weights:
+        output:
+            folder=WEIGHTS,
+        log:
+            "logs/model_weights.log",
+        benchmark:
+            "logs/benchmarks/model_weights.tsv"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=30,
+        params:
+            asset=MODEL_SETTINGS["asset"],
+            override=config["assets"]["overrides"].get(MODEL_SETTINGS["asset"]),
+            cache=str(CACHE),
+        message:
+            "Fetching and converting {params.asset}"
+        script:
+            "../workflow_scripts/model_weights.py"
+
+
+rule corpus:
+    output:
+        CORPUS,
+    log:
+        "logs/corpus.log",
+    benchmark:
+        "logs/benchmarks/corpus.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        override=config["assets"]["overrides"].get("enwiki-shortened"),
+        cache=str(CACHE),
+        fingerprint=fingerprint("corpus"),
+    message:
+        "Reading Wikipedia paragraphs"
+    script:
+        "../workflow_scripts/corpus.py"

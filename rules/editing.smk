@@ -1,0 +1,192 @@
+# In: the study's facts, sigma, the model, Wikipedia paragraphs.
+# Out: key_statistics.safetensors, contexts.parquet, essence.parquet, baseline/{problem}.parquet,
+# editing/{method}/{problem}/layer-{layer}.parquet (a row per fact), scores.parquet.
+# Steps: what all edits share, once; the unedited model, once a problem; the grid; the scores.
+
+
+rule key_statistics:
+    input:
+        corpus=ancient(CORPUS),
+        model=ancient(WEIGHTS),
+    output:
+        f"{SHARED}/key_statistics.safetensors",
+    log:
+        f"logs/{MODEL}/key_statistics.log",
+    benchmark:
+        f"logs/benchmarks/{MODEL}/key_statistics.tsv"
+    threads: 1
+    resources:
+        mem_mb=6000,
+        runtime=240,
+        gpu=0,
+    params:
+        settings=config["statistics"],
+        fingerprint=fingerprint("statistics"),
+    message:
+        "Collecting key statistics of all layers"
+    script:
+        "../workflow_scripts/key_statistics.py"
+
+
+rule contexts:
+    input:
+        model=ancient(WEIGHTS),
+    output:
+        f"{SHARED}/contexts.parquet",
+    log:
+        f"logs/{MODEL}/contexts.log",
+    benchmark:
+        f"logs/benchmarks/{MODEL}/contexts.tsv"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=20,
+        gpu=0,
+    params:
+        settings=config["contexts"],
+        seed=config["seed"],
+        fingerprint=fingerprint("contexts"),
+    message:
+        "Sampling context templates"
+    script:
+        "../workflow_scripts/contexts.py"
+
+
+rule essence:
+    input:
+        study=f"{OUT}/study.parquet",
+        model=ancient(WEIGHTS),
+    output:
+        f"{OUT}/essence.parquet",
+    log:
+        f"logs/{MODEL}/{DATASET}/essence.log",
+    benchmark:
+        f"logs/benchmarks/{MODEL}/{DATASET}/essence.tsv"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=120,
+        gpu=0,
+    params:
+        settings=config["essence"],
+        seed=config["seed"],
+        fingerprint=fingerprint("essence"),
+    message:
+        "Sampling essence texts"
+    script:
+        "../workflow_scripts/essence.py"
+
+
+MEASURING = {
+    **picked("scores", "paraphrases", "neighbours", "generations", "generation_tokens"),
+    **picked("tracing", "n_noise", "noise_seed"),
+}
+
+
+rule baseline:
+    input:
+        study=f"{OUT}/study.parquet",
+        noise=f"{OUT}/noise.json",
+        model=ancient(WEIGHTS),
+    output:
+        f"{OUT}/baseline/{{problem}}.parquet",
+    log:
+        f"logs/{MODEL}/{DATASET}/baseline/{{problem}}.log",
+    benchmark:
+        f"logs/benchmarks/{MODEL}/{DATASET}/baseline/{{problem}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
+        gpu=0,
+    params:
+        measuring=MEASURING,
+        min_p_erase=config["facts"]["min_p_erase"],
+        seed=config["seed"],
+        fingerprint=lambda w: fingerprint("baseline", problem=w.problem),
+    message:
+        "Measuring the unedited model for {wildcards.problem}"
+    script:
+        "../workflow_scripts/baseline.py"
+
+
+def edit_inputs(wildcards):
+    """The shared inputs that the method takes, beside those of every edit."""
+    if wildcards.method not in WITH_STATISTICS:
+        return {}
+    return {
+        "statistics": f"{SHARED}/key_statistics.safetensors",
+        "contexts": f"{SHARED}/contexts.parquet",
+    }
+
+
+rule edit:
+    input:
+        unpack(edit_inputs),
+        study=f"{OUT}/study.parquet",
+        noise=f"{OUT}/noise.json",
+        essence=f"{OUT}/essence.parquet",
+        baseline=f"{OUT}/baseline/{{problem}}.parquet",
+        model=ancient(WEIGHTS),
+    output:
+        f"{OUT}/editing/{{method}}/{{problem}}/layer-{{layer}}.parquet",
+    log:
+        f"logs/{MODEL}/{DATASET}/editing/{{method}}/{{problem}}/layer-{{layer}}.log",
+    benchmark:
+        f"logs/benchmarks/{MODEL}/{DATASET}/editing/{{method}}/{{problem}}/layer-{{layer}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=480,
+        gpu=0,
+    params:
+        measuring=MEASURING,
+        preset=config["editing"]["preset"],
+        overlays=lambda w: hyperparameters(w.method, w.problem),
+        seed=config["seed"],
+        fingerprint=lambda w: fingerprint(
+            "edit", method=w.method, problem=w.problem, layer=w.layer
+        ),
+    message:
+        "Editing: {wildcards.method}, {wildcards.problem}, layer {wildcards.layer}"
+    script:
+        "../workflow_scripts/edit.py"
+
+
+EDITS = expand(
+    f"{OUT}/editing/{{method}}/{{problem}}/layer-{{layer}}.parquet",
+    method=METHODS,
+    problem=PROBLEMS,
+    layer=LAYERS,
+)
+
+
+rule scores:
+    input:
+        study=f"{OUT}/study.parquet",
+        edits=EDITS,
+    output:
+        f"{OUT}/scores.parquet",
+    log:
+        f"logs/{MODEL}/{DATASET}/scores.log",
+    benchmark:
+        f"logs/benchmarks/{MODEL}/{DATASET}/scores.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        model=MODEL_SETTINGS["label"],
+        dataset=DATASET,
+        aggregate=config["scores"]["aggregate"],
+        fingerprint=fingerprint("scores"),
+    message:
+        "Scoring {MODEL}'s edits"
+    script:
+        "../workflow_scripts/scores.py"
+
+
+rule editing:
+    input:
+        EDITS,
+        f"{OUT}/scores.parquet",

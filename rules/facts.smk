@@ -1,0 +1,107 @@
+# In: a data set (the bundled one is built from data/), the model.
+# Out: facts.parquet (every record, kept or excluded, known or not), study.parquet (the known facts
+# that are traced and edited), noise.json (sigma).
+# Steps: build, filter by knowledge, sample the study, measure the embeddings.
+
+if config["dataset"]["path"] is None:
+    RECORDS = "results/datasets/bundled.json"
+
+    rule build_dataset:
+        output:
+            RECORDS,
+        log:
+            "logs/build_dataset.log",
+        benchmark:
+            "logs/benchmarks/build_dataset.tsv"
+        threads: 1
+        resources:
+            mem_mb=1000,
+            runtime=5,
+        params:
+            data=str(ROOT / "data"),
+            fingerprint=fingerprints.digest(dataset_identity()),
+        message:
+            "Building the bundled facts"
+        script:
+            "../workflow_scripts/build_dataset.py"
+
+else:
+    RECORDS = config["dataset"]["path"]
+
+
+rule know:
+    input:
+        records=RECORDS,
+        model=ancient(WEIGHTS),
+    output:
+        f"{OUT}/facts.parquet",
+    log:
+        f"logs/{MODEL}/{DATASET}/facts.log",
+    benchmark:
+        f"logs/benchmarks/{MODEL}/{DATASET}/facts.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+        gpu=0,
+    params:
+        settings=picked("facts", "n", "completion_tokens"),
+        format=config["dataset"]["format"],
+        fingerprint=fingerprint("facts"),
+    message:
+        "Asking {MODEL} which facts it knows"
+    script:
+        "../workflow_scripts/facts.py"
+
+
+rule study:
+    input:
+        f"{OUT}/facts.parquet",
+    output:
+        f"{OUT}/study.parquet",
+    log:
+        f"logs/{MODEL}/{DATASET}/study.log",
+    benchmark:
+        f"logs/benchmarks/{MODEL}/{DATASET}/study.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        size=config["facts"]["study"],
+        seed=config["seed"],
+        fingerprint=fingerprint("study"),
+    message:
+        "Choosing the facts of the study"
+    script:
+        "../workflow_scripts/study.py"
+
+
+rule noise:
+    input:
+        facts=f"{OUT}/facts.parquet",
+        model=ancient(WEIGHTS),
+    output:
+        f"{OUT}/noise.json",
+    log:
+        f"logs/{MODEL}/{DATASET}/noise.log",
+    benchmark:
+        f"logs/benchmarks/{MODEL}/{DATASET}/noise.tsv"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=10,
+        gpu=0,
+    params:
+        noise=MODEL_SETTINGS["noise"],
+        fingerprint=fingerprint("noise"),
+    message:
+        "Measuring subject embeddings"
+    script:
+        "../workflow_scripts/noise.py"
+
+
+rule facts:
+    input:
+        f"{OUT}/facts.parquet",
+        f"{OUT}/study.parquet",

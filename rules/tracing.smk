@@ -1,0 +1,67 @@
+# In: the study's facts, sigma, the model.
+# Out: tracing/{kind}/window-{w}.parquet (a row per fact, token, layer), effects.parquet (a row
+# per fact, module, window, layer).
+# Steps: trace each window, derive the effects.
+
+
+rule trace:
+    input:
+        study=f"{OUT}/study.parquet",
+        noise=f"{OUT}/noise.json",
+        model=ancient(WEIGHTS),
+    output:
+        f"{OUT}/tracing/{{kind}}/window-{{window}}.parquet",
+    log:
+        f"logs/{MODEL}/{DATASET}/tracing/{{kind}}/window-{{window}}.log",
+    benchmark:
+        f"logs/benchmarks/{MODEL}/{DATASET}/tracing/{{kind}}/window-{{window}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=240,
+        gpu=0,
+    params:
+        settings=picked("tracing", "n_noise", "noise_seed"),
+        fingerprint=lambda w: fingerprint("trace", kind=w.kind, window=w.window),
+    message:
+        "Tracing {wildcards.kind}, window {wildcards.window}"
+    script:
+        "../workflow_scripts/trace.py"
+
+
+TRACES = expand(
+    f"{OUT}/tracing/{{kind}}/window-{{window}}.parquet",
+    kind=MODULES,
+    window=WINDOWS,
+)
+
+
+rule effects:
+    input:
+        study=f"{OUT}/study.parquet",
+        traces=TRACES,
+    output:
+        f"{OUT}/effects.parquet",
+    log:
+        f"logs/{MODEL}/{DATASET}/effects.log",
+    benchmark:
+        f"logs/benchmarks/{MODEL}/{DATASET}/effects.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        model=MODEL_SETTINGS["label"],
+        dataset=DATASET,
+        reference=config["tracing"]["clean_reference"],
+        fingerprint=fingerprint("effects"),
+    message:
+        "Deriving tracing effects"
+    script:
+        "../workflow_scripts/effects.py"
+
+
+rule tracing:
+    input:
+        TRACES,
+        f"{OUT}/effects.parquet",

@@ -1,0 +1,102 @@
+# In: known facts outside the study, the model, what its methods share.
+# Out: tuning/{method}/{problem}.parquet (a row per setting), tuning/sweep.parquet and .csv,
+# tuning/tuned.yaml (to copy into the model's configuration), tuning/sweep.svg and .png.
+# Steps: try every setting of the grid, choose, gather, draw. Not part of `all`.
+
+TUNED_METHODS = [m for m in METHODS if m in config["tuning"]["grid"]]
+
+
+rule sweep:
+    input:
+        unpack(edit_inputs),
+        facts=f"{OUT}/facts.parquet",
+        study=f"{OUT}/study.parquet",
+        noise=f"{OUT}/noise.json",
+        model=ancient(WEIGHTS),
+    output:
+        f"{OUT}/tuning/{{method}}/{{problem}}.parquet",
+    log:
+        f"logs/{MODEL}/{DATASET}/tuning/{{method}}/{{problem}}.log",
+    benchmark:
+        f"logs/benchmarks/{MODEL}/{DATASET}/tuning/{{method}}/{{problem}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=480,
+        gpu=0,
+    params:
+        measuring={**MEASURING, "scores.generation_tokens": 0},
+        preset=config["editing"]["preset"],
+        settings={
+            k: v for k, v in config["tuning"].items() if k not in ("grid", "problems")
+        },
+        grid=lambda w: config["tuning"]["grid"][w.method],
+        aggregate=config["scores"]["aggregate"],
+        min_p_erase=config["facts"]["min_p_erase"],
+        label=MODEL_SETTINGS["label"],
+        seed=config["seed"],
+        fingerprint=lambda w: fingerprint("sweep", method=w.method, problem=w.problem),
+    message:
+        "Tuning {wildcards.method} for {wildcards.problem}"
+    script:
+        "../workflow_scripts/sweep.py"
+
+
+rule sweep_table:
+    input:
+        expand(
+            f"{OUT}/tuning/{{method}}/{{problem}}.parquet",
+            method=TUNED_METHODS,
+            problem=config["tuning"]["problems"],
+        ),
+    output:
+        parquet=f"{OUT}/tuning/sweep.parquet",
+        csv=f"{OUT}/tuning/sweep.csv",
+        yaml=f"{OUT}/tuning/tuned.yaml",
+    log:
+        f"logs/{MODEL}/{DATASET}/tuning/sweep_table.log",
+    benchmark:
+        f"logs/benchmarks/{MODEL}/{DATASET}/tuning/sweep_table.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        settings=config["tuning"],
+        dataset=DATASET,
+        fingerprint=fingerprint("sweep_table"),
+    message:
+        "Gathering the sweep"
+    script:
+        "../workflow_scripts/sweep_table.py"
+
+
+rule figure_sweep:
+    input:
+        sweep=f"{OUT}/tuning/sweep.parquet",
+    output:
+        svg=f"{OUT}/tuning/sweep.svg",
+        png=f"{OUT}/tuning/sweep.png",
+    log:
+        f"logs/{MODEL}/{DATASET}/tuning/figure.log",
+    benchmark:
+        f"logs/benchmarks/{MODEL}/{DATASET}/tuning/figure.tsv"
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=15,
+    params:
+        function="sweep",
+        arguments=LABEL,
+        fingerprint=fingerprint("sweep_figure"),
+    message:
+        "Drawing the sweep"
+    script:
+        "../workflow_scripts/figure.py"
+
+
+rule tune:
+    input:
+        f"{OUT}/tuning/sweep.csv",
+        f"{OUT}/tuning/tuned.yaml",
+        f"{OUT}/tuning/sweep.svg",

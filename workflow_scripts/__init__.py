@@ -1,0 +1,1 @@
+"""One thin script a rule: read inputs, call locedit, write outputs."""

@@ -1,0 +1,24 @@
+"""Wikipedia paragraphs as a table, from the pinned dump."""
+
+from pathlib import Path
+
+from locedit import assets, tables
+from locedit.corpus import paragraphs
+from workflow_scripts.job import provenance, running
+
+
+def main(snakemake) -> None:
+    with running(snakemake) as log:
+        override = snakemake.params.override
+        dump = assets.resolve(
+            assets.named("enwiki-shortened"),
+            Path(override) if override else None,
+            cache=Path(snakemake.params.cache),
+        )
+        rows = [{"title": p.title, "index": p.index, "text": p.text} for p in paragraphs(dump)]
+        log.info("%d paragraphs", len(rows))
+        tables.write(snakemake.output[0], rows, "corpus", provenance(snakemake))
+
+
+if __name__ == "__main__":
+    main(snakemake)

@@ -1,0 +1,91 @@
+"""What the scripts share: a log, threads, errors as sentences, progress, model and provenance."""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "pyarrow")
+
+
+@contextmanager
+def running(snakemake: Any) -> Iterator[logging.Logger]:
+    """Log to the rule's log; a foreseen error ends the job with its sentence and status 1."""
+    logging.basicConfig(
+        filename=snakemake.log[0],
+        filemode="w",
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+    )
+    logging.captureWarnings(True)
+    log = logging.getLogger(snakemake.rule)
+    start = time.perf_counter()
+    try:
+        # libraries' bars and remarks belong to the log; ours go to the terminal by name
+        with Path(snakemake.log[0]).open("a") as stream, redirect_stderr(stream):
+            yield log
+    except (ValueError, OSError, RuntimeError) as error:
+        log.exception("failed")
+        sys.exit(f"{snakemake.rule}: {error}")
+    log.info("done in %.1f s", time.perf_counter() - start)
+
+
+def load_model(snakemake: Any) -> Any:
+    """The rule's model, on the job's threads."""
+    import torch
+
+    from locedit import models
+
+    torch.set_num_threads(snakemake.threads)
+    start = time.perf_counter()
+    lm = models.load(
+        Path(snakemake.input.model).parent,
+        device=snakemake.config["device"],
+        dtype=snakemake.config["dtype"],
+    )
+    logging.getLogger(snakemake.rule).info("model loaded in %.1f s", time.perf_counter() - start)
+    return lm
+
+
+def read_sigma(snakemake: Any) -> float:
+    """sigma of the tracing noise, as the rule `noise` wrote it."""
+    return float(json.loads(Path(snakemake.input.noise).read_text())["sigma"])
+
+
+@contextmanager
+def progress(log: logging.Logger, total: int, what: str) -> Iterator[Callable[[int], None]]:
+    """A callable that is told how many more are done: a bar in a terminal, lines in the log."""
+    start, done, said = time.perf_counter(), 0, 0.0
+    terminal = sys.__stderr__
+    shown = terminal is not None and terminal.isatty()
+    with tqdm(total=total, desc=what, unit="", file=terminal, disable=not shown) as bar:
+
+        def advance(n: int) -> None:
+            nonlocal done, said
+            done += n
+            bar.update(n)
+            now = time.perf_counter() - start
+            if now - said >= 10 or done >= total:
+                said = now
+                left = now / done * (total - done) if done else float("nan")
+                log.info("%s: %d of %d, %.2f/s, %.0f s left", what, done, total, done / now, left)
+
+        yield advance
+
+
+def provenance(snakemake: Any) -> dict[str, Any]:
+    """How a table was made, for its metadata."""
+    return {
+        "rule": snakemake.rule,
+        "wildcards": dict(snakemake.wildcards.items()),
+        "fingerprint": snakemake.params.get("fingerprint"),
+        "config": {k: v for k, v in snakemake.config.items() if k != "assets"},
+        "versions": {name: metadata.version(name) for name in PACKAGES},
+    }

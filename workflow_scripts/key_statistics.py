@@ -1,0 +1,36 @@
+"""Key second moments of all layers, in one pass over paragraphs drawn across documents."""
+
+from safetensors.torch import save_file
+
+from locedit import statistics, tables
+from workflow_scripts.job import load_model, progress, running
+
+
+def main(snakemake) -> None:
+    with running(snakemake) as log:
+        corpus = tables.read(snakemake.input.corpus, "corpus")
+        settings = snakemake.params.settings
+        lm = load_model(snakemake)
+        tokens = settings["tokens"] or 10 * lm.inner_size
+        # first paragraphs of all articles, then second ones, ...: sampled across documents
+        texts = corpus.sort_values(["index", "title"])["text"]
+        with progress(log, tokens, "tokens") as advance:
+            moments, count = statistics.key_moments(
+                lm, texts, max_tokens=settings["max_tokens"], tokens=tokens, progress=advance
+            )
+        if count < tokens:
+            raise ValueError(
+                f"{snakemake.input.corpus} has {count} tokens, and {tokens} are wanted; set "
+                "statistics.tokens to what there is, at least 10 x d_ff"
+            )
+        log.info("%d tokens", count)
+        with tables.atomic(snakemake.output[0]) as path:
+            save_file(
+                {f"layer.{layer}": moment.cpu() for layer, moment in moments.items()},
+                path,
+                metadata={"tokens": str(count), "fingerprint": snakemake.params.fingerprint},
+            )
+
+
+if __name__ == "__main__":
+    main(snakemake)

@@ -1,0 +1,21 @@
+"""Fetch the pinned model file and convert it to safetensors, in the cache."""
+
+from pathlib import Path
+
+from locedit import assets
+from workflow_scripts.job import running
+
+
+def main(snakemake) -> None:
+    with running(snakemake):
+        override = snakemake.params.override
+        gguf = assets.resolve(
+            assets.named(snakemake.params.asset),
+            Path(override) if override else None,
+            cache=Path(snakemake.params.cache),
+        )
+        assets.convert_gguf(gguf, Path(snakemake.output.folder).parent)
+
+
+if __name__ == "__main__":
+    main(snakemake)

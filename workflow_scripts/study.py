@@ -1,0 +1,26 @@
+"""The known facts that are traced and edited: a seeded sample that grows with its size."""
+
+from locedit import facts, tables
+from workflow_scripts.job import provenance, running
+
+
+def main(snakemake) -> None:
+    with running(snakemake) as log:
+        table = tables.read(snakemake.input[0], "facts")
+        known = table[table["is_correct"].fillna(False).astype(bool)].set_index(
+            "case_id", drop=False
+        )
+        if known.empty:
+            raise ValueError(
+                f"{snakemake.input[0]}: the model knows none of the {len(table)} facts, so there "
+                "is nothing to trace or edit; give it more records or another model"
+            )
+        order = facts.study_order(known.index, snakemake.params.seed)
+        chosen = order[: snakemake.params.size]
+        log.info("%d of %d known facts", len(chosen), len(known))
+        rows = known.loc[chosen].reset_index(drop=True)
+        tables.write(snakemake.output[0], rows, "facts", provenance(snakemake))
+
+
+if __name__ == "__main__":
+    main(snakemake)

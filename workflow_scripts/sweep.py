@@ -1,0 +1,75 @@
+"""Try every setting of a method's grid for one problem, on known facts outside the study."""
+
+import json
+
+from locedit import editing, facts, tables, tuning
+from locedit.methods import hyperparameters
+from locedit.problems import PROBLEMS
+from workflow_scripts.job import load_model, progress, provenance, read_sigma, running
+from workflow_scripts.shared_inputs import shared_inputs
+
+
+def main(snakemake) -> None:
+    with running(snakemake) as log:
+        params, settings = snakemake.params, snakemake.params.settings
+        method, problem = snakemake.wildcards.method, snakemake.wildcards.problem
+        how = editing.Measuring.from_settings(
+            params.measuring, sigma=read_sigma(snakemake), seed=params.seed
+        )
+        records = outside_study(snakemake, params, problem)
+        lm = load_model(snakemake)
+        subjects = []
+        for record in records:
+            fact = facts.from_row(record)
+            before = editing.baseline(
+                lm, PROBLEMS[problem], fact, how, params.min_p_erase, record["p_true"]
+            )
+            subjects.append(editing.Subject(fact=fact, before=before, texts=[], perplexity=[]))
+        shared = shared_inputs(snakemake, lm, method, how)
+        grid = list(tuning.settings(params.grid))
+        rows = []
+        with progress(log, len(grid) * len(subjects), "edits") as advance:
+            for values in grid:
+                hyper = hyperparameters(method, problem, params.preset, {"all": values})
+                cell = editing.Cell(
+                    method=method, problem=problem, layer=settings["layer"], hyper=hyper
+                )
+                batch = snakemake.config["editing"]["batch_facts"]
+                edits = editing.edit_cell(
+                    lm, cell, subjects, shared, how, batch=batch, progress=advance
+                )
+                rows.append(
+                    {
+                        "model": params.label,
+                        "method": method,
+                        "problem": problem,
+                        "layer": settings["layer"],
+                        "setting": ", ".join(f"{k}={v:g}" for k, v in values.items()),
+                        "values": json.dumps(values),
+                        **tuning.summarise(list(edits), params.aggregate),
+                    }
+                )
+                log.info("%s", rows[-1])
+        rows = tuning.choose(rows, settings["max_rewrite"])
+        tables.write(snakemake.output[0], rows, "sweep", provenance(snakemake))
+
+
+def outside_study(snakemake, params, problem: str) -> list[dict]:
+    """Known facts that the study does not use, the first of the study's own order."""
+    known = tables.read(snakemake.input.facts, "facts")
+    known = known[known["is_correct"].fillna(False).astype(bool)]
+    if not PROBLEMS[problem].maximise:
+        known = known[known["p_true"] >= params.min_p_erase]
+    study = set(tables.read(snakemake.input.study, "facts")["case_id"])
+    known = known[~known["case_id"].isin(study)].set_index("case_id", drop=False)
+    if known.empty:
+        raise ValueError(
+            f"{snakemake.input.facts}: the study uses every known fact, and tuning needs others; "
+            "make facts.study smaller"
+        )
+    order = facts.study_order(known.index, params.seed)
+    return known.loc[order[: params.settings["facts"]]].to_dict("records")
+
+
+if __name__ == "__main__":
+    main(snakemake)

@@ -1,0 +1,40 @@
+"""The sweep as one table, and the chosen settings as a model's configuration has them."""
+
+import json
+
+import pandas as pd
+import yaml
+
+from locedit import tables
+from workflow_scripts.job import provenance, running
+
+
+def main(snakemake) -> None:
+    with running(snakemake):
+        table = pd.concat([tables.read(path, "sweep") for path in snakemake.input])
+        tables.write(snakemake.output.parquet, table, "sweep", provenance(snakemake))
+        with tables.atomic(snakemake.output.csv) as path:
+            table.to_csv(path, index=False)
+        with tables.atomic(snakemake.output.yaml) as path:
+            path.write_text(yaml.safe_dump({"tuned": chosen(table, snakemake)}, sort_keys=False))
+
+
+def chosen(table: pd.DataFrame, snakemake) -> dict:
+    """The `tuned` section of models/<name>.yaml."""
+    best = table[table["chosen"]]
+    settings = snakemake.params.settings
+    hyperparameters: dict[str, dict] = {}
+    for row in best.to_dict("records"):
+        # the first problem's settings serve those that are not tuned
+        problem = "all" if row["problem"] == settings["problems"][0] else row["problem"]
+        hyperparameters.setdefault(row["method"], {})[problem] = json.loads(row["values"])
+    origin = (
+        f"`snakemake tune`: {int(best['n_facts'].max())} known facts of the data set "
+        f"{snakemake.params.dataset!r} outside the study, layer {settings['layer']} (zero-based); "
+        f"best mean of rewrite and neighbourhood score with rewrite <= {settings['max_rewrite']}"
+    )
+    return {"origin": origin, "hyperparameters": hyperparameters}
+
+
+if __name__ == "__main__":
+    main(snakemake)
