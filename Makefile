@@ -12,7 +12,6 @@ MAKEFLAGS += --no-print-directory
 
 VENV ?= .venv
 CORES ?= all
-REPORT ?= results/report.zip
 ARGS ?=
 
 # As in an activated environment: the workflow's own `python` is the environment's.
@@ -43,9 +42,8 @@ lint: setup  ## check style, formatting, types and the workflow
 bench: setup  ## time the engine against the textbook algorithms
 	$(RUN) python benchmarks/bench.py $(if $(filter quick,$(BENCH)),--quick) $(ARGS)
 
-report: setup  ## one file with every figure and table: results/report.zip
-	$(RUN) snakemake --cores $(CORES) $(ARGS)
-	$(RUN) snakemake --report $(REPORT)
+report: setup  ## one file with every figure and table: results/MODEL/DATASET/report.zip
+	$(RUN) snakemake --cores $(CORES) report $(ARGS)
 
 clean-env:  ## remove the virtual environment (the results stay)
 	rm -rf $(VENV) locedit.egg-info

@@ -24,6 +24,7 @@ localrules:
     editing,
     analysis,
     figures,
+    report,
     tune,
 
 

@@ -184,3 +184,27 @@ rule analysis:
 rule figures:
     input:
         expand(f"{OUT}/figures/{{name}}.{{kind}}", name=FIGURES, kind=["svg", "png"]),
+
+
+rule report:
+    input:
+        rules.analysis.input,
+        rules.figures.input,
+    output:
+        f"{OUT}/report.zip",
+    log:
+        f"logs/{MODEL}/{DATASET}/report.log",
+    benchmark:
+        f"logs/benchmarks/{MODEL}/{DATASET}/report.tsv"
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=15,
+    params:
+        snakefile=str(ROOT / "Snakefile"),
+        stylesheet=str(ROOT / "analysis" / "report.css"),
+        fingerprint=fingerprint("report"),
+    message:
+        "Writing the report"
+    script:
+        "../workflow_scripts/report.py"

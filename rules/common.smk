@@ -50,11 +50,12 @@ wildcard_constraints:
 
 
 def script_code(name, *more, without=()):
-    """A hash of a workflow script, of all project code that it imports, and of more library files."""
-    paths = [
-        ROOT / "workflow_scripts" / f"{name}.py",
-        *(ROOT / "locedit" / m for m in more),
-    ]
+    """A hash of a workflow script, of all project code that it imports, and of more library files.
+
+    Logging and progress (workflow_scripts/job.py) are left out: no number depends on them.
+    """
+    paths = [ROOT / "workflow_scripts" / f"{name}.py", *(ROOT / "locedit" / m for m in more)]
+    without = ("workflow_scripts.job", *without)
     return [fingerprints.code(path, ROOT, without) for path in paths]
 
 
@@ -232,6 +233,11 @@ _DEPENDS = {
         fingerprint("trace", kind=TRACED["module"], window=str(TRACED["window"])),
         config["analysis"]["heatmap"],
         script_code("heatmap_cells"),
+    ],
+    "report": lambda: [
+        fingerprint("analysis"),
+        fingerprints.files((ROOT / "analysis" / "captions").glob("*.rst")),
+        script_code("report"),
     ],
     "analysis": lambda **_figure: [
         fingerprint("scores"),

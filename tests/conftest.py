@@ -1,21 +1,25 @@
 """Fixtures shared by the tests: tiny models, the default model's weights, the golden numbers."""
 
 import hashlib
-import inspect
 import json
 import os
 from pathlib import Path
 
 import numpy as np
-import oracle
 import pytest
 import tiny
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from locedit import assets, fingerprints, statistics
+from locedit.models import LanguageModel
+
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT.parent / "shared" / "golden"
 SMOLLM2 = "smollm2-135m-instruct"
+
+if "OMP_NUM_THREADS" not in os.environ:
+    torch.set_num_threads(os.cpu_count() or 1)
 
 
 @pytest.fixture(scope="session", params=["llama", "llama with <s>", "gpt2"])
@@ -23,6 +27,13 @@ def tiny_pair(request) -> tiny.Pair:
     """A tiny float64 model and its tokenizer, one after the other of every kind."""
     family, _, bos = request.param.partition(" ")
     return tiny.pair(family, adds_bos=bool(bos))
+
+
+@pytest.fixture(scope="session", params=["llama", "llama with <s>", "gpt2"])
+def tiny_lm(request) -> LanguageModel:
+    """The engine's view of a tiny model of its own, whose parameters it freezes."""
+    family, _, bos = request.param.partition(" ")
+    return LanguageModel(*tiny.pair(family, adds_bos=bool(bos)))
 
 
 @pytest.fixture(scope="session")
@@ -36,11 +47,10 @@ def smollm2() -> tiny.Pair:
 def _smollm2_folder() -> Path:
     if os.environ.get("LOCEDIT_SMOLLM2"):
         return Path(os.environ["LOCEDIT_SMOLLM2"])
-    from locedit import assets
-
-    gguf = assets.cached_path(assets.named(SMOLLM2), assets.cache_dir())
-    if not gguf.exists():
-        pytest.skip(f"the weights of {SMOLLM2} are not in the asset cache ({gguf})")
+    try:
+        gguf = assets.resolve(assets.named(SMOLLM2))
+    except assets.AssetError as error:
+        pytest.skip(f"the weights of {SMOLLM2} cannot be had: {error}")
     folder = gguf.with_name(gguf.name + "-for-tests")
     return folder if folder.exists() else assets.convert_gguf(gguf, folder)
 
@@ -52,21 +62,35 @@ def golden() -> dict:
 
 
 @pytest.fixture(scope="session")
-def golden_statistics(smollm2, request) -> dict[int, torch.Tensor]:
-    """Key statistics of the golden corpus, every layer of its edits; kept between test runs."""
-    corpus = _golden_file("corpus.json")
-    edits = json.loads(_golden_file("public.json").read_text())["edits"]
+def golden_paragraphs() -> list[str]:
+    """The text behind the reference's key statistics."""
+    return json.loads(_golden_file("corpus.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def golden_statistics(smollm2, golden, golden_paragraphs, request) -> dict[int, torch.Tensor]:
+    """Key statistics of the golden corpus, every layer that its edits solve with, in one pass.
+
+    They take a minute or two, so they are kept between test runs until anything that they are
+    made of changes: the text, the layers, the weights or the code.
+    """
     layers = sorted(
-        {i for edit in edits if edit["method"] in ("ROME", "MEMIT") for i in edit["layers"]}
+        {
+            layer
+            for edit in golden["edits"]
+            if edit["method"] in ("ROME", "MEMIT")
+            for layer in edit["layers"]
+        }
     )
-    inputs = corpus.read_text(), layers, inspect.getsource(oracle.key_statistics)
-    key = hashlib.sha256(repr(inputs).encode()).hexdigest()[:12]
+    code = fingerprints.code(ROOT / "locedit" / "statistics.py", ROOT)
+    weights = hashlib.sha256(smollm2.model.lm_head.weight.detach().numpy()).hexdigest()
+    key = fingerprints.digest([golden_paragraphs, layers, weights, code])
     file = Path(request.config.cache.mkdir("key-statistics")) / f"{key}.npy"
     if not file.exists():
         for stale in file.parent.glob("*.npy"):
             stale.unlink()
-        paragraphs = json.loads(corpus.read_text())
-        computed = oracle.key_statistics(*smollm2, paragraphs, layers)
+        lm = LanguageModel(*smollm2)
+        computed, _ = statistics.key_moments(lm, golden_paragraphs, layers=layers)
         np.save(file, np.stack([computed[layer].numpy() for layer in layers]))
     return dict(zip(layers, torch.from_numpy(np.load(file)), strict=True))
 

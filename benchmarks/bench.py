@@ -1,0 +1,265 @@
+"""Time the engine against the published procedure, alternating in one process, same numbers.
+
+The published procedure is tests/oracle.py: the whole network, one (token, layer) per pass, whole
+network optimisation steps, unedited scores recomputed for every edit. Each measurement first
+checks that both give the same numbers, then prints one JSON line; a table follows, and both are
+stored under benchmarks/results/.
+
+    python benchmarks/bench.py            every measurement, three facts, 21 contexts
+    python benchmarks/bench.py --quick    one fact, some minutes
+"""
+
+import argparse
+import json
+import statistics as st
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+import oracle  # noqa: E402
+
+from locedit import assets, models, sampling, scoring, tracing  # noqa: E402
+from locedit.corpus import paragraphs  # noqa: E402
+from locedit.methods import METHODS, SharedInputs, hyperparameters  # noqa: E402
+from locedit.problems import PROBLEMS, Request  # noqa: E402
+from locedit.statistics import KeyMoments, key_moments  # noqa: E402
+
+MODEL = "smollm2-135m-instruct"
+SIGMA, LAYER = 0.4, 10
+
+
+@dataclass(frozen=True)
+class Example:
+    """A fact to time: its subject stands first, in the middle or last."""
+
+    template: str
+    subject: str
+    true: str
+    false: str
+    paraphrases: tuple[str, ...]
+    neighbours: tuple[str, ...]
+
+    @property
+    def prompt(self) -> str:
+        return self.template.replace("{}", self.subject)
+
+
+EXAMPLES = [
+    Example(
+        "The capital city of {} is",
+        "France",
+        "Paris",
+        "Rome",
+        ("France's seat of government is in the city of",),
+        ("The capital city of Italy is", "The capital city of Spain is"),
+    ),
+    Example(
+        "{} was developed by",
+        "Windows Vista",
+        "Microsoft",
+        "Apple",
+        ("The company that created Windows Vista is",),
+        ("Microsoft Office was developed by", "Windows 95 was developed by"),
+    ),
+    Example(
+        "In which country does the river run? The answer for the {} is",
+        "Mississippi River",
+        "the United States",
+        "France",
+        ("The Mississippi River flows through",),
+        ("The Colorado River flows through", "The Ohio River flows through"),
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One line of the results; times are medians in seconds, of each procedure alone."""
+
+    name: str
+    speedup: float
+    published_s: float
+    engine_s: float
+    max_abs_diff: float
+    repeats: int
+
+
+def compare(
+    name: str,
+    pairs: list[tuple[Callable[[], np.ndarray], Callable[[], np.ndarray]]],
+    tolerance: float,
+) -> Measurement:
+    """Run (published, engine) of each case in turn; the ratio is the median over cases."""
+    ratios, slow_times, fast_times, differences = [], [], [], []
+    for slow, fast in pairs:
+        slow_s, expected = timed(slow)
+        fast_s, found = timed(fast)
+        differences.append(float(np.abs(expected - found).max()))
+        if not differences[-1] <= tolerance:
+            raise SystemExit(f"{name}: the numbers differ by {differences[-1]}, over {tolerance}")
+        ratios.append(slow_s / fast_s)
+        slow_times.append(slow_s)
+        fast_times.append(fast_s)
+    result = Measurement(
+        name=name,
+        speedup=round(st.median(ratios), 2),
+        published_s=round(st.median(slow_times), 3),
+        engine_s=round(st.median(fast_times), 3),
+        max_abs_diff=max(differences),
+        repeats=len(pairs),
+    )
+    print(json.dumps(asdict(result)), flush=True)
+    return result
+
+
+def timed(function: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
+    start = time.perf_counter()
+    value = function()
+    return time.perf_counter() - start, value
+
+
+def tracing_case(lm: models.LanguageModel, example: Example, window: int):
+    arguments = {"module": "mlp", "window": window, "sigma": SIGMA}
+    fact = (example.prompt, example.subject, example.true)
+    return (
+        lambda: oracle.trace(lm.model, lm.tokenizer, *fact, **arguments)["p_restored"],
+        lambda: tracing.trace(lm, *fact, **arguments).p_restored,
+    )
+
+
+def edit_case(lm, example: Example, method: str, shared: SharedInputs, moments, essence):
+    """Edit for error injection, then score: what one cell of the paper's sweep costs a fact."""
+    hyper = hyperparameters(method, "error_injection", "released")
+    request = Request(
+        case_id="",
+        template=example.template,
+        subject=example.subject,
+        target=example.false,
+        problem=PROBLEMS["error_injection"],
+    )
+    prompts = [example.prompt, *example.paraphrases, *example.neighbours]
+    probe = scoring.Probe(
+        request=request,
+        other=example.true,
+        paraphrases=example.paraphrases,
+        neighbourhood=example.neighbours,
+        texts=essence,
+    )
+
+    def published() -> np.ndarray:
+        changes = published_edit(lm, example, method, hyper, shared, moments).changes
+        published_scores(lm, example, prompts, essence)  # the unedited ones, for every edit
+        with oracle.edited(lm.model, changes):
+            return published_scores(lm, example, prompts, essence)
+
+    def engine() -> np.ndarray:
+        edit = METHODS[method].edit(lm, [request], LAYER, hyper, shared)
+        after = scoring.measure(lm, [probe], edit.updates)[0]
+        kinds = (after.rewrite, after.paraphrase, after.neighbourhood)
+        target = np.hstack([np.atleast_1d(kind[0]) for kind in kinds])
+        other = np.hstack([np.atleast_1d(kind[1]) for kind in kinds])
+        return np.hstack([target, other, np.log(after.perplexity)])
+
+    return published, engine
+
+
+def published_edit(lm, example: Example, method: str, hyper, shared: SharedInputs, moments):
+    fact = (example.template, example.subject, example.false, "error_injection", LAYER)
+    if method.startswith("FT"):
+        return oracle.ft_edit(lm.model, lm.tokenizer, *fact, window=hyper.window, epsilon=hyper.eps)
+    if method == "ROME":
+        contexts = shared.contexts[0]
+        return oracle.rome_edit(
+            lm.model, lm.tokenizer, *fact, contexts=contexts, statistics=moments
+        )
+    return oracle.memit_edit(
+        lm.model, lm.tokenizer, *fact, contexts=shared.contexts, statistics=moments
+    )
+
+
+def published_scores(lm, example: Example, prompts, essence) -> np.ndarray:
+    both = (lm.model, lm.tokenizer)
+    objects = (example.false, example.true)
+    log_p = [oracle.target_logprob(*both, text, o) for o in objects for text in prompts]
+    return np.hstack([log_p, [np.log(oracle.perplexity(*both, text)) for text in essence]])
+
+
+def statistics_case(lm, texts: list[str]):
+    """All layers: the published code makes one whole pass over the text for each."""
+
+    def published() -> np.ndarray:
+        both = (lm.model, lm.tokenizer)
+        moments = [oracle.key_statistics(*both, texts, [la])[la] for la in range(lm.n_layers)]
+        return torch.stack(moments).numpy()
+
+    def engine() -> np.ndarray:
+        moments, _ = key_moments(lm, texts)
+        return torch.stack([moments[la] for la in range(lm.n_layers)]).numpy()
+
+    return published, engine
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="one fact, fewer measurements")
+    quick = parser.parse_args().quick
+
+    gguf = assets.resolve(assets.named(MODEL))
+    folder = gguf.with_name(f"{gguf.name}-for-benchmarks")
+    lm = models.load(folder if folder.exists() else assets.convert_gguf(gguf, folder))
+    dump = assets.resolve(assets.named("enwiki-shortened"))
+    texts = [p.text for p, _ in zip(paragraphs(dump), range(120), strict=False)]
+    moments, _ = key_moments(lm, texts, layers=range(LAYER - 2, LAYER + 3))
+    lengths = [(5, 2), (10, 2)] if quick else [(5, 10), (10, 10)]
+    contexts = {
+        None: [["{}"]],
+        "rome": [sampling.rome_contexts(lm, lengths, seed=0)],
+        "memit": sampling.memit_contexts(lm, 10, seed=0),
+    }
+    examples = EXAMPLES[:1] if quick else EXAMPLES
+    results = []
+    for window in (5,) if quick else (1, 3, 5, 10):
+        cases = [tracing_case(lm, example, window) for example in examples]
+        results.append(compare(f"tracing.window{window}", cases, 1e-5))
+    for method in METHODS:
+        shared = SharedInputs(
+            contexts=contexts[METHODS[method].contexts],
+            moments=KeyMoments(moments.__getitem__),
+            sigma=SIGMA,
+        )
+        cases = []
+        for example in examples:
+            texts_about = sampling.essence_texts(
+                lm, example.subject, count=2 if quick else 5, tokens=100, seed=0
+            )
+            cases.append(edit_case(lm, example, method, shared, moments, texts_about))
+        results.append(compare(f"edit.{method}", cases, 1e-3))
+    results.append(
+        compare("key_statistics", [statistics_case(lm, texts[: 2 if quick else 20])], 1e-2)
+    )
+    report(results, "quick" if quick else "full")
+
+
+def report(results: list[Measurement], name: str) -> None:
+    print(f"\n{'measurement':<20}{'published':>12}{'engine':>10}{'ratio':>8}{'difference':>12}")
+    for r in results:
+        print(
+            f"{r.name:<20}{r.published_s:>10.2f} s{r.engine_s:>8.2f} s{r.speedup:>8.1f}"
+            f"{r.max_abs_diff:>12.1e}"
+        )
+    folder = ROOT / "benchmarks" / "results"
+    folder.mkdir(exist_ok=True)
+    lines = [json.dumps({**asdict(r), "threads": torch.get_num_threads()}) for r in results]
+    (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
