@@ -42,7 +42,7 @@ def _sentence(error: Any) -> str:
         unknown = sorted(set(error.instance) - set(known))
         return prefix + f"unknown key {unknown[0]!r}{_choices(unknown[0], known)}"
     if error.validator == "enum":
-        kind = "key" if error.parent and error.parent.validator == "propertyNames" else "value"
+        kind = "key" if "propertyNames" in error.absolute_schema_path else "value"
         choices = [str(choice) for choice in error.validator_value]
         return prefix + f"unknown {kind} {error.instance!r}{_choices(error.instance, choices)}"
     if error.validator == "required":
@@ -66,7 +66,7 @@ def _choices(given: Any, known: Iterable[str]) -> str:
     return f"{hint} (known: {', '.join(known)})"
 
 
-def check(config: Mapping[str, Any], n_layers: int) -> None:
+def check(config: Mapping[str, Any], n_layers: int, assets: Iterable[str] = ()) -> None:
     """What no schema can say: layers within the model, traced windows, the data set's path."""
     places = [("editing.layers", config["editing"]["layers"])]
     places.append(("tuning.layer", [config["tuning"]["layer"]]))
@@ -83,6 +83,12 @@ def check(config: Mapping[str, Any], n_layers: int) -> None:
             raise ConfigError(
                 f"config: analysis.{key}: {wanted} is not traced; add it to tracing.{listed} "
                 f"({', '.join(map(str, traced))}) or choose one of them"
+            )
+    known = list(assets)
+    for name in config["assets"]["overrides"]:
+        if known and name not in known:
+            raise ConfigError(
+                f"config: assets.overrides: no asset is called {name!r}{_choices(name, known)}"
             )
     if config["dataset"]["path"] is None and config["dataset"]["name"] != "bundled":
         raise ConfigError(

@@ -183,19 +183,27 @@ def edit_cell(
 ) -> Iterator[dict[str, Any]]:
     """Rows of the editing table, one a subject, in order; a fact that fails becomes its row.
 
-    Facts are edited `batch` at a time, each with an edit of its own; where a batch fails, its facts
+    Facts are edited `batch` at a time, those of like length together (what is run again of a row
+    is padded to the batch's longest), each with an edit of its own; where a batch fails, its facts
     are tried one by one so that only the bad one is lost.
     """
-    for low in range(0, len(subjects), batch):
-        chunk = subjects[low : low + batch]
-        ready = [subject for subject in chunk if subject.before["status"] == OK]
-        rows = _edit_or_split(lm, cell, ready, shared, how)
-        grid = {"method": cell.method, "problem": cell.problem, "layer": cell.layer}
-        for subject in chunk:
-            case_id = subject.fact.case_id
-            row = rows.get(case_id, {"status": subject.before["status"]})
-            yield {"case_id": case_id} | grid | row
+    ready = [subject for subject in subjects if subject.before["status"] == OK]
+    ready.sort(key=lambda subject: _tail_length(lm, subject.fact))
+    progress(len(subjects) - len(ready))
+    rows: dict[str, dict[str, Any]] = {}
+    for low in range(0, len(ready), batch):
+        chunk = ready[low : low + batch]
+        rows |= _edit_or_split(lm, cell, chunk, shared, how)
         progress(len(chunk))
+    grid = {"method": cell.method, "problem": cell.problem, "layer": cell.layer}
+    for subject in subjects:
+        case_id = subject.fact.case_id
+        yield {"case_id": case_id} | grid | rows.get(case_id, {"status": subject.before["status"]})
+
+
+def _tail_length(lm: LanguageModel, fact: Fact) -> int:
+    """Tokens of the prompt from the subject's end on, the part that optimisation runs again."""
+    return len(lm.encode(fact.prompt[fact.prompt.rfind(fact.subject) + len(fact.subject) :]))
 
 
 def _edit_or_split(

@@ -45,7 +45,7 @@ def sample(
     lm: LanguageModel, prompts: Sequence[str], steps: int, row_seeds: Sequence[int], *, k: int = 5
 ) -> list[str]:
     """Each prompt with `steps` sampled tokens behind it, one seed a row."""
-    if steps <= 0:
+    if steps <= 0 or not prompts:
         return list(prompts)
     uniforms = np.stack([np.random.RandomState(seed).random_sample(steps) for seed in row_seeds])
     ids = [lm.encode(prompt) for prompt in prompts]

@@ -196,10 +196,11 @@ def aggregate(values: Iterable[float], how: str) -> float:
 
 
 def ngram_entropy(texts: Sequence[str]) -> float:
-    """Fluency of generated text: mean over texts of 2/3 H(bigrams) + 4/3 H(trigrams), in bits.
+    """Fluency of generated text: mean over texts of 1/3 H(bigrams) + 2/3 H(trigrams), in bits.
 
-    The ROME suite's weights (Meng et al. 2022, section 3.4). Words come from nltk's regular
-    expressions, which need no data. NaN without texts of three words.
+    The mean of both, weighted 2/3 and 4/3, as in the ROME suite (Meng et al. 2022, section 3.4).
+    Words come from nltk's regular expressions, which need no data. NaN without texts of three
+    words.
     """
     from nltk.tokenize import wordpunct_tokenize
 
@@ -207,7 +208,7 @@ def ngram_entropy(texts: Sequence[str]) -> float:
     for text in texts:
         words = wordpunct_tokenize(text)
         if len(words) >= 3:
-            values.append(2 / 3 * _entropy(words, 2) + 4 / 3 * _entropy(words, 3))
+            values.append(_entropy(words, 2) / 3 + 2 * _entropy(words, 3) / 3)
     return float(np.mean(values)) if values else float("nan")
 
 

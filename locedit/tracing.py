@@ -180,7 +180,7 @@ def effects(cells: pd.DataFrame, *, reference: str = "clean") -> pd.DataFrame:
     released code does. Columns in: case_id, token, is_last_subject, layer, p_clean, p_corrupted,
     p_restored; rows of failed facts (no p_restored) are left out.
     """
-    cells = cells[cells["p_restored"].notna()].copy()
+    cells = cells[cells["p_restored"].notna()].reset_index(drop=True)
     cells["effect"] = cells["p_restored"] - cells["p_corrupted"]
     top = cells["p_clean"]
     if reference == "max":

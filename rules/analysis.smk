@@ -41,6 +41,8 @@ rule regressions:
         f"logs/{MODEL}/{DATASET}/regressions.log",
     benchmark:
         f"logs/benchmarks/{MODEL}/{DATASET}/regressions.tsv"
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=2000,
@@ -61,19 +63,6 @@ rule regressions:
         "../workflow_scripts/regressions.py"
 
 
-def figure_outputs(name, label, caption=None, category="Figures"):
-    """SVG and PNG of a figure; the report shows the SVG."""
-    return {
-        "svg": report(
-            f"{OUT}/figures/{name}.svg",
-            caption=f"../analysis/captions/{caption or name}.rst",
-            category=category,
-            labels={"figure": label},
-        ),
-        "png": f"{OUT}/figures/{name}.png",
-    }
-
-
 # name: (R function, R's arguments, inputs, label in the report)
 FIGURES = {
     "r2_by_problem": (
@@ -84,13 +73,13 @@ FIGURES = {
     ),
     "tracing_effect_by_layer": (
         "tracing_effect_by_layer",
-        {"module": TRACED["module"]},
+        {"module": TRACED["module"], "effect": config["analysis"]["tracing"]},
         {"effects": f"{OUT}/effects.parquet"},
         "Tracing effect by layer, per window",
     ),
     "tracing_peaks": (
         "tracing_peaks",
-        {"module": TRACED["module"]},
+        {"module": TRACED["module"], "effect": config["analysis"]["tracing"]},
         {"effects": f"{OUT}/effects.parquet"},
         "Where tracing peaks, per window",
     ),
@@ -119,7 +108,12 @@ FIGURES = {
         "One fact's restoration",
     ),
 }
-CAPTIONS = {name: function for name, (function, *_) in FIGURES.items()}
+STAGE_OF = {
+    "r2": "analysis",
+    "effects": "effects",
+    "scores": "scores",
+    "cells": "heatmap_cells",
+}
 
 
 rule heatmap_cells:
@@ -132,6 +126,8 @@ rule heatmap_cells:
         f"logs/{MODEL}/{DATASET}/heatmap_cells.log",
     benchmark:
         f"logs/benchmarks/{MODEL}/{DATASET}/heatmap_cells.tsv"
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=1000,
@@ -160,6 +156,8 @@ for _name, (_function, _arguments, _inputs, _label) in FIGURES.items():
             f"logs/{MODEL}/{DATASET}/figures/{_name}.log",
         benchmark:
             f"logs/benchmarks/{MODEL}/{DATASET}/figures/{_name}.tsv"
+        conda:
+            ENVIRONMENT
         threads: 1
         resources:
             mem_mb=1500,
@@ -167,7 +165,9 @@ for _name, (_function, _arguments, _inputs, _label) in FIGURES.items():
         params:
             function=_function,
             arguments={**LABEL, **_arguments},
-            fingerprint=fingerprint("analysis", figure=_name),
+            fingerprint=fingerprint(
+                "figure", inputs=[STAGE_OF[table] for table in _inputs]
+            ),
         message:
             f"Drawing {_name}"
         script:
@@ -196,13 +196,13 @@ rule report:
         f"logs/{MODEL}/{DATASET}/report.log",
     benchmark:
         f"logs/benchmarks/{MODEL}/{DATASET}/report.tsv"
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=1500,
         runtime=15,
     params:
-        snakefile=str(ROOT / "Snakefile"),
-        stylesheet=str(ROOT / "analysis" / "report.css"),
         fingerprint=fingerprint("report"),
     message:
         "Writing the report"

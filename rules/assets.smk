@@ -20,6 +20,8 @@ if "asset" in MODEL_SETTINGS:
             "logs/model_weights.log",
         benchmark:
             "logs/benchmarks/model_weights.tsv"
+        conda:
+            ENVIRONMENT
         threads: 1
         resources:
             mem_mb=4000,
@@ -27,7 +29,6 @@ if "asset" in MODEL_SETTINGS:
         params:
             asset=MODEL_SETTINGS["asset"],
             override=config["assets"]["overrides"].get(MODEL_SETTINGS["asset"]),
-            cache=str(CACHE),
         message:
             "Fetching and converting {params.asset}"
         script:
@@ -41,13 +42,14 @@ rule corpus:
         "logs/corpus.log",
     benchmark:
         "logs/benchmarks/corpus.tsv"
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=2000,
         runtime=30,
     params:
         override=config["assets"]["overrides"].get("enwiki-shortened"),
-        cache=str(CACHE),
         fingerprint=fingerprint("corpus"),
     message:
         "Reading Wikipedia paragraphs"

@@ -20,7 +20,12 @@ try:
     MODEL, MODEL_SETTINGS = configuration.load_model(
         config["model"], ROOT, _schemas["model"]
     )
-    configuration.check(config, MODEL_SETTINGS["n_layers"])
+    configuration.check(config, MODEL_SETTINGS["n_layers"], assets=pinned.ASSETS)
+    configuration.validate(
+        MODEL_SETTINGS.get("tuned", {}).get("hyperparameters", {}),
+        {"$defs": _schemas["config"]["$defs"], "$ref": "#/$defs/hyperparameters"},
+        f"model {MODEL}: tuned.hyperparameters",
+    )
 except configuration.ConfigError as error:
     raise WorkflowError(str(error)) from None
 
@@ -28,6 +33,8 @@ DATASET = config["dataset"]["name"]
 CACHE = Path(config["assets"]["cache"] or pinned.cache_dir()).expanduser()
 OUT = f"results/{MODEL}/{DATASET}"
 SHARED = f"results/{MODEL}"  # what depends on the model alone
+
+ENVIRONMENT = str(ROOT / "envs" / "locedit.yaml")  # of every rule, for `--sdm conda`
 
 METHODS = config["editing"]["methods"]
 PROBLEMS = config["editing"]["problems"]
@@ -54,7 +61,10 @@ def script_code(name, *more, without=()):
 
     Logging and progress (workflow_scripts/job.py) are left out: no number depends on them.
     """
-    paths = [ROOT / "workflow_scripts" / f"{name}.py", *(ROOT / "locedit" / m for m in more)]
+    paths = [
+        ROOT / "workflow_scripts" / f"{name}.py",
+        *(ROOT / "locedit" / m for m in more),
+    ]
     without = ("workflow_scripts.job", *without)
     return [fingerprints.code(path, ROOT, without) for path in paths]
 
@@ -122,11 +132,35 @@ def method_code(method, name):
     return script_code(name, own, without=("locedit.methods",))
 
 
-_measuring = lambda: [
-    picked("scores", "paraphrases", "neighbours", "generations", "generation_tokens"),
-    picked("tracing", "n_noise", "noise_seed"),
-    config["seed"],
-]
+def edit_inputs(wildcards):
+    """The shared inputs that the method takes, beside those of every edit."""
+    if wildcards.method not in WITH_STATISTICS:
+        return {}
+    return {
+        "statistics": f"{SHARED}/key_statistics.safetensors",
+        "contexts": f"{SHARED}/contexts.parquet",
+    }
+
+
+def figure_outputs(name, label, caption=None, category="Figures"):
+    """SVG and PNG of a figure; the report shows the SVG."""
+    return {
+        "svg": report(
+            f"{OUT}/figures/{name}.svg",
+            caption=f"../analysis/captions/{caption or name}.rst",
+            category=category,
+            labels={"figure": label},
+        ),
+        "png": f"{OUT}/figures/{name}.png",
+    }
+
+
+MEASURING = {
+    **picked("scores", "paraphrases", "neighbours", "generations", "generation_tokens"),
+    **picked("tracing", "n_noise", "noise_seed"),
+}
+
+_measuring = lambda: [MEASURING, config["seed"]]
 
 _drawing = lambda: [
     fingerprints.files((ROOT / "analysis").glob("*.R")),
@@ -139,7 +173,7 @@ _DEPENDS = {
     "facts": lambda: [
         _model(),
         dataset_identity(),
-        config["dataset"],
+        picked("dataset", "name", "format"),
         picked("facts", "n", "completion_tokens"),
         script_code("facts"),
     ],
@@ -216,7 +250,8 @@ _DEPENDS = {
         config["editing"]["preset"],
         {k: v for k, v in config["tuning"].items() if k not in ("grid", "problems")},
         config["tuning"]["grid"][method],
-        _measuring(),
+        config["scores"]["aggregate"],
+        [MEASURING, config["seed"]],
         method_code(method, "sweep"),
     ],
     "sweep_table": lambda: [
@@ -234,17 +269,19 @@ _DEPENDS = {
         config["analysis"]["heatmap"],
         script_code("heatmap_cells"),
     ],
+    "figure": lambda inputs: [[fingerprint(stage) for stage in inputs], _drawing()],
     "report": lambda: [
         fingerprint("analysis"),
+        fingerprint("heatmap_cells"),
+        config["analysis"],
         fingerprints.files((ROOT / "analysis" / "captions").glob("*.rst")),
         script_code("report"),
     ],
-    "analysis": lambda **_figure: [
+    "analysis": lambda: [
         fingerprint("scores"),
         fingerprint("effects"),
-        config["analysis"],
-        fingerprint("heatmap_cells"),
-        _drawing(),
+        config["analysis"]["tracing"],
+        fingerprints.files((ROOT / "analysis").glob("*.R")),
         script_code("regressions"),
     ],
 }

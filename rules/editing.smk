@@ -14,6 +14,8 @@ rule key_statistics:
         f"logs/{MODEL}/key_statistics.log",
     benchmark:
         f"logs/benchmarks/{MODEL}/key_statistics.tsv"
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=6000,
@@ -37,6 +39,8 @@ rule contexts:
         f"logs/{MODEL}/contexts.log",
     benchmark:
         f"logs/benchmarks/{MODEL}/contexts.tsv"
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=3000,
@@ -62,6 +66,8 @@ rule essence:
         f"logs/{MODEL}/{DATASET}/essence.log",
     benchmark:
         f"logs/benchmarks/{MODEL}/{DATASET}/essence.tsv"
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=3000,
@@ -77,12 +83,6 @@ rule essence:
         "../workflow_scripts/essence.py"
 
 
-MEASURING = {
-    **picked("scores", "paraphrases", "neighbours", "generations", "generation_tokens"),
-    **picked("tracing", "n_noise", "noise_seed"),
-}
-
-
 rule baseline:
     input:
         study=f"{OUT}/study.parquet",
@@ -94,6 +94,8 @@ rule baseline:
         f"logs/{MODEL}/{DATASET}/baseline/{{problem}}.log",
     benchmark:
         f"logs/benchmarks/{MODEL}/{DATASET}/baseline/{{problem}}.tsv"
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=3000,
@@ -110,16 +112,6 @@ rule baseline:
         "../workflow_scripts/baseline.py"
 
 
-def edit_inputs(wildcards):
-    """The shared inputs that the method takes, beside those of every edit."""
-    if wildcards.method not in WITH_STATISTICS:
-        return {}
-    return {
-        "statistics": f"{SHARED}/key_statistics.safetensors",
-        "contexts": f"{SHARED}/contexts.parquet",
-    }
-
-
 rule edit:
     input:
         unpack(edit_inputs),
@@ -134,6 +126,8 @@ rule edit:
         f"logs/{MODEL}/{DATASET}/editing/{{method}}/{{problem}}/layer-{{layer}}.log",
     benchmark:
         f"logs/benchmarks/{MODEL}/{DATASET}/editing/{{method}}/{{problem}}/layer-{{layer}}.tsv"
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=4000,
@@ -171,6 +165,8 @@ rule scores:
         f"logs/{MODEL}/{DATASET}/scores.log",
     benchmark:
         f"logs/benchmarks/{MODEL}/{DATASET}/scores.tsv"
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=2000,

@@ -13,12 +13,13 @@ if config["dataset"]["path"] is None:
             "logs/build_dataset.log",
         benchmark:
             "logs/benchmarks/build_dataset.tsv"
+        conda:
+            ENVIRONMENT
         threads: 1
         resources:
             mem_mb=1000,
             runtime=5,
         params:
-            data=str(ROOT / "data"),
             fingerprint=fingerprints.digest(dataset_identity()),
         message:
             "Building the bundled facts"
@@ -39,6 +40,8 @@ rule know:
         f"logs/{MODEL}/{DATASET}/facts.log",
     benchmark:
         f"logs/benchmarks/{MODEL}/{DATASET}/facts.tsv"
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=4000,
@@ -63,6 +66,8 @@ rule study:
         f"logs/{MODEL}/{DATASET}/study.log",
     benchmark:
         f"logs/benchmarks/{MODEL}/{DATASET}/study.tsv"
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=1000,
@@ -87,6 +92,8 @@ rule noise:
         f"logs/{MODEL}/{DATASET}/noise.log",
     benchmark:
         f"logs/benchmarks/{MODEL}/{DATASET}/noise.tsv"
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=3000,

@@ -15,6 +15,8 @@ rule trace:
         f"logs/{MODEL}/{DATASET}/tracing/{{kind}}/window-{{window}}.log",
     benchmark:
         f"logs/benchmarks/{MODEL}/{DATASET}/tracing/{{kind}}/window-{{window}}.tsv"
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=4000,
@@ -46,6 +48,8 @@ rule effects:
         f"logs/{MODEL}/{DATASET}/effects.log",
     benchmark:
         f"logs/benchmarks/{MODEL}/{DATASET}/effects.tsv"
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=2000,

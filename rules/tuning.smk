@@ -19,6 +19,8 @@ rule sweep:
         f"logs/{MODEL}/{DATASET}/tuning/{{method}}/{{problem}}.log",
     benchmark:
         f"logs/benchmarks/{MODEL}/{DATASET}/tuning/{{method}}/{{problem}}.tsv"
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=4000,
@@ -57,6 +59,8 @@ rule sweep_table:
         f"logs/{MODEL}/{DATASET}/tuning/sweep_table.log",
     benchmark:
         f"logs/benchmarks/{MODEL}/{DATASET}/tuning/sweep_table.tsv"
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=1000,
@@ -81,6 +85,8 @@ rule figure_sweep:
         f"logs/{MODEL}/{DATASET}/tuning/figure.log",
     benchmark:
         f"logs/benchmarks/{MODEL}/{DATASET}/tuning/figure.tsv"
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=1500,

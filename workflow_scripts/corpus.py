@@ -13,7 +13,7 @@ def main(snakemake) -> None:
         dump = assets.resolve(
             assets.named("enwiki-shortened"),
             Path(override) if override else None,
-            cache=Path(snakemake.params.cache),
+            cache=Path(snakemake.output[0]).parent,
         )
         rows = [{"title": p.title, "index": p.index, "text": p.text} for p in paragraphs(dump)]
         log.info("%d paragraphs", len(rows))

@@ -8,13 +8,13 @@ from workflow_scripts.job import running
 
 def main(snakemake) -> None:
     with running(snakemake):
-        override = snakemake.params.override
+        override, folder = snakemake.params.override, Path(snakemake.output.folder).parent
         gguf = assets.resolve(
             assets.named(snakemake.params.asset),
             Path(override) if override else None,
-            cache=Path(snakemake.params.cache),
+            cache=folder.parent.parent,
         )
-        assets.convert_gguf(gguf, Path(snakemake.output.folder).parent)
+        assets.convert_gguf(gguf, folder)
 
 
 if __name__ == "__main__":

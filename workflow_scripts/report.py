@@ -1,6 +1,6 @@
 """The report: one zip with every figure and table, written by Snakemake itself."""
 
-import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -8,7 +8,10 @@ from pathlib import Path
 
 import yaml
 
+from locedit import tables
 from workflow_scripts.job import running
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def main(snakemake) -> None:
@@ -17,17 +20,23 @@ def main(snakemake) -> None:
         config = Path(folder) / "config.yaml"
         config.write_text(yaml.safe_dump(dict(snakemake.config)))
         target = Path(snakemake.output[0])
-        part = target.with_name(f".part-{target.name}")
-        command = [sys.executable, "-m", "snakemake", "--snakefile", snakemake.params.snakefile]
+        part = Path(folder) / target.name  # its name becomes that of the folder inside
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
         command += ["--configfile", str(config), "--nolock", "--cores", "1"]
-        command += ["--report", str(part), "--report-stylesheet", snakemake.params.stylesheet]
+        command += [
+            "--report",
+            str(part),
+            "--report-stylesheet",
+            str(ROOT / "analysis" / "report.css"),
+        ]
         done = subprocess.run(
             command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
         )
         log.info("%s\n%s%s", " ".join(command), done.stdout, done.stderr)
         if done.returncode != 0 or not part.is_file():
             raise ValueError(f"snakemake --report failed; see {snakemake.log[0]}")
-        os.replace(part, target)
+        with tables.atomic(target) as temporary:
+            shutil.copyfile(part, temporary)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,285 @@
+"""Bad input: one clear sentence and a non-zero exit, or an excluded row with its reason."""
+
+import copy
+import json
+import logging
+import re
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from test_workflow import OUT, merged, record, snakemake
+
+from locedit import assets, facts, tables
+from workflow_scripts import facts as facts_script
+from workflow_scripts import study as study_script
+
+RECORD = record("1", "France", "The capital of {} is", "Paris", "Rome")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A working folder; beside it a model's configuration, its folder and a file of facts."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    model = {"label": "Tiny", "n_layers": 4, "noise": "3sd", "path": "model"}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(model))
+    (tmp_path / "facts.json").write_text(json.dumps([RECORD]))
+    (tmp_path / "work").mkdir()
+    return tmp_path / "work"
+
+
+@pytest.fixture
+def settings(folder):
+    base = folder.parent
+    return {
+        "model": str(base / "tiny.yaml"),
+        "dataset": {"name": "hand-made", "path": str(base / "facts.json")},
+        "editing": {"layers": [0, 3]},
+        "tuning": {"layer": 1},
+        "assets": {"cache": str(base / "cache")},
+    }
+
+
+def files_below(folder):
+    """Contents of all files, by path, what Snakemake keeps for itself left out."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and ".snakemake" not in path.parts and "logs" not in path.parts
+    }
+
+
+# ---- a faulty configuration: nothing runs --------------------------------------------------------
+
+FAULTS = {
+    "an unknown key": (
+        {"editing": {"layer": [0]}},
+        "config: editing: unknown key 'layer'; did you mean 'layers'?",
+    ),
+    "a misspelt method": (
+        {"editing": {"methods": ["ROMA"]}},
+        "config: editing.methods.0: unknown value 'ROMA'; did you mean 'ROME'?",
+    ),
+    "a layer beyond the model": (
+        {"editing": {"layers": [0, 4]}},
+        "config: editing.layers: layer 4 is beyond the model, whose 4 layers are numbered 0 to 3",
+    ),
+    "window 0": (
+        {"tracing": {"windows": [0, 5]}},
+        "config: tracing.windows.0: must be at least 1, got 0",
+    ),
+    "n = 0": ({"facts": {"n": 0}}, "config: facts.n: must be at least 1, got 0"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_faulty_configuration_stops_before_anything_runs(folder, settings, name):
+    changes, sentence = FAULTS[name]
+    stops(folder, merged(settings, changes), sentence)
+
+
+def stops(folder, settings, sentence):
+    run = snakemake(folder, settings, "--dry-run")
+    assert run.status != 0
+    assert sentence in run.text
+    assert "Traceback" not in run.text
+    assert files_below(folder) == {}
+
+
+def test_a_missing_model_folder_is_named(folder, settings):
+    (folder.parent / "model").rename(folder.parent / "elsewhere")
+    stops(folder, settings, f"tiny.yaml: path: no model at {folder.parent / 'model'}: expected a")
+
+
+def test_a_missing_model_configuration_is_named(folder, settings):
+    settings["model"] = "smollm2-135m"
+    sentence = "smollm2-135m.yaml; did you mean 'smollm2-135m-instruct'?"
+    stops(folder, settings, sentence)
+
+
+def test_a_missing_data_file_is_named(folder, settings):
+    (folder.parent / "facts.json").unlink()
+    stops(folder, settings, str(folder.parent / "facts.json"))
+
+
+# ---- a file that is not what it should be: the job fails, all else stays as it was ---------------
+
+
+def test_a_table_that_is_cut_off_is_named_and_nothing_else_is_touched(folder, settings):
+    rows = [{**RECORD, "prompt": "", "status": "kept", "reason": "", "is_correct": True}]
+    cut, other = folder / OUT / "facts.parquet", folder / OUT / "baseline" / "fact_erasure.parquet"
+    for path in (cut, other):
+        tables.write(path, rows, "facts")
+    cut.write_bytes(cut.read_bytes()[:-100])
+    before = files_below(folder)
+
+    run = snakemake(folder, settings, str(OUT / "study.parquet"))
+    assert run.status != 0
+    assert f"study: {OUT / 'facts.parquet'} is not a whole Parquet file" in run.text
+    assert "delete it and run again, so that it is made anew" in run.text
+    assert "Traceback" not in "".join(re.findall(r"^study: .*$", run.text, re.MULTILINE))
+    assert files_below(folder) == before
+
+
+def test_a_failed_job_says_why_in_the_terminal_and_in_its_log(folder, settings):
+    (folder.parent / "facts.json").write_text("{not JSON")
+    run = snakemake(folder, settings, str(OUT / "facts.parquet"))
+    assert run.status != 0
+    sentence = "facts.json is not JSON"
+    assert sentence in run.text
+    assert sentence in (folder / "logs" / "tiny" / "hand-made" / "facts.log").read_text()
+    assert files_below(folder) == {}
+
+
+# ---- the same scripts, called directly -----------------------------------------------------------
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """A function that makes what Snakemake gives a script."""
+    yield lambda rule, inputs, params: SimpleNamespace(
+        rule=rule,
+        input=inputs,
+        output=[str(tmp_path / "out.parquet")],
+        params=SimpleNamespace(**params, get=params.get),
+        log=[str(tmp_path / "log")],
+        wildcards={},
+        config={},
+        threads=1,
+    )
+    logging.captureWarnings(False)
+
+
+def fails(main, snakemake):
+    """The sentence with which a script ends; its exit status is 1 then."""
+    with pytest.raises(SystemExit) as caught:
+        main(snakemake)
+    assert isinstance(caught.value.code, str)
+    return caught.value.code
+
+
+def read_facts(job, tmp_path, text):
+    path = tmp_path / "facts.json"
+    path.write_text(text)
+    settings = {"facts.n": None, "facts.completion_tokens": 4}
+    inputs = SimpleNamespace(records=str(path))
+    return job("know", inputs, {"settings": settings, "format": "native"})
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('[{"case_id": 1},', r"facts\.json is not JSON \(.*line 1.*\); expected a list of native"),
+        ('{"facts": []}', r"facts\.json holds a JSON dict; expected a list of native records"),
+        ("7", r"facts\.json holds a JSON int; expected a list of native records"),
+        ("[]", r"facts\.json: no record can be used"),
+        (json.dumps([{**RECORD, "subject": ""}]), r"no record can be used; subject is empty"),
+    ],
+    ids=["cut off", "an object", "a number", "no record", "no good record"],
+)
+def test_a_data_file_without_usable_records_ends_the_job(job, tmp_path, text, sentence):
+    said = fails(facts_script.main, read_facts(job, tmp_path, text))
+    assert re.search(rf"^know: .*{sentence}", said)
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_a_study_without_a_known_fact_ends_the_job(job, tmp_path):
+    row = {**RECORD, "status": "kept", "reason": "", "is_correct": False}
+    tables.write(tmp_path / "facts.parquet", [row, {**row, "is_correct": None}], "facts")
+    params = {"size": None, "seed": 0}
+    said = fails(study_script.main, job("study", [str(tmp_path / "facts.parquet")], params))
+    assert "facts.parquet: the model knows none of the 2 facts" in said
+    assert "give it more records or another model" in said
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_a_table_of_another_stage_is_named_with_what_it_lacks(job, tmp_path):
+    tables.write(tmp_path / "facts.parquet", [{"case_id": "1"}], "essence")
+    said = fails(study_script.main, job("study", [str(tmp_path / "facts.parquet")], {}))
+    assert "facts.parquet lacks the columns relation_id, subject, " in said
+
+
+# ---- bad records: excluded rows ------------------------------------------------------------------
+
+BAD_RECORDS = {
+    "a prompt without the subject": (
+        {"template": "The capital is"},
+        "template: the prompt lacks the subject: expected one {}, found 0",
+    ),
+    "a prompt with the subject twice": (
+        {"template": "{} and {} are"},
+        "template: the prompt lacks the subject: expected one {}, found 2",
+    ),
+    "an empty target": ({"target_true": ""}, "target_true is empty"),
+    "a target of spaces": ({"target_new": "  "}, "target_new is empty"),
+    "a target that is a number": ({"target_true": 7}, "target_true: expected text, got int"),
+    "a target that is null": ({"target_new": None}, "target_new: expected text, got NoneType"),
+    "no subject": ({"subject": "\t"}, "subject is empty"),
+    "equal targets": ({"target_new": " Paris"}, "target_new equals target_true"),
+    "one paraphrase as a text": ({"paraphrases": "Who?"}, "paraphrases: expected a list of texts"),
+    "a neighbour that is a number": (
+        {"neighbourhood": ["Who?", 3]},
+        "neighbourhood: expected a list of texts",
+    ),
+    "an empty generation prompt": (
+        {"generation_prompts": [""]},
+        "generation_prompts holds an empty prompt",
+    ),
+}
+
+
+def read(tmp_path, *records):
+    path = tmp_path / "facts.json"
+    path.write_text(json.dumps(records))
+    return facts.read_records(path, "native")
+
+
+@pytest.mark.parametrize("name", BAD_RECORDS)
+def test_a_bad_record_becomes_an_excluded_row_and_its_neighbours_stay(tmp_path, name):
+    changes, reason = BAD_RECORDS[name]
+    bad = {**copy.deepcopy(RECORD), "case_id": "bad", **changes}
+    rows = read(tmp_path, RECORD, bad, {**RECORD, "case_id": "2"})
+    assert [row["case_id"] for row in rows] == ["1", "bad", "2"]
+    assert [row["status"] for row in rows] == ["kept", "excluded", "kept"]
+    assert [row["reason"] for row in rows] == ["", reason, ""]
+    tables.write(tmp_path / "facts.parquet", rows, "facts")
+    assert list(tables.read(tmp_path / "facts.parquet", "facts")["reason"]) == ["", reason, ""]
+
+
+def test_of_records_with_the_same_case_id_the_first_stays(tmp_path):
+    rows = read(tmp_path, RECORD, RECORD, {**RECORD, "case_id": 1})
+    assert [row["status"] for row in rows] == ["kept", "excluded", "excluded"]
+    assert rows[1]["reason"] == rows[2]["reason"] == "case_id 1 occurs before in the file"
+
+
+@pytest.mark.parametrize("bad", [None, 3, "text", []], ids=["null", "number", "text", "list"])
+def test_a_record_that_is_none_becomes_an_excluded_row(tmp_path, bad):
+    rows = read(tmp_path, bad, RECORD)
+    assert [row["status"] for row in rows] == ["excluded", "kept"]
+    assert rows[0]["case_id"] == "record-0"
+    assert rows[0]["reason"]
+
+
+# ---- assets --------------------------------------------------------------------------------------
+
+
+def test_a_wrong_checksum_names_the_file_and_what_to_do(tmp_path):
+    dump = tmp_path / "dump.bz2"
+    dump.write_bytes(b"not what is pinned")
+    pinned = replace(assets.named("enwiki-shortened"), size=dump.stat().st_size)
+    sentence = r"dump\.bz2 is not .*enwiki.*: expected SHA-256 a53f.*, got .*; give the file that"
+    with pytest.raises(assets.AssetError, match=sentence):
+        assets.resolve(pinned, dump, cache=tmp_path / "cache")
+
+
+def test_a_wrong_asset_ends_the_job_that_reads_it(folder, settings):
+    dump = folder.parent / "dump.bz2"
+    dump.write_bytes(b"not what is pinned")
+    settings["assets"]["overrides"] = {"enwiki-shortened": str(dump)}
+    run = snakemake(folder, settings, "corpus")
+    assert run.status != 0
+    assert f"corpus: {dump} is not " in run.text
+    assert "expected 1,695,871 bytes, got 18; give the file that is pinned" in run.text
+    assert files_below(folder.parent / "cache") == {}

@@ -1,0 +1,359 @@
+"""The configuration: what is valid, what is said of what is not, and that its copies agree."""
+
+import ast
+import copy
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from locedit import assets, facts, methods, problems
+from locedit.config import ConfigError, check, load_model, load_yaml, validate
+
+ROOT = Path(__file__).resolve().parent.parent
+SCHEMA = load_yaml(ROOT / "schemas" / "config.schema.yaml")
+MODEL_SCHEMA = load_yaml(ROOT / "schemas" / "model.schema.yaml")
+DEFAULT = load_yaml(ROOT / "config.yaml")
+PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
+MODELS = sorted((ROOT / "models").glob("*.yaml"))
+N_LAYERS = 30
+
+
+def changed(path, value):
+    """config.yaml with one key, given by its dotted path, set anew."""
+    config = copy.deepcopy(DEFAULT)
+    *sections, key = path.split(".")
+    section = config
+    for name in sections:
+        section = section[name]
+    section[key] = value
+    return config
+
+
+def laid_over(base, overlay):
+    """As Snakemake lays one configuration file over another."""
+    result = dict(base)
+    for key, value in overlay.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = laid_over(result[key], value) if both else value
+    return result
+
+
+def said_of(config, schema=SCHEMA, where="config"):
+    with pytest.raises(ConfigError) as caught:
+        validate(config, schema, where)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+# ---- the files of this repository ----------------------------------------------------------------
+
+
+def test_the_schemas_are_schemas():
+    for schema in (SCHEMA, MODEL_SCHEMA):
+        Draft202012Validator.check_schema(schema)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=[path.stem for path in MODELS])
+def test_every_model_is_valid(model):
+    settings = load_yaml(model)
+    validate(settings, MODEL_SCHEMA, str(model))
+    if "asset" in settings:
+        assert assets.named(settings["asset"])
+    for method, of_problems in settings.get("tuned", {}).get("hyperparameters", {}).items():
+        for problem in of_problems:
+            methods.hyperparameters(method, problem, "paper", of_problems)
+
+
+@pytest.mark.parametrize(
+    "preset", [None, *PRESETS], ids=["config.yaml", *(p.stem for p in PRESETS)]
+)
+def test_the_default_and_every_preset_is_valid(preset):
+    config = laid_over(DEFAULT, load_yaml(preset)) if preset else DEFAULT
+    validate(config, SCHEMA, str(preset))
+    path = Path(config["model"])
+    if path.suffix not in (".yaml", ".yml"):
+        path = ROOT / "models" / f"{path}.yaml"
+    if path.exists():  # a preset may name a model that its reader puts in place
+        check(config, load_yaml(path)["n_layers"])
+
+
+def test_every_method_problem_and_grid_setting_of_the_default_exists():
+    for method, grid in DEFAULT["tuning"]["grid"].items():
+        for name, values in grid.items():
+            methods.hyperparameters(method, "error_injection", "paper", {"all": {name: values[0]}})
+
+
+def test_every_key_of_the_default_says_what_it_is():
+    """A comment on the line or on the one that opens its section."""
+    silent, section = [], ""
+    for line in (ROOT / "config.yaml").read_text().splitlines():
+        match = re.match(r"( *)([A-Za-z0-9_-]+):", line)
+        if not match:
+            continue
+        if not match[1]:
+            section = line
+        elif len(match[1]) == 2 and "#" not in line and "#" not in section:
+            silent.append(f"{section.partition(':')[0]}.{match[2]}")
+    assert silent == []
+
+
+def test_the_default_has_every_key_that_the_schema_knows():
+    def keys(schema):
+        inner = schema.get("properties", {})
+        return {name: keys(value) for name, value in inner.items()} or None
+
+    def given(config, known):
+        return {
+            name: given(config[name], below) if below else None for name, below in known.items()
+        }
+
+    known = keys(SCHEMA)
+    assert given(DEFAULT, known) == known
+
+
+# ---- the same names everywhere -------------------------------------------------------------------
+
+
+def literal(name):
+    """A literal of rules/common.smk, which as a whole is no Python."""
+    text = (ROOT / "rules" / "common.smk").read_text()
+    return ast.literal_eval(re.search(rf"^{name} = (.+?)$", text, re.MULTILINE)[1])
+
+
+def test_the_rules_and_the_schema_know_the_registered_methods():
+    files = literal("METHOD_FILES")
+    assert list(files) == SCHEMA["$defs"]["method"]["enum"] == list(methods.METHODS)
+    for name, method in methods.METHODS.items():
+        assert method.edit.__module__ == f"locedit.methods.{files[name]}"
+
+
+def test_the_rules_know_which_methods_take_statistics():
+    taking = [name for name, method in methods.METHODS.items() if method.contexts is not None]
+    assert list(literal("WITH_STATISTICS")) == taking
+
+
+def test_the_schema_knows_the_problems_formats_and_presets():
+    assert SCHEMA["$defs"]["problem"]["enum"] == list(problems.PROBLEMS)
+    assert SCHEMA["$defs"]["place"]["enum"] == ["all", *problems.PROBLEMS]
+    known = SCHEMA["properties"]
+    assert known["dataset"]["properties"]["format"]["enum"] == list(facts.FORMATS)
+    for method in methods.METHODS.values():
+        assert set(known["editing"]["properties"]["preset"]["enum"]) == set(method.presets)
+
+
+def test_the_schema_knows_every_methods_settings():
+    of_methods = SCHEMA["$defs"]["hyperparameters"]["properties"]
+    assert list(of_methods) == list(methods.METHODS)
+    for name, method in methods.METHODS.items():
+        definition = of_methods[name]["additionalProperties"]["$ref"].rpartition("/")[2]
+        fields = [field.name for field in dataclasses.fields(method.settings)]
+        assert sorted(SCHEMA["$defs"][definition]["properties"]) == sorted(fields), name
+        for preset in method.presets.values():
+            validate({name: preset}, of_method_settings(), f"preset of {name}")
+
+
+def of_method_settings():
+    return {"$defs": SCHEMA["$defs"], "$ref": "#/$defs/hyperparameters"}
+
+
+# ---- what is said of a configuration that is not valid -------------------------------------------
+
+FAULTS = {
+    # the key, the value it is given, the sentence
+    "a misspelt method": (
+        "editing.methods",
+        ["ROME", "MEMT"],
+        "config: editing.methods.1: unknown value 'MEMT'; did you mean 'MEMIT'? "
+        "(known: FT-1, FT-5, ROME, MEMIT)",
+    ),
+    "a method unlike any": (
+        "editing.methods",
+        ["surgery"],
+        "config: editing.methods.0: unknown value 'surgery' (known: FT-1, FT-5, ROME, MEMIT)",
+    ),
+    "a misspelt problem": (
+        "editing.problems",
+        ["fact_erazure"],
+        "config: editing.problems.0: unknown value 'fact_erazure'; did you mean 'fact_erasure'? "
+        "(known: error_injection, tracing_reversal, fact_erasure, fact_amplification, "
+        "fact_forcing)",
+    ),
+    "a misspelt module": (
+        "tracing.modules",
+        ["atn"],
+        "config: tracing.modules.0: unknown value 'atn'; did you mean 'attn'? "
+        "(known: mlp, attn, hidden)",
+    ),
+    "hyperparameters of no method": (
+        "editing.hyperparameters",
+        {"RoME": {}},
+        "config: editing.hyperparameters: unknown key 'RoME'; did you mean 'ROME'? "
+        "(known: FT-1, FT-5, ROME, MEMIT)",
+    ),
+    "hyperparameters of no problem": (
+        "editing.hyperparameters",
+        {"ROME": {"al": {}}},
+        "config: editing.hyperparameters.ROME: unknown key 'al'; did you mean 'all'? "
+        "(known: all, error_injection, tracing_reversal, fact_erasure, fact_amplification, "
+        "fact_forcing)",
+    ),
+    "a misspelt hyperparameter": (
+        "editing.hyperparameters",
+        {"ROME": {"all": {"kl_facto": 1}}},
+        "config: editing.hyperparameters.ROME.all: unknown key 'kl_facto'; did you mean "
+        "'kl_factor'? (known: clamp, decay, iterations, kl_factor, lr)",
+    ),
+    "a hyperparameter of another method": (
+        "editing.hyperparameters",
+        {"FT-1": {"fact_erasure": {"clamp": 1}}},
+        "config: editing.hyperparameters.FT-1.fact_erasure: unknown key 'clamp' (known: enough, "
+        "eps, lr, steps, window)",
+    ),
+    "no learning rate": (
+        "editing.hyperparameters",
+        {"ROME": {"all": {"lr": 0}}},
+        "config: editing.hyperparameters.ROME.all.lr: 0 is less than or equal to the minimum",
+    ),
+    "window 0": ("tracing.windows", [1, 0], "config: tracing.windows.1: must be at least 1, got 0"),
+    "n = 0": ("facts.n", 0, "config: facts.n: must be at least 1, got 0"),
+    "a text for a number": (
+        "facts.completion_tokens",
+        "36",
+        "config: facts.completion_tokens: must be of type integer, got '36'",
+    ),
+    "a text for a number or all": (
+        "facts.study",
+        "all",
+        "config: facts.study: must be of type integer or null, got 'all'",
+    ),
+    "a negative layer": (
+        "editing.layers",
+        [-2],
+        "config: editing.layers.0: must be at least 0, got -2",
+    ),
+    "too high a probability": ("facts.min_p_erase", 2, "config: facts.min_p_erase: 2 is greater"),
+    "no limit at all": ("tuning.max_rewrite", 0, "config: tuning.max_rewrite: 0 is less than"),
+    "no window": ("tracing.windows", [], "config: tracing.windows: [] should be non-empty"),
+    "a window twice": ("tracing.windows", [3, 3], "config: tracing.windows: [3, 3] has non-unique"),
+    "an empty model": ("model", "", "config: model: '' should be non-empty"),
+    "a folder for a name": ("dataset.name", "a/b", "config: dataset.name: 'a/b' does not match"),
+    "a triple for a pair": ("contexts.rome", [[5, 10, 2]], "config: contexts.rome.0: [5, 10, 2]"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_said_in_one_sentence(name):
+    path, value, sentence = FAULTS[name]
+    text = said_of(changed(path, value))
+    exact = sentence.endswith((")", "'")) or sentence[-1].isdigit()
+    assert text == sentence if exact else text.startswith(sentence)
+
+
+def test_an_unknown_key_is_named_with_the_nearest():
+    text = said_of(changed("editing.layer", [3]))
+    assert text.startswith("config: editing: unknown key 'layer'; did you mean 'layers'? (known: ")
+    text = said_of({**DEFAULT, "modle": "gpt2"})
+    assert text.startswith("config: unknown key 'modle'; did you mean 'model'? (known: ")
+
+
+def test_a_missing_key_is_named():
+    config = {key: value for key, value in DEFAULT.items() if key != "seed"}
+    assert said_of(config) == "config: the key 'seed' is missing"
+
+
+def test_a_configuration_that_is_a_list_is_said_to_be_one():
+    assert said_of([]) == "config: must be of type object, got []"
+
+
+@pytest.mark.parametrize("given", [{}, {"asset": "gpt2", "path": "gpt2"}], ids=["neither", "both"])
+def test_a_model_has_an_asset_or_a_path(given):
+    text = said_of({"label": "M", "n_layers": 2, "noise": 0.1, **given}, MODEL_SCHEMA, "m.yaml")
+    assert text == "m.yaml: give either `asset` (a pinned one) or `path` (a folder), not both"
+
+
+@pytest.mark.parametrize("noise", ["3 sd", "sd", 0, -1])
+def test_a_noise_that_is_none_is_named(noise):
+    model = {"label": "M", "n_layers": 2, "noise": noise, "path": "gpt2"}
+    assert said_of(model, MODEL_SCHEMA, "m.yaml").startswith(f"m.yaml: noise: {noise!r} is not")
+
+
+# ---- what no schema can say ----------------------------------------------------------------------
+
+
+def faulty(path, value, sentence):
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        check(changed(path, value), N_LAYERS)
+
+
+def test_the_last_layer_is_within_the_model_and_the_next_is_not():
+    check(changed("editing.layers", [0, N_LAYERS - 1]), N_LAYERS)
+    sentence = "layer 30 is beyond the model, whose 30 layers are numbered 0 to 29"
+    faulty("editing.layers", [0, N_LAYERS], f"config: editing.layers: {sentence}")
+    faulty("tuning.layer", N_LAYERS, f"config: tuning.layer: {sentence}")
+
+
+def test_the_analysed_module_and_window_are_traced():
+    faulty("analysis.module", "attn", "analysis.module: attn is not traced; add it to tracing.mod")
+    faulty("analysis.window", 7, "analysis.window: 7 is not traced; add it to tracing.windows (1, ")
+
+
+def test_an_unknown_asset_is_named_with_the_nearest():
+    config = changed("assets.overrides", {"enwiki-shortend": "/dump"})
+    check(changed("assets.overrides", {"enwiki-shortened": "/dump"}), N_LAYERS, assets.ASSETS)
+    with pytest.raises(ConfigError, match="no asset is called 'enwiki-shortend'; did you mean 'en"):
+        check(config, N_LAYERS, assets.ASSETS)
+
+
+def test_only_the_bundled_facts_need_no_path():
+    faulty("dataset.name", "counterfact", "the data set 'counterfact' needs the path of its JSON")
+
+
+# ---- files ---------------------------------------------------------------------------------------
+
+
+def test_a_file_that_is_missing_or_no_yaml_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.yaml: no such file"):
+        load_yaml(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [1,\nb: }")
+    with pytest.raises(ConfigError, match=r"bad\.yaml is not YAML: .+") as caught:
+        load_yaml(tmp_path / "bad.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_yaml_file_makes_no_objects(tmp_path):
+    (tmp_path / "bad.yaml").write_text("!!python/object/apply:os.getcwd []")
+    with pytest.raises(ConfigError, match="is not YAML"):
+        load_yaml(tmp_path / "bad.yaml")
+
+
+def write_model(folder, **settings):
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump({"label": "M", "n_layers": 2, "noise": "3sd", **settings}))
+    return path
+
+
+def test_a_model_is_found_by_name_or_by_path(tmp_path):
+    name, settings = load_model(DEFAULT["model"], ROOT, MODEL_SCHEMA)
+    assert (name, settings["n_layers"]) == (DEFAULT["model"], N_LAYERS)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "config.json").write_text("{}")
+    path = write_model(tmp_path, path="weights")
+    name, settings = load_model(str(path), ROOT, MODEL_SCHEMA)
+    assert name == "mine"
+    assert settings["path"] == str(tmp_path / "weights")
+
+
+def test_a_misspelt_model_is_named_with_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean 'smollm2-135m-instruct'"):
+        load_model("smollm-135m", ROOT, MODEL_SCHEMA)
+
+
+def test_a_model_folder_without_a_model_is_named(tmp_path):
+    path = write_model(tmp_path, path="nowhere")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: path: no model at .*nowhere: expected a"):
+        load_model(str(path), ROOT, MODEL_SCHEMA)

@@ -1,0 +1,162 @@
+"""Fingerprints: what changes a content hash, and what does not."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from locedit import fingerprints
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = '''"""What this does."""
+
+import os
+from lib import used
+from lib.part import value
+
+
+def main(n):
+    """Do it."""
+    return used.add(n, value)  # the sum
+
+
+class Thing:
+    """A thing."""
+'''
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A script that imports two modules, one of which imports a third; a fourth is not used."""
+    files = {
+        "script.py": SCRIPT,
+        "lib/__init__.py": "",
+        "lib/used.py": "from lib.deep import one\n\ndef add(a, b):\n    return a + b * one\n",
+        "lib/deep.py": "one = 1\n",
+        "lib/part/__init__.py": "value = 3\n",
+        "lib/unused.py": "nothing = 0\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+@pytest.fixture
+def code():
+    """fingerprints.code without its memory of files already read."""
+
+    def fresh(root, without=()):
+        fingerprints.code.cache_clear()
+        return fingerprints.code(root / "script.py", root, without)
+
+    yield fresh
+    fingerprints.code.cache_clear()
+
+
+def rewrite(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+SAME = {
+    "a comment": ("# the sum", "# their sum"),
+    "a module's docstring": ('"""What this does."""', '"""What this does, at length."""'),
+    "a function's docstring": ('"""Do it."""', '"""Do it now."""'),
+    "no docstring any more": ('    """Do it."""\n', ""),
+    "a class's docstring": ('"""A thing."""', '"""A very good thing."""'),
+    "layout": ("used.add(n, value)", "used.add(\n        n,\n        value,\n    )"),
+    "quotes and blank lines": ("\n\n\ndef main", "\n\n\n\n\ndef main"),
+}
+OTHER = {
+    "an operator": ("lib/used.py", "a + b", "a - b"),
+    "a constant": ("script.py", "(n, value)", "(n, 2)"),
+    "a module imported by an imported one": ("lib/deep.py", "one = 1", "one = 2"),
+    "a package": ("lib/part/__init__.py", "value = 3", "value = 4"),
+    "a text that is no docstring": ("script.py", "return used", 'print("x")\n    return used'),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_what_does_not_run_does_not_count(project, code, name):
+    before = code(project)
+    rewrite(project / "script.py", *SAME[name])
+    assert code(project) == before
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_what_runs_counts(project, code, name):
+    before = code(project)
+    path, *change = OTHER[name]
+    rewrite(project / path, *change)
+    assert code(project) != before
+
+
+def test_a_module_that_is_not_imported_does_not_count(project, code):
+    before = code(project)
+    rewrite(project / "lib" / "unused.py", "0", "1")
+    assert code(project) == before
+
+
+def test_an_import_within_a_function_counts(project, code):
+    rewrite(project / "script.py", "    return", "    from lib import unused\n    return")
+    before = code(project)
+    rewrite(project / "lib" / "unused.py", "0", "1")
+    assert code(project) != before
+
+
+def test_a_module_left_out_does_not_count_nor_what_only_it_imports(project, code):
+    without = ("lib.used",)
+    before = code(project, without)
+    rewrite(project / "lib" / "used.py", "a + b", "a - b")
+    rewrite(project / "lib" / "deep.py", "one = 1", "one = 2")
+    assert code(project, without) == before
+    rewrite(project / "lib" / "part" / "__init__.py", "3", "4")
+    assert code(project, without) != before
+
+
+def test_modules_that_import_each_other_are_read_once(project, code):
+    rewrite(project / "lib" / "deep.py", "one = 1", "from lib import used\none = 1")
+    assert code(project)
+
+
+def test_the_project_may_lie_anywhere(project, code, tmp_path_factory):
+    moved = tmp_path_factory.mktemp("elsewhere") / "project"
+    before = code(project)
+    project.rename(moved)
+    assert code(moved) == before
+
+
+def test_the_projects_own_imports_can_be_followed():
+    """Relative and starred imports would be missed."""
+    bad = []
+    for path in [*ROOT.glob("locedit/**/*.py"), *ROOT.glob("workflow_scripts/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                starred = any(alias.name == "*" for alias in node.names)
+                if node.level or starred:
+                    bad.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert bad == []
+
+
+def test_a_digest_tells_values_apart_and_not_the_order_of_keys():
+    assert fingerprints.digest({"a": 1, "b": [2]}) == fingerprints.digest({"b": [2], "a": 1})
+    values = [None, 0, 0.5, "0", "", [], [1, 2], [2, 1], {"a": 1}, {"a": "1"}, {"a": {"b": 1}}]
+    assert len({fingerprints.digest(value) for value in values}) == len(values)
+
+
+def test_files_are_told_apart_by_content_and_name_and_not_by_time_or_order(tmp_path):
+    a, b = tmp_path / "a.csv", tmp_path / "b.csv"
+    a.write_text("1")
+    b.write_text("2")
+    before = fingerprints.files([a, b])
+    assert fingerprints.files([b, a]) == before
+    a.write_text("1")
+    assert fingerprints.files([a, b]) == before
+    a.write_text("3")
+    assert fingerprints.files([a, b]) != before
+    a.write_text("2")
+    b.write_text("1")
+    assert fingerprints.files([a, b]) != before

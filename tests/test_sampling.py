@@ -1,0 +1,244 @@
+"""Text that the model writes: what is drawn belongs to a row's seed and to nothing else."""
+
+from itertools import pairwise
+
+import numpy as np
+import oracle
+import pytest
+import tiny
+import torch
+
+from locedit import passes, sampling, seeds
+from locedit.models import LanguageModel
+
+PROMPTS = ["The capital city of", "I", "It was reported on Monday that the river is"]
+ROW_SEEDS = [11, 12, 13]
+
+
+@pytest.fixture(scope="module")
+def lm() -> LanguageModel:
+    return LanguageModel(*tiny.pair("llama", adds_bos=True))
+
+
+@pytest.fixture
+def steps_taken(monkeypatch) -> list[tuple[list[list[int]], int]]:
+    """(prompts, new tokens) of every decoding while a test runs."""
+    taken = []
+    decode = passes.decode
+
+    def spy(lm, prompts, steps, *arguments, **keywords):
+        taken.append((list(prompts), steps))
+        return decode(lm, prompts, steps, *arguments, **keywords)
+
+    monkeypatch.setattr(passes, "decode", spy)
+    return taken
+
+
+@torch.no_grad()
+def drawn_by_hand(lm: LanguageModel, prompt: str, steps: int, seed: int, k: int) -> str:
+    """Whole passes, the k likeliest allowed tokens in order, and the draw's place among them."""
+    ids, draws = lm.encode(prompt), np.random.RandomState(seed).random_sample(steps)
+    for u in draws:
+        p = lm.model(torch.tensor([ids])).logits[0, -1].softmax(0)
+        allowed = [t for t in p.argsort(descending=True).tolist() if t not in lm.special_ids][:k]
+        shares = p[allowed] / p[allowed].sum()
+        below = [share for share in shares.cumsum(0)[:-1].tolist() if share < u]
+        ids.append(allowed[len(below)])
+    return lm.decode(ids)
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_samples_are_the_row_s_own_draws(tiny_lm, k):
+    got = sampling.sample(tiny_lm, PROMPTS, 7, ROW_SEEDS, k=k)
+    expected = [
+        drawn_by_hand(tiny_lm, prompt, 7, seed, k)
+        for prompt, seed in zip(PROMPTS, ROW_SEEDS, strict=True)
+    ]
+    assert got == expected
+    assert all(text.startswith(prompt) for text, prompt in zip(got, PROMPTS, strict=True))
+
+
+def test_composition_of_a_batch_changes_no_sample(lm):
+    together = sampling.sample(lm, PROMPTS, 12, ROW_SEEDS)
+    assert sampling.sample(lm, PROMPTS[::-1], 12, ROW_SEEDS[::-1])[::-1] == together
+    for prompt, seed, text in zip(PROMPTS, ROW_SEEDS, together, strict=True):
+        assert sampling.sample(lm, [prompt], 12, [seed]) == [text]
+    assert sampling.sample(lm, PROMPTS[:1], 12, [99]) != together[:1]
+
+
+def test_no_steps_leave_the_prompts(lm):
+    assert sampling.sample(lm, PROMPTS, 0, ROW_SEEDS) == PROMPTS
+
+
+def test_barred_tokens_are_never_chosen():
+    """Not even where they are by far the likeliest, wherever the draw falls."""
+    uniforms = np.linspace(0, 1, 200, endpoint=False)[:, None]
+    logits = torch.linspace(0, 1, 20).repeat(200, 1)
+    logits[:, [3, 7]] = 50.0
+    chosen = sampling.top_k(uniforms, 5, [3, 7])(0, logits)
+    assert set(chosen.tolist()) == {15, 16, 17, 18, 19}
+    assert (logits[:, [3, 7]] == 50.0).all(), "the logits are not the sampler's to change"
+
+
+def test_draws_are_shared_out_in_order_of_probability():
+    shares = torch.tensor([0.2, 0.5, 0.3, 1e-9])
+    uniforms = np.array([[0.0], [0.49], [0.51], [0.79], [0.81], [0.999]])
+    chosen = sampling.top_k(uniforms, 3, [])(0, shares.log().repeat(6, 1))
+    assert chosen.tolist() == [1, 1, 2, 2, 0, 0]
+
+
+def test_special_tokens_are_barred_from_samples(lm, monkeypatch):
+    """A model that would always say </s>: its end, by the tokenizer and by its settings."""
+    assert set(lm.special_ids) == {0, 1}
+    monkeypatch.setattr(lm.model.generation_config, "eos_token_id", [1, 40])
+    ending = LanguageModel(lm.model, lm.tokenizer)
+    assert ending.special_ids == [0, 1, 40]
+    whole = ending.logits
+
+    def logits(hidden: torch.Tensor) -> torch.Tensor:
+        return whole(hidden).index_fill(-1, torch.tensor(ending.special_ids), 99.0)
+
+    monkeypatch.setattr(ending, "logits", logits)
+    texts = sampling.sample(ending, PROMPTS, 10, ROW_SEEDS)
+    for text, prompt in zip(texts, PROMPTS, strict=True):
+        assert len(text) > len(prompt)
+        assert "<s>" not in text
+        assert "</s>" not in text
+    assert sampling.complete(ending, PROMPTS, 10) == ["", "", ""]
+
+
+def test_completions_end_with_the_text(lm, monkeypatch):
+    words = lm.encode_target("the city is old")
+    decoded = torch.tensor([[*words[:2], 1, *words[2:]], [*words, words[0]]])
+    monkeypatch.setattr(passes, "decode", lambda *_arguments: decoded)
+    got = sampling.complete(lm, PROMPTS[:2], decoded.shape[1])
+    assert got == [lm.decode(words[:2]), lm.decode([*words, words[0]])]
+
+
+def test_completions_are_greedy_and_without_the_prompt(tiny_lm):
+    for prompt, text in zip(PROMPTS, sampling.complete(tiny_lm, PROMPTS, 6), strict=True):
+        assert tiny_lm.special_ids  # the tiny models never come to an end in so few tokens
+        greedy = drawn_by_hand(tiny_lm, prompt, 6, seed=0, k=1)
+        assert greedy == tiny_lm.decode(tiny_lm.encode(prompt)) + text
+
+
+# --------------------------------------------------------------------------------------------------
+# Context templates and essence texts
+
+
+def test_rome_contexts(lm, steps_taken):
+    contexts = sampling.rome_contexts(lm, [(6, 3), (12, 2)], seed=0)
+    assert contexts[0] == "{}"
+    assert len(contexts) == 1 + 3 + 2
+    assert len(set(contexts)) == len(contexts)
+    for context in contexts[1:]:
+        assert context.startswith("The")
+        assert context.endswith(". {}")
+        assert context.count("{") == context.count("}") == 1
+    lengths = [{len(prompt) + steps for prompt in prompts} for prompts, steps in steps_taken]
+    assert lengths == [{6}, {12}]
+
+
+def test_memit_contexts(lm, steps_taken):
+    bare, prefixed = sampling.memit_contexts(lm, 8, seed=0)
+    assert bare == ["{}"]
+    assert len(prefixed) == 5
+    for context, start in zip(prefixed, sampling.MEMIT_STARTS, strict=True):
+        assert context.startswith(start)
+        assert context.endswith(". {}")
+    ((prompts, steps),) = steps_taken
+    assert len(prompts[0]) + steps == 8
+
+
+def test_contexts_belong_to_their_seed(lm):
+    def everything(seed: int) -> list[str]:
+        sets = sampling.memit_contexts(lm, 8, seed)
+        return sampling.rome_contexts(lm, [(6, 2), (12, 2)], seed) + sets[1]
+
+    assert everything(0) == everything(0)
+    assert all(a != b for a, b in zip(everything(0), everything(1), strict=True) if a != "{}")
+    # More samples, or other lengths beside them, leave those there are.
+    few, more = (sampling.rome_contexts(lm, lengths, 0) for lengths in ([(6, 2)], [(9, 1), (6, 3)]))
+    assert more[2:4] == few[1:]
+
+
+def test_braces_in_contexts_are_replaced(lm, monkeypatch):
+    monkeypatch.setattr(sampling, "sample", lambda *_arguments: ["The {river} of {}"])
+    assert sampling.rome_contexts(lm, [(6, 1)], seed=0) == ["{}", "The  river  of   . {}"]
+
+
+def test_essence_texts(lm, steps_taken):
+    texts = sampling.essence_texts(lm, "Madrid", count=4, tokens=20, seed=0)
+    assert len(set(texts)) == 4
+    assert all(text.startswith("Madrid is a") for text in texts)
+    ((prompts, steps),) = steps_taken
+    assert {len(prompt) + steps for prompt in prompts} == {20}
+    assert sampling.essence_texts(lm, "Madrid", count=4, tokens=20, seed=0) == texts
+    assert sampling.essence_texts(lm, "Madrid", count=2, tokens=20, seed=0) == texts[:2]
+    others = sampling.essence_texts(lm, "Madrid", count=4, tokens=20, seed=1)
+    assert not set(others) & set(texts)
+
+
+def test_seeds_differ_in_every_part():
+    made = [
+        seeds.derive(0, "essence", "Madrid", 0),
+        seeds.derive(1, "essence", "Madrid", 0),
+        seeds.derive(0, "context", "Madrid", 0),
+        seeds.derive(0, "essence", "Rome", 0),
+        seeds.derive(0, "essence", "Madrid", 1),
+        seeds.derive(0, "essence", "Madrid0"),
+    ]
+    assert len(set(made)) == len(made)
+    assert all(a != b and 0 <= a < 2**32 for a, b in pairwise(made))
+    assert made[0] == seeds.derive(0, "essence", "Madrid", 0)
+
+
+# --------------------------------------------------------------------------------------------------
+# o_noise
+
+NOISED = ("The capital city of Madrid is", "Madrid")
+NOISE = {"sigma": 0.5, "n_noise": 4, "seed": 1}
+
+
+@torch.no_grad()
+def continued_by_hand(lm: LanguageModel, steps: int) -> list[int]:
+    """Whole noised passes; the first token is the likeliest that begins a word."""
+    prompt, subject = NOISED
+    row = oracle.Row(ids=lm.encode(prompt))
+    rows = oracle.with_noise(lm.model, lm.tokenizer, row, prompt, subject, **NOISE)
+    chosen: list[int] = []
+    for step in range(steps):
+        grown = [oracle.replace(r, ids=r.ids + chosen) for r in rows]
+        mean = oracle.forward(lm.model, grown)[:, -1].exp().mean(0)
+        for token in mean.argsort(descending=True).tolist():
+            text = lm.tokenizer.decode([token])
+            if step or (len(text) > 1 and text[0] == " " and text[1].isalnum()):
+                chosen.append(token)
+                break
+    return chosen
+
+
+def test_o_noise_is_the_first_word_of_the_corrupted_continuation(tiny_lm):
+    got = sampling.corrupted_continuation(tiny_lm, *NOISED, **NOISE, max_tokens=4)
+    text = tiny_lm.decode(continued_by_hand(tiny_lm, 4))
+    assert text.startswith(" "), "it begins a word"
+    assert got == text.split()[0].rstrip(".,;:!?\"')")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_o_noise_is_one_word_whatever_the_noise(tiny_lm, seed):
+    draw = {"sigma": 2.0, "n_noise": 3, "seed": seed}
+    first, again = (sampling.corrupted_continuation(tiny_lm, *NOISED, **draw) for _ in range(2))
+    assert first == again
+    assert first
+    assert first[0].isalnum()
+    assert first == first.strip()
+    assert len(first.split()) == 1
+
+
+def test_o_noise_without_noise_is_the_clean_continuation(lm):
+    got = {
+        sampling.corrupted_continuation(lm, *NOISED, sigma=0.0, n_noise=n, seed=seed)
+        for n, seed in ((1, 0), (5, 3))
+    }
+    assert len(got) == 1

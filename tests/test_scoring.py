@@ -1,0 +1,204 @@
+"""The formulas of METHODS section 6 on numbers small enough to check by hand."""
+
+import math
+
+import pytest
+
+from locedit import editing, scoring
+from locedit.problems import PROBLEMS
+
+
+@pytest.mark.parametrize(
+    ("p", "p_after", "score"),
+    [
+        pytest.param(0.2, 0.6, 0.4 / 0.8, id="half of what was left to gain"),
+        pytest.param(0.2, 1.0, 1.0, id="all of it"),
+        pytest.param(0.2, 0.2, 2e-8, id="nothing: the floor"),
+        pytest.param(0.5, 0.1, 2e-8, id="the wrong way: the floor"),
+        pytest.param(0.0, 1e-9, 2e-8, id="less than the floor"),
+        pytest.param(1.0, 1.0, 1.0, id="certain before"),
+    ],
+)
+def test_rewrite_score(p, p_after, score):
+    assert scoring.rewrite_score(p, p_after) == pytest.approx(score, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("p", "p_after", "score"),
+    [
+        pytest.param(0.5, 0.1, 0.8, id="four fifths erased"),
+        pytest.param(0.5, 0.0, 1.0, id="all erased"),
+        pytest.param(0.5, 0.5, 0.0, id="nothing: zero, not the other floor"),
+        pytest.param(0.5, 0.7, 0.0, id="the wrong way"),
+        pytest.param(0.0, 0.0, 1.0, id="nothing to erase"),
+    ],
+)
+def test_rewrite_score_of_erasure(p, p_after, score):
+    assert scoring.rewrite_score(p, p_after, maximise=False) == pytest.approx(score, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("p", "p_after", "score"),
+    [
+        pytest.param(0.3, 0.3, 1.0, id="untouched"),
+        pytest.param(0.2, 0.6, 1 - 0.4 / 0.8, id="from below a half: .8 was possible"),
+        pytest.param(0.9, 0.6, 1 - 0.3 / 0.9, id="from above a half: .9 was possible"),
+        pytest.param(0.5, 1.0, 0.0, id="from a half all the way up"),
+        pytest.param(0.9, 0.0, 0.0, id="all the way down"),
+        pytest.param(0.0, 1.0, 0.0, id="all the way up"),
+    ],
+)
+def test_neighbourhood_score(p, p_after, score):
+    assert scoring.neighbourhood_score(p, p_after) == pytest.approx(score, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "score"),
+    [
+        pytest.param([3.0, 5.0], [4.0, 8.0], 0.6, id="means: 4 to 6, two fifths of 5"),
+        pytest.param([3.0], [2.0], 1.0, id="perplexity fell"),
+        pytest.param([3.0], [8.0], 0.0, id="rose by 5"),
+        pytest.param([3.0], [1e9], 0.0, id="rose beyond 5"),
+        pytest.param([9.0, 1.0], [1.0, 9.0], 1.0, id="texts may trade places"),
+    ],
+)
+def test_essence_score(before, after, score):
+    assert scoring.essence_score(before, after) == pytest.approx(score)
+
+
+def test_scores_of_nothing_are_nan():
+    assert math.isnan(scoring.essence_score([], []))
+    assert math.isnan(scoring.aggregate([], "mean"))
+    assert math.isnan(scoring.aggregate([], "first"))
+    assert math.isnan(scoring.ngram_entropy([]))
+    assert math.isnan(scoring.ngram_entropy(["two words"]))
+
+
+def test_aggregate():
+    assert scoring.aggregate([0.2, 0.6, 0.7], "mean") == pytest.approx(0.5)
+    assert scoring.aggregate([0.2, 0.6, 0.7], "first") == 0.2
+    assert scoring.aggregate(iter([0.4]), "mean") == pytest.approx(0.4)
+
+
+def test_ngram_entropy():
+    # Bigrams ab ba ab ba, each with share 1/2: 1 bit. Trigrams aba bab aba: shares 2/3 and 1/3.
+    repeated = -(2 / 3) * math.log2(2 / 3) - (1 / 3) * math.log2(1 / 3)
+    first = 2 / 3 * 1 + 4 / 3 * repeated
+    assert scoring.ngram_entropy(["a b a b a"]) == pytest.approx(first)
+    # Four different words: bigrams of share 1/3, trigrams of share 1/2.
+    second = 2 / 3 * math.log2(3) + 4 / 3 * math.log2(2)
+    assert scoring.ngram_entropy(["w x y z"]) == pytest.approx(second)
+    # One word over and over says nothing; marks are words; texts are averaged, short ones left out.
+    assert scoring.ngram_entropy(["no no no no"]) == 0
+    assert scoring.ngram_entropy(["w, x."]) == pytest.approx(second)
+    both = ["a b a b a", "w x y z", "too short"]
+    assert scoring.ngram_entropy(both) == pytest.approx((first + second) / 2)
+
+
+# --------------------------------------------------------------------------------------------------
+# A whole row of the editing table. Per prompt: p of the target before and after, of the other after
+
+PROMPTS = {
+    "rewrite": [(0.2, 0.6, 0.3)],
+    "paraphrase": [(0.5, 0.75, 0.05), (0.1, 0.55, 0.6)],
+    "neighbourhood": [(0.2, 0.4, 0.5), (0.6, 0.3, 0.1)],
+}
+
+
+def row(problem: str, **changes: object) -> dict:
+    """A row as the table holds it: log-probabilities, the rewrite prompt's as single numbers."""
+    made: dict = {"problem": problem}
+    for kind, prompts in PROMPTS.items():
+        before, after, other = ([math.log(p) for p in column] for column in zip(*prompts))
+        made |= {
+            f"{kind}_target_before": before,
+            f"{kind}_target_after": after,
+            f"{kind}_other_after": other,
+        }
+    made |= {name: values[0] for name, values in made.items() if name.startswith("rewrite")}
+    made |= {"perplexity_before": [10.0, 20.0], "perplexity_after": [11.0, 20.0]}
+    made |= {"generations_before": ["a b c"], "generations_after": []}
+    return made | changes
+
+
+RISES = ["error_injection", "tracing_reversal", "fact_amplification", "fact_forcing"]
+
+
+@pytest.mark.parametrize("problem", RISES)
+def test_scores_of_a_row(problem):
+    got = editing.score_row(row(problem), "mean")
+    rewrite = 0.4 / 0.8
+    paraphrase = (0.25 / 0.5 + 0.45 / 0.9) / 2
+    neighbourhood = ((1 - 0.2 / 0.8) + (1 - 0.3 / 0.6)) / 2
+    essence = 1 - 0.5 / 5
+    assert got["rewrite"] == pytest.approx(rewrite)
+    assert got["paraphrase"] == pytest.approx(paraphrase)
+    assert got["neighbourhood"] == pytest.approx(neighbourhood)
+    assert got["essence"] == pytest.approx(essence)
+    overall = (rewrite + paraphrase + neighbourhood) / 3
+    assert got["overall"] == pytest.approx(overall)
+    assert got["overall_essence"] == pytest.approx((3 * overall + essence) / 4)
+    # One bigram's entropy of ab, bc is 1 bit and one trigram's 0.
+    assert got["ngram_entropy_before"] == pytest.approx(2 / 3)
+    assert math.isnan(got["ngram_entropy_after"])
+
+
+@pytest.mark.parametrize("problem", RISES)
+def test_successes_and_magnitudes_of_a_row(problem):
+    """The target should win, and lose among the neighbours."""
+    got = editing.score_row(row(problem), "mean")
+    assert got["rewrite_success"] == 1
+    assert got["rewrite_magnitude"] == pytest.approx(0.6 - 0.3)
+    assert got["paraphrase_success"] == 0.5
+    assert got["paraphrase_magnitude"] == pytest.approx((0.70 - 0.05) / 2)
+    assert got["neighbourhood_success"] == 0.5
+    assert got["neighbourhood_magnitude"] == pytest.approx((0.1 - 0.2) / 2)
+
+
+def test_scores_of_an_erasing_row():
+    """What is to fall has risen in every prompt but the second neighbour's."""
+    got = editing.score_row(row("fact_erasure"), "mean")
+    assert got["rewrite"] == 0
+    assert got["paraphrase"] == 0
+    assert got["neighbourhood"] == pytest.approx(0.625), "as in every problem: no change is best"
+    fell = row("fact_erasure", rewrite_target_after=math.log(0.05))
+    assert editing.score_row(fell, "mean")["rewrite"] == pytest.approx(0.15 / 0.2)
+
+
+def test_successes_and_magnitudes_of_an_erasing_row():
+    """The target should lose, and win among the neighbours, whose object it is too."""
+    got = editing.score_row(row("fact_erasure"), "mean")
+    assert got["rewrite_success"] == 0
+    assert got["rewrite_magnitude"] == pytest.approx(0.3 - 0.6)
+    assert got["paraphrase_success"] == 0.5
+    assert got["paraphrase_magnitude"] == pytest.approx((-0.70 + 0.05) / 2)
+    assert got["neighbourhood_success"] == 0.5
+    assert got["neighbourhood_magnitude"] == pytest.approx((-0.1 + 0.2) / 2)
+
+
+def test_first_prompts_alone():
+    got = editing.score_row(row("error_injection"), "first")
+    assert got["paraphrase"] == pytest.approx(0.5)
+    assert got["neighbourhood"] == pytest.approx(0.75)
+    assert got["paraphrase_success"] == 1
+    assert got["paraphrase_magnitude"] == pytest.approx(0.7)
+    assert got["neighbourhood_success"] == 1
+    assert got["neighbourhood_magnitude"] == pytest.approx(0.1)
+
+
+def test_equal_probabilities_are_no_success():
+    tied = row("error_injection", rewrite_other_after=math.log(0.6))
+    assert editing.score_row(tied, "mean")["rewrite_success"] == 0
+
+
+def test_row_without_neighbours_or_texts():
+    nothing: dict = {f"neighbourhood_{name}": [] for name in ("target_before", "target_after")}
+    nothing |= {"neighbourhood_other_after": [], "perplexity_before": [], "perplexity_after": []}
+    got = editing.score_row(row("error_injection", **nothing), "mean")
+    assert got["rewrite"] == pytest.approx(0.5)
+    missing = ["neighbourhood", "essence", "overall", "overall_essence", "neighbourhood_success"]
+    assert all(math.isnan(got[name]) for name in missing)
+
+
+def test_only_erasure_is_to_fall():
+    assert [problem for problem in PROBLEMS if not PROBLEMS[problem].maximise] == ["fact_erasure"]

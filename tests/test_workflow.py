@@ -1,0 +1,530 @@
+"""The whole workflow on a tiny model and a dozen facts: what it makes, and what a change reruns.
+
+The workflow runs once, in a folder of its own; most tests ask Snakemake what it would do next.
+"""
+
+import copy
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+import torch
+import yaml
+
+from locedit import facts, tables
+
+ROOT = Path(__file__).resolve().parent.parent
+METHODS = ["FT-1", "ROME"]
+PROBLEMS = ["error_injection", "fact_erasure"]
+LAYERS = [0, 2]
+WINDOWS = [1, 3]
+SCORES = ["rewrite", "paraphrase", "neighbourhood", "essence", "overall"]
+OUT = Path("results/tiny/hand-made")
+SETTINGS: dict[str, Any] = {
+    "facts": {"completion_tokens": 8, "study": 6},
+    "tracing": {"windows": WINDOWS, "n_noise": 3},
+    "statistics": {"tokens": 320},
+    "contexts": {"rome": [[5, 2]], "memit_tokens": 5},
+    "essence": {"texts": 1, "tokens": 10},
+    "editing": {
+        "methods": METHODS,
+        "problems": PROBLEMS,
+        "layers": LAYERS,
+        # weights drawn so wide need long steps
+        "hyperparameters": {"FT-1": {"all": {"eps": 0.05, "lr": 0.01}}},
+    },
+    "scores": {"generation_tokens": 6},
+    "analysis": {"window": 3},
+    "tuning": {
+        "facts": 2,
+        "layer": 1,
+        "problems": ["error_injection"],
+        "grid": {"FT-1": {"eps": [0.01, 0.05], "lr": [0.01]}, "ROME": {"lr": [0.5]}},
+    },
+}
+SCORE_FIGURES = {f"figure_{score}_by_layer" for score in SCORES}
+EDIT_FIGURES = {"figure_r2_by_problem", *SCORE_FIGURES} | {
+    f"figure_rewrite_vs_effect_{problem}" for problem in PROBLEMS
+}
+TRACING_FIGURES = {"figure_tracing_effect_by_layer", "figure_tracing_peaks", "figure_heatmap"}
+# What comes after an edit
+AFTER_EDITS = dict.fromkeys(("scores", "regressions", *EDIT_FIGURES), 1)
+
+
+# ---- running Snakemake ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a Snakemake run printed and returned."""
+
+    status: int
+    text: str
+
+    @property
+    def jobs(self) -> dict[str, int]:
+        """Jobs of each rule, run or to be run; targets without work of their own are left out."""
+        counts = re.findall(r"^(\w+) +(\d+)$", self.text, re.MULTILINE)
+        return {name: int(n) for name, n in counts if name not in ("total", "all", "tune")}
+
+    @property
+    def edits(self) -> set[tuple[str, str, int]]:
+        """(method, problem, layer) of each edit job."""
+        found = re.findall(r"Editing: (\S+), (\w+), layer (\d+)", self.text)
+        return {(method, problem, int(layer)) for method, problem, layer in found}
+
+    @property
+    def nothing(self) -> bool:
+        return "Nothing to be done" in self.text and not self.jobs
+
+
+def snakemake(folder: Path, settings: Mapping[str, Any], *arguments: str, root: Path = ROOT) -> Run:
+    """Run the workflow of `root` in `folder`, with the settings laid over config.yaml."""
+    overlay = folder.with_name(folder.name + ".yaml")
+    overlay.write_text(yaml.safe_dump(dict(settings)), encoding="utf-8")
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+    command += ["--snakefile", str(root / "Snakefile"), "--directory", str(folder)]
+    command += ["--workflow-profile", str(root / "profiles" / "default")]
+    command += ["--configfile", str(overlay)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
+    done = subprocess.run(
+        command,
+        cwd=root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return Run(status=done.returncode, text=done.stdout)
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with changes laid over them, section by section."""
+    result = dict(copy.deepcopy(base))
+    for key, value in changes.items():
+        inner = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if inner else value
+    return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A finished study: its working folder, and the settings that made it."""
+
+    folder: Path
+    settings: Mapping[str, Any]
+
+    @property
+    def out(self) -> Path:
+        return self.folder / OUT
+
+    def plan(self, *arguments: str, root: Path = ROOT, **changes: Any) -> Run:
+        """What Snakemake would do now if the settings were changed so."""
+        run = self.run("--dry-run", *arguments, root=root, **changes)
+        assert run.status == 0, run.text
+        return run
+
+    def run(self, *arguments: str, root: Path = ROOT, **changes: Any) -> Run:
+        return snakemake(self.folder, merged(self.settings, changes), *arguments, root=root)
+
+    def copied(self, folder: Path) -> "Study":
+        """The same in another folder, to be worked on; file times are kept."""
+        return Study(folder=shutil.copytree(self.folder, folder), settings=self.settings)
+
+
+# ---- a tiny study --------------------------------------------------------------------------------
+
+
+def known_records(pair: tiny.Pair, count: int) -> list[dict[str, Any]]:
+    """Facts that the model knows: what it says next to a prompt is its o_true."""
+    words = sorted({word.strip(".,;") for text in tiny.SENTENCES for word in text.split()})
+    frames = ["{} is the", "The city of {} is", "In {} you can see"]
+    said = [
+        (pair.tokenizer.convert_ids_to_tokens(index), index) for index in range(len(pair.tokenizer))
+    ]
+    said = [(token[1:], index) for token, index in said if re.fullmatch("Ġ[A-Za-z]{2,}", token)]
+    records: list[dict[str, Any]] = []
+    for word in words:
+        for frame in frames:
+            ids = pair.tokenizer(frame.format(word), return_tensors="pt").input_ids
+            with torch.inference_mode():
+                p = pair.model(ids).logits[0, -1].softmax(-1)
+            true, new = sorted(said, key=lambda item: -p[item[1]])[:2]
+            if len(records) < count and p.argmax() == true[1] and p[true[1]] >= 0.05:
+                records.append(record(str(len(records)), word, frame, true[0], new[0]))
+    assert len(records) == count
+    return records
+
+
+def record(case_id: str, subject: str, template: str, true: str, new: str) -> dict[str, Any]:
+    return {
+        "case_id": case_id,
+        "relation_id": template.replace("{}", "_"),
+        "subject": subject,
+        "template": template,
+        "target_true": true,
+        "target_new": new,
+        "paraphrases": [f"I have been to {subject}", f"You can see {subject}"],
+        "neighbourhood": ["The capital of the country is", "The river is"],
+        "generation_prompts": [f"{subject} was"],
+    }
+
+
+def write_inputs(base: Path) -> dict[str, Any]:
+    """A model, its configuration and a dozen facts; returns the settings that name them."""
+    pair = tiny.pair("llama", layers=4, dtype=torch.float32)
+    tiny.save(pair, base / "model")
+    model = {"label": "Tiny Llama", "n_layers": 4, "noise": "3sd", "path": "model"}
+    (base / "tiny.yaml").write_text(yaml.safe_dump(model))
+    unknown = record("unknown", "the king", "The name of {} is", "Bartholomew", "Ferdinand")
+    bad = [{**unknown, "case_id": "empty", "target_true": " "}]
+    bad += [{**unknown, "case_id": "lacks", "template": "The name is"}]
+    (base / "facts.json").write_text(json.dumps([*known_records(pair, 9), unknown, *bad]))
+    return {
+        "model": str(base / "tiny.yaml"),
+        "dataset": {"name": "hand-made", "path": str(base / "facts.json")},
+        "assets": {"cache": str(base / "cache")},
+    }
+
+
+def write_corpus(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Put a few paragraphs where the workflow keeps its Wikipedia, so that none is fetched."""
+    planned = snakemake(folder, settings, "--dry-run", "corpus")
+    match = re.search(r"Missing output files: .*?(/\S+\.parquet)", planned.text)
+    assert match, planned.text
+    rows = [
+        {"title": str(title), "index": index, "text": text}
+        for index in range(6)
+        for title, text in enumerate(tiny.SENTENCES)
+    ]
+    tables.write(match[1], rows, "corpus")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Study, Run]:
+    """The study after its one real run, and that run."""
+    base = tmp_path_factory.mktemp("study")
+    folder = base / "work"
+    folder.mkdir()
+    settings = merged(SETTINGS, write_inputs(base))
+    write_corpus(folder, settings)
+    run = snakemake(folder, settings, "all", "tune", "report")
+    assert run.status == 0, run.text
+    return Study(folder=folder, settings=settings), run
+
+
+@pytest.fixture(scope="module")
+def study(finished) -> Study:
+    return finished[0]
+
+
+# ---- what the run makes --------------------------------------------------------------------------
+
+
+def table_paths() -> dict[str, list[str]]:
+    """Schema: the tables that the study makes under it."""
+    grid = [
+        f"editing/{method}/{problem}/layer-{layer}"
+        for method in METHODS
+        for problem in PROBLEMS
+        for layer in LAYERS
+    ]
+    return {
+        "facts": ["facts", "study"],
+        "essence": ["essence"],
+        "baseline": [f"baseline/{problem}" for problem in PROBLEMS],
+        "tracing": [f"tracing/mlp/window-{window}" for window in WINDOWS],
+        "effects": ["effects"],
+        "editing": grid,
+        "scores": ["scores"],
+        "sweep": [f"tuning/{method}/error_injection" for method in METHODS] + ["tuning/sweep"],
+    }
+
+
+TABLES = [(schema, name) for schema, names in table_paths().items() for name in names]
+
+
+def test_each_job_runs_once(finished):
+    _, run = finished
+    grid = len(METHODS) * len(PROBLEMS) * len(LAYERS)
+    many = {"edit": grid, "baseline": len(PROBLEMS), "trace": len(WINDOWS), "sweep": len(METHODS)}
+    assert {name: n for name, n in run.jobs.items() if n != 1} == many
+    assert set(run.jobs) >= TRACING_FIGURES | EDIT_FIGURES
+    assert "corpus" not in run.jobs
+
+
+@pytest.mark.parametrize(("schema", "name"), TABLES, ids=[name for _, name in TABLES])
+def test_a_table_has_its_schemas_columns_and_no_empty_one(study, schema, name):
+    table = tables.read(study.out / f"{name}.parquet", schema)
+    assert list(table.columns) == tables.SCHEMAS[schema].names
+    assert len(table) > 0
+    assert [column for column in table if table[column].isna().all()] == []
+
+
+def test_a_table_says_how_it_was_made(study):
+    made = tables.provenance(study.out / "editing/ROME/fact_erasure/layer-2.parquet")
+    assert made["rule"] == "edit"
+    assert made["wildcards"] == {"method": "ROME", "problem": "fact_erasure", "layer": "2"}
+    assert made["fingerprint"]
+    assert made["config"]["editing"]["layers"] == LAYERS
+    assert "torch" in made["versions"]
+
+
+def test_facts_are_known_unknown_or_excluded_with_the_reason(study):
+    table = tables.read(study.out / "facts.parquet", "facts").set_index("case_id")
+    assert table["is_correct"].eq(True).sum() == 9
+    assert not table.loc["unknown", "is_correct"]
+    excluded = table[table["status"] == facts.EXCLUDED]["reason"].to_dict()
+    assert set(excluded) == {"empty", "lacks"}
+    assert excluded["empty"] == "target_true is empty"
+    assert "lacks the subject" in excluded["lacks"]
+    chosen = tables.read(study.out / "study.parquet", "facts")
+    assert len(chosen) == SETTINGS["facts"]["study"]
+    assert chosen["is_correct"].all()
+
+
+def test_tracing_covers_every_token_and_layer(study):
+    for window in WINDOWS:
+        cells = tables.read(study.out / f"tracing/mlp/window-{window}.parquet", "tracing")
+        assert set(cells["status"]) == {"ok"}
+        assert cells[["p_clean", "p_corrupted", "p_restored"]].stack().between(0, 1).all()
+        for _, fact in cells.groupby("case_id"):
+            assert len(fact) == 4 * fact["token"].nunique()
+            assert fact["is_last_subject"].sum() == 4
+
+
+def test_edits_are_measured_before_and_after(study):
+    for name in table_paths()["editing"]:
+        table = tables.read(study.out / f"{name}.parquet", "editing")
+        assert set(table["status"]) == {"ok"}
+        assert len(table) == SETTINGS["facts"]["study"]
+        assert (table["update_norm"] >= 0).all()
+        for column in tables.SCHEMAS["editing"].names:
+            if column.endswith(("target_before", "target_after", "other_before", "other_after")):
+                values = np.concatenate([np.atleast_1d(v) for v in table[column]])
+                assert len(values) > 0
+                assert (values <= 0).all(), column
+
+
+def test_edits_move_what_they_aim_at(study):
+    scores = tables.read(study.out / "scores.parquet", "scores")
+    assert len(scores) == len(table_paths()["editing"]) * SETTINGS["facts"]["study"]
+    best = scores.groupby(["method", "problem"])["rewrite"].max()
+    assert (best > 0.1).all(), best
+    assert (scores[["paraphrase", "neighbourhood", "essence"]] <= 1 + 1e-9).all(axis=None)
+    rewrite, other = scores["rewrite"], scores[["paraphrase", "neighbourhood"]].sum(axis=1)
+    assert np.allclose(scores["overall"], (rewrite + other) / 3)
+
+
+def test_the_r2_table_has_a_row_for_each_method_problem_score_and_window(study):
+    table = pd.read_parquet(study.out / "analysis/r2.parquet")
+    keys = ["window", "method", "problem", "score"]
+    assert len(table) == len(table.drop_duplicates(keys))
+    assert len(table) == len(WINDOWS) * len(METHODS) * len(PROBLEMS) * len(SCORES)
+    fitted = table[table["reason"] == ""]
+    assert set(fitted["method"]) == set(METHODS)
+    assert fitted[["r2_layer", "r2_tracing", "r2_both"]].stack().between(0, 1).all()
+    assert (fitted["diff"] >= -1e-9).all()
+    written = pd.read_csv(study.out / "tables/r2.csv")
+    assert list(written.columns) == list(table.columns)
+    assert len(written) == len(table)
+
+
+def test_every_figure_is_drawn_twice_and_says_whose_it_is(study):
+    names = sorted(name.removeprefix("figure_") for name in TRACING_FIGURES | EDIT_FIGURES)
+    folder = study.out / "figures"
+    assert sorted(path.stem for path in folder.glob("*.svg")) == names
+    for name in names:
+        drawing = ElementTree.parse(folder / f"{name}.svg")
+        text = " ".join("".join(drawing.getroot().itertext()).split())
+        assert "Tiny Llama" in text, name
+        image = (folder / f"{name}.png").read_bytes()
+        assert image.startswith(b"\x89PNG")
+        assert len(image) > 20_000, name
+
+
+def test_tuning_uses_other_facts_and_chooses_one_setting_each(study):
+    table = tables.read(study.out / "tuning/sweep.parquet", "sweep")
+    assert table.groupby("method").size().to_dict() == {"FT-1": 2, "ROME": 1}
+    assert table.groupby("method")["chosen"].sum().to_dict() == {"FT-1": 1, "ROME": 1}
+    tuned = yaml.safe_load((study.out / "tuning/tuned.yaml").read_text())["tuned"]
+    assert set(tuned["hyperparameters"]) == set(METHODS)
+    assert tuned["hyperparameters"]["ROME"] == {"all": {"lr": 0.5}}
+    assert (study.out / "tuning/sweep.svg").stat().st_size > 5_000
+
+
+def test_the_report_holds_every_figure(study):
+    with zipfile.ZipFile(study.out / "report.zip") as archive:
+        names = archive.namelist()
+    assert any(name.endswith("report.html") for name in names)
+    assert sum(name.endswith(".svg") for name in names) >= len(TRACING_FIGURES | EDIT_FIGURES)
+
+
+# ---- what a change reruns ------------------------------------------------------------------------
+
+
+def test_a_second_run_does_nothing(study):
+    run = study.run()
+    assert run.status == 0
+    assert run.nothing, run.text
+
+
+@pytest.mark.parametrize("request_by", ["the whole study", "its path"])
+def test_a_deleted_figure_is_rebuilt_by_its_own_job_alone(study, request_by):
+    figure = study.out / "figures/rewrite_by_layer.svg"
+    before = figure.read_bytes()
+    figure.unlink()
+    targets = [] if request_by == "the whole study" else [str(OUT / "figures/rewrite_by_layer.svg")]
+    run = study.run(*targets)
+    assert run.status == 0
+    assert run.jobs == {"figure_rewrite_by_layer": 1}
+    assert figure.read_bytes() == before
+
+
+def test_new_file_times_as_in_a_fresh_clone_rerun_nothing(study, tmp_path):
+    cloned = study.copied(tmp_path / "clone")
+    paths = [path for path in cloned.folder.rglob("*") if path.is_file()]
+    paths += [path for path in study.folder.parent.glob("*/*") if path.is_file()]
+    draw = random.Random(0)
+    for path in paths:
+        os.utime(path, (draw.uniform(1e9, 1.7e9),) * 2)
+    assert cloned.plan().nothing
+
+
+def test_an_added_layer_runs_its_own_edits_alone(study, tmp_path):
+    grown = study.copied(tmp_path / "grown")
+    old = {path: path.stat().st_mtime_ns for path in (grown.out / "editing").rglob("*.parquet")}
+    more = {"editing": {"layers": [*LAYERS, 1]}}
+    new = {(method, problem, 1) for method in METHODS for problem in PROBLEMS}
+
+    planned = grown.plan(**more)
+    assert planned.edits == new
+    assert {name for name in planned.jobs if not name.startswith("figure_")} == {
+        "edit",
+        "scores",
+        "regressions",
+    }
+    assert set(planned.jobs) >= EDIT_FIGURES
+
+    run = grown.run(str(OUT / "scores.parquet"), **more)
+    assert run.status == 0, run.text
+    assert run.edits == new
+    assert run.jobs == {"edit": len(new), "scores": 1}
+    assert {path: path.stat().st_mtime_ns for path in old} == old
+    scores = tables.read(grown.out / "scores.parquet", "scores")
+    assert set(scores["layer"]) == {*LAYERS, 1}
+
+
+EDITS_OF = {
+    method: {(method, problem, layer) for problem in PROBLEMS for layer in LAYERS}
+    for method in ("FT-1", "ROME", "MEMIT")
+}
+HOT = {"lr": 0.3}
+CHANGES: dict[str, tuple[dict, set, dict[str, int]]] = {
+    # the change, the edits that it reruns, and all other jobs that it reruns
+    "an edit layer": (
+        {"editing": {"layers": [*LAYERS, 1]}},
+        {(method, problem, 1) for method in METHODS for problem in PROBLEMS},
+        AFTER_EDITS,
+    ),
+    "a method": ({"editing": {"methods": [*METHODS, "MEMIT"]}}, EDITS_OF["MEMIT"], AFTER_EDITS),
+    "a problem": (
+        {"editing": {"problems": [*PROBLEMS, "fact_amplification"]}},
+        {(method, "fact_amplification", layer) for method in METHODS for layer in LAYERS},
+        {**AFTER_EDITS, "baseline": 1, "figure_rewrite_vs_effect_fact_amplification": 1},
+    ),
+    "a hyperparameter of ROME": (
+        {"editing": {"hyperparameters": {"ROME": {"all": HOT}}}},
+        EDITS_OF["ROME"],
+        AFTER_EDITS,
+    ),
+    "a hyperparameter of ROME for one problem": (
+        {"editing": {"hyperparameters": {"ROME": {"fact_erasure": HOT}}}},
+        {("ROME", "fact_erasure", layer) for layer in LAYERS},
+        AFTER_EDITS,
+    ),
+    "the aggregation of scores": ({"scores": {"aggregate": "first"}}, set(), AFTER_EDITS),
+    "a window": (
+        {"tracing": {"windows": [*WINDOWS, 2]}},
+        set(),
+        {
+            "trace": 1,
+            "effects": 1,
+            "regressions": 1,
+            "figure_r2_by_problem": 1,
+            "figure_tracing_effect_by_layer": 1,
+            "figure_tracing_peaks": 1,
+            **{f"figure_rewrite_vs_effect_{problem}": 1 for problem in PROBLEMS},
+        },
+    ),
+    "the heat map's fact": (
+        {"analysis": {"heatmap": "0"}},
+        set(),
+        {"heatmap_cells": 1, "figure_heatmap": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_reruns_what_depends_on_it_and_nothing_else(study, name):
+    changes, edits, others = CHANGES[name]
+    planned = study.plan(**changes)
+    assert planned.edits == edits
+    assert {rule: n for rule, n in planned.jobs.items() if rule != "edit"} == others
+
+
+def test_batch_sizes_and_what_only_tuning_reads_rerun_nothing(study):
+    changes = {
+        "tracing": {"batch_tokens": 100},
+        "editing": {"batch_facts": 2},
+        "tuning": {"facts": 1, "layer": 2},
+    }
+    assert study.plan(**changes).nothing
+
+
+def test_another_cache_folder_reruns_nothing(study, tmp_path):
+    here = Path(study.settings["assets"]["cache"])
+    there = shutil.copytree(here, tmp_path / "cache")
+    assert study.plan(assets={"cache": str(there)}).nothing
+
+
+PARTS = "Snakefile config.yaml rules schemas models profiles envs workflow_scripts locedit analysis"
+
+
+def test_a_comment_reruns_nothing_and_a_methods_code_only_its_edits(study, tmp_path):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in PARTS.split():
+        copying = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copying(ROOT / name, tree / name)
+    rome = tree / "locedit" / "methods" / "rome.py"
+    code = rome.read_text()
+    for path in (rome, tree / "workflow_scripts" / "edit.py", tree / "locedit" / "tracing.py"):
+        path.write_text(path.read_text() + "\n\n# A remark.\n")
+    rome.write_text(rome.read_text().replace('"""', '"""Once more: ', 1))
+    assert rome.read_text() != code
+    assert study.plan(root=tree).nothing
+
+    rome.write_text(code + "\nCHANGED = True\n")
+    planned = study.plan(root=tree)
+    assert planned.edits == EDITS_OF["ROME"]
+    assert {name for name in planned.jobs if not name.startswith("figure_")} == {
+        "edit",
+        "scores",
+        "regressions",
+    }
