@@ -296,8 +296,8 @@ line_and_words <- function(x, y) {
 # `sweep`: the table of settings. The argument is called as the table is.
 sweep <- function(sweep, model_label) {
   columns <- c(
-    "method", "setting", "rewrite", "neighbourhood", "objective", "admissible", "chosen", "n_facts",
-    "layer"
+    "method", "problem", "setting", "rewrite", "neighbourhood", "objective", "admissible", "chosen",
+    "n_facts", "layer"
   )
   require_columns(sweep, columns, "sweep")
   title <- "Settings tried for each method"
@@ -315,18 +315,18 @@ sweep <- function(sweep, model_label) {
     geom_point(aes(shape = .data$kind), size = 2.4, colour = OKABE_ITO[1], alpha = 0.75) +
     geom_point(data = chosen, shape = 21, size = 4.6, stroke = 1.1, colour = OKABE_ITO[2]) +
     setting_label(chosen, rows) +
-    facet_wrap(~panel, ncol = 2) +
+    facet_wrap(~panel, ncol = min(2L, length(unique(rows$problem)))) +
     scale_shape_manual(values = c(16, 1), drop = FALSE) +
     scale_x_continuous(expand = expansion(0.08)) +
     scale_y_continuous(expand = expansion(0.15)) +
     labs(x = SCORES[["rewrite"]], y = SCORES[["neighbourhood"]], shape = NULL)
   unsettled <- setdiff(levels(rows$panel), chosen$panel)
-  with_titles(plot, title, c(model_label, facts_words(rows$n_facts)), c(
+  with_titles(plot, title, c(model_label, facts_words(rows$n_facts), sweep_layers(rows)), c(
     if (nrow(chosen) > 0) {
       "Circled: the setting chosen; on its dotted line the mean of both scores is the same."
     },
     if (length(unsettled) > 0) sprintf("No setting chosen: %s.", toString(unsettled))
-  ), size = c(7.5, 1.8 + 2.3 * ceiling(nlevels(rows$panel) / 2)))
+  ), size = c(7.5, 1.8 + 1.9 * ceiling(nlevels(rows$panel) / 2)))
 }
 
 # The chosen setting's name, one parameter a line, on the side of its dotted line with more room.
@@ -343,7 +343,11 @@ setting_label <- function(chosen, rows) {
 
 sweep_panels <- function(rows) {
   method <- labelled(rows$method, METHODS)
-  layer <- ifelse(is.na(rows$layer), "", sprintf(", edit layer %d", as.integer(rows$layer) + 1L))
-  panel <- paste0(method, layer)
-  factor(panel, levels = unique(panel[order(method, rows$layer)]))
+  problem <- labelled(rows$problem, PROBLEMS)
+  panel <- sprintf("%s: %s", method, tolower(as.character(problem)))
+  factor(panel, levels = unique(panel[order(method, problem)]))
+}
+
+sweep_layers <- function(rows) {
+  sprintf("edit layer %s", toString(sort(unique(as.integer(rows$layer))) + 1L))
 }

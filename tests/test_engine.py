@@ -418,8 +418,8 @@ def test_vectors_that_hit_their_clamp_and_memit_of_one_layer(tiny_lm, moments):
 @pytest.mark.parametrize("problem", ["error_injection", "fact_erasure"])
 def test_fine_tuning_leaves_a_fact_alone_once_its_loss_is_small(tiny_lm, moments, problem):
     """The batch goes on for the others: each fact's steps are those that it takes alone."""
-    settings = {"eps": 1.0, "lr": 0.02 if problem == "error_injection" else 5e-4, "steps": 60}
-    facts = requests_for(tiny_lm, "FT-5", problem)
+    settings = {"eps": 1.0, "lr": 1e-3, "steps": 60}
+    facts = requests(problem, known_facts(tiny_lm))
     got = edit(tiny_lm, "FT-5", facts, MIDDLE, moments, **settings)
     assert len(set(got.steps)) > 1, "the facts should be done at different steps"
     for i, fact in enumerate(facts):

@@ -83,10 +83,10 @@ def test_aggregate():
 def test_ngram_entropy():
     # Bigrams ab ba ab ba, each with share 1/2: 1 bit. Trigrams aba bab aba: shares 2/3 and 1/3.
     repeated = -(2 / 3) * math.log2(2 / 3) - (1 / 3) * math.log2(1 / 3)
-    first = 2 / 3 * 1 + 4 / 3 * repeated
+    first = 1 / 3 * 1 + 2 / 3 * repeated
     assert scoring.ngram_entropy(["a b a b a"]) == pytest.approx(first)
     # Four different words: bigrams of share 1/3, trigrams of share 1/2.
-    second = 2 / 3 * math.log2(3) + 4 / 3 * math.log2(2)
+    second = 1 / 3 * math.log2(3) + 2 / 3 * math.log2(2)
     assert scoring.ngram_entropy(["w x y z"]) == pytest.approx(second)
     # One word over and over says nothing; marks are words; texts are averaged, short ones left out.
     assert scoring.ngram_entropy(["no no no no"]) == 0
@@ -109,7 +109,9 @@ def row(problem: str, **changes: object) -> dict:
     """A row as the table holds it: log-probabilities, the rewrite prompt's as single numbers."""
     made: dict = {"problem": problem}
     for kind, prompts in PROMPTS.items():
-        before, after, other = ([math.log(p) for p in column] for column in zip(*prompts))
+        before, after, other = (
+            [math.log(p) for p in column] for column in zip(*prompts, strict=True)
+        )
         made |= {
             f"{kind}_target_before": before,
             f"{kind}_target_after": after,
@@ -138,8 +140,8 @@ def test_scores_of_a_row(problem):
     overall = (rewrite + paraphrase + neighbourhood) / 3
     assert got["overall"] == pytest.approx(overall)
     assert got["overall_essence"] == pytest.approx((3 * overall + essence) / 4)
-    # One bigram's entropy of ab, bc is 1 bit and one trigram's 0.
-    assert got["ngram_entropy_before"] == pytest.approx(2 / 3)
+    # The bigrams ab and bc: 1 bit; the one trigram: 0.
+    assert got["ngram_entropy_before"] == pytest.approx(1 / 3)
     assert math.isnan(got["ngram_entropy_after"])
 
 

@@ -18,9 +18,9 @@ PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "pyarrow")
 @contextmanager
 def running(snakemake: Any) -> Iterator[logging.Logger]:
     """Log to the rule's log; a foreseen error ends the job with its sentence and status 1."""
+    Path(snakemake.log[0]).write_text("")  # then only appended to, by the log and by libraries
     logging.basicConfig(
         filename=snakemake.log[0],
-        filemode="w",
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(message)s",
     )
@@ -40,8 +40,11 @@ def running(snakemake: Any) -> Iterator[logging.Logger]:
 def load_model(snakemake: Any) -> Any:
     """The rule's model, on the job's threads."""
     import torch
+    from transformers.utils import logging as transformers_logging
 
     from locedit import models
+
+    transformers_logging.disable_progress_bar()
 
     torch.set_num_threads(snakemake.threads)
     start = time.perf_counter()

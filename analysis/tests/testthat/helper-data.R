@@ -75,7 +75,7 @@ make_sweep <- function(methods = names(METHODS)) {
       sprintf("lambda=%d,clamp=0.75", c(1000, 5000, 15000, 20000, 50000))
     }
     data.frame(
-      model = "tiny", method = methods[i], setting = settings,
+      model = "tiny", method = methods[i], problem = "error_injection", setting = settings,
       rewrite = rewrite, paraphrase = rewrite, neighbourhood = neighbourhood,
       objective = objective, admissible = rewrite <= 0.99,
       chosen = objective == max(objective), n_facts = 12L, layer = 10L
