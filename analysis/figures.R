@@ -229,7 +229,7 @@ rewrite_vs_effect <- function(scores, effects, model_label, problem = "error_inj
     ) +
     facet_grid(method ~ panel, scales = "free_x") +
     scale_colour_manual(values = method_colours(points$method)) +
-    scale_x_continuous(breaks = scales::breaks_pretty(3)) +
+    scale_x_continuous(breaks = scales::breaks_pretty(2), expand = expansion(0.08)) +
     scale_y_continuous(breaks = breaks_within(points$score), expand = expansion(c(0.05, 0.22))) +
     labs(x = sub("\n", " ", axis_words(effect)), y = label_of(score, SCORES))
   with_titles(plot, title,

@@ -272,18 +272,19 @@ def requests(problem: str, facts: list[tuple[str, str, str]] = FACTS) -> list[Re
 def known_facts(lm: LanguageModel) -> list[tuple[str, str, str]]:
     """FACTS prompted so that the model is rather sure of a word, for there to be what to erase."""
 
+    texts = {token: lm.decode([token]) for token in range(lm.vocabulary_size)}
+    whole = [t for t, text in texts.items() if lm.encode_target(text.removeprefix(" ")) == [t]]
+
     def likeliest(prompt: str) -> tuple[float, str]:
-        p = lm.model(torch.tensor([lm.encode(prompt)])).logits[0, -1].softmax(0)
-        word = lm.decode([int(p.argmax())]).removeprefix(" ")
-        whole = lm.encode_target(word) == [int(p.argmax())]
-        return p.max().item() if whole else 0.0, word
+        p = lm.model(torch.tensor([lm.encode(prompt)])).logits[0, -1].softmax(0)[whole]
+        return p.max().item(), texts[whole[int(p.argmax())]].removeprefix(" ")
 
     words = sorted({word for text in tiny.SENTENCES for word in text.split()})
     known = []
     for template, subject, _ in FACTS:
         longer = [f"{template} {word}" for word in words]
         (p, word), chosen = max((likeliest(t.replace("{}", subject)), t) for t in longer)
-        assert p > 0.05, "no prompt was found of whose continuation the model is sure"
+        assert p > 0.02, "no prompt was found of whose continuation the model is sure"
         known.append((chosen, subject, word))
     return known
 
