@@ -27,9 +27,12 @@ def load_yaml(path: Path) -> Any:
 
 def validate(values: Any, schema: Mapping[str, Any], where: str) -> None:
     """Raise ConfigError with the first fault of `values` against a JSON schema, in one sentence."""
-    from jsonschema import Draft202012Validator
+    from jsonschema import Draft202012Validator, validators
 
-    errors = sorted(Draft202012Validator(schema).iter_errors(values), key=lambda e: list(e.path))
+    # JSON counts 1.0 among the integers; a path with "layer-1.0" is made by no rule
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, v: type(v) is int)
+    validator = validators.extend(Draft202012Validator, type_checker=types)(schema)
+    errors = sorted(validator.iter_errors(values), key=lambda e: list(e.path))
     if errors:
         raise ConfigError(f"{where}: {_sentence(errors[0])}")
 

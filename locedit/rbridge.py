@@ -103,11 +103,17 @@ def _start_r() -> ModuleType:
     """Start R inside this process and return rpy2's low-level interface."""
     _find_r_home()
     logging.getLogger("rpy2").setLevel(logging.WARNING)  # it narrates every start
+    library_path = os.environ.get("LD_LIBRARY_PATH")
     try:
         import rpy2.rinterface as ri
     except ImportError as error:
         raise RUnavailable(f"rpy2 cannot be imported ({error}): pip install rpy2") from error
     ri.initr()
+    # R's library folders are for R: a Python started from here would take the system's libpython
+    if library_path is None:
+        os.environ.pop("LD_LIBRARY_PATH", None)
+    else:
+        os.environ["LD_LIBRARY_PATH"] = library_path
     # Byte-wise sorting everywhere; UTF-8, so that tokens of any script can be drawn.
     ri.evalr('for (l in c("C.UTF-8", "en_US.UTF-8")) if (Sys.setlocale("LC_CTYPE", l) != "") break')
     ri.evalr('Sys.setlocale("LC_COLLATE", "C")')

@@ -226,6 +226,16 @@ FAULTS = {
         "36",
         "config: facts.completion_tokens: must be of type integer, got '36'",
     ),
+    "a layer with a point": (
+        "editing.layers",
+        [1.0],
+        "config: editing.layers.0: must be of type integer, got 1.0",
+    ),
+    "true for a number": (
+        "facts.n",
+        True,
+        "config: facts.n: must be of type integer or null, got True",
+    ),
     "a text for a number or all": (
         "facts.study",
         "all",

@@ -279,6 +279,7 @@ def test_edit_moves_its_objective_and_leaves_the_model_as_it_was(
     tiny_pair, tiny_statistics, target_learnt, method, problem
 ):
     model = tiny_pair.model
+    trainable = [p.requires_grad for p in model.parameters()]  # a shared model may be frozen
     noise = {"subject": SUBJECT, "sigma": 0.1} if problem == "fact_forcing" else {}
     with oracle.edited(model, target_learnt if problem == "fact_erasure" else {}):
         start = {name: value.clone() for name, value in model.state_dict().items()}
@@ -292,7 +293,8 @@ def test_edit_moves_its_objective_and_leaves_the_model_as_it_was(
         assert (after < before) if problem == "fact_erasure" else (after > before)
     assert edit.losses[-1] < edit.losses[0]
     assert after != before
-    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+    assert [p.requires_grad for p in model.parameters()] == trainable
+    assert all(p.grad is None for p in model.parameters())
     assert not any(module._forward_hooks for module in model.modules())
 
 

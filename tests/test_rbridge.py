@@ -4,6 +4,7 @@ import importlib.util
 import logging
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -197,16 +198,26 @@ def tables(tmp_path):
     return paths
 
 
-def test_the_regressions_are_written_as_parquet_and_csv(tables, tmp_path):
-    names = ["parquet", "csv", "correlations_parquet", "correlations_csv"]
+def job(folder, rule, inputs, output, **params):
+    """What Snakemake gives a script."""
+    return SimpleNamespace(
+        rule=rule,
+        input=Named(inputs),
+        output=output,
+        params=Named(params),
+        wildcards=Named(),
+        config={},
+        log=[str(folder / "log")],
+    )
+
+
+def test_the_regressions_are_written_as_tables_and_pages(tables, tmp_path):
+    kinds = ["parquet", "csv", "html"]
+    names = [prefix + kind for prefix in ("", "correlations_") for kind in kinds]
     output = Named({name: f"{tmp_path}/{name}.{name.split('_')[-1]}" for name in names})
+    arguments = {"score_names": ["rewrite"], "methods": ["MEMIT"]}
     script("regressions").main(
-        SimpleNamespace(
-            input=tables,
-            output=output,
-            params=SimpleNamespace(arguments={"score_names": ["rewrite"], "methods": ["MEMIT"]}),
-            log=[str(tmp_path / "log")],
-        )
+        job(tmp_path, "regressions", tables, output, arguments=arguments, model_label="tiny model")
     )
     table = pd.read_parquet(output.parquet).set_index("method")
     assert table.loc["ROME", "n"] == 23
@@ -215,18 +226,18 @@ def test_the_regressions_are_written_as_parquet_and_csv(tables, tmp_path):
     assert table.loc["MEMIT", "reason"] == "no edits of the facts under study"
     assert pd.read_csv(output.csv)["r2_both"].notna().tolist() == [False, True]
     assert len(pd.read_parquet(output.correlations_parquet)) == 4
+    page = Path(output.html).read_text()
+    assert "tiny model" in page
+    assert page.count("<tr") == 1 + len(table)
+    assert "nan" not in page.lower()
 
 
 def test_a_figure_is_written_as_svg_and_png(tables, tmp_path):
     output = Named(svg=str(tmp_path / "score.svg"), png=str(tmp_path / "score.png"))
     arguments = {"model_label": "tiny model", "score": "rewrite"}
+    inputs = {"scores": tables.scores, "code": "analysis/figures.R"}
     script("figure").main(
-        SimpleNamespace(
-            input=Named(scores=tables.scores, code="analysis/figures.R"),
-            output=output,
-            params=SimpleNamespace(function="score_by_layer", arguments=arguments),
-            log=[str(tmp_path / "log")],
-        )
+        job(tmp_path, "figure", inputs, output, function="score_by_layer", arguments=arguments)
     )
     svg = Path(output.svg).read_text()
     assert "tiny model" in svg
@@ -235,18 +246,20 @@ def test_a_figure_is_written_as_svg_and_png(tables, tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_a_figure_that_fails_leaves_no_file_and_a_log(tables, tmp_path, caplog):
+def test_a_figure_that_fails_says_why_and_leaves_no_file(tables, tmp_path):
     output = Named(svg=str(tmp_path / "x.svg"), png=str(tmp_path / "x.png"))
-    with pytest.raises(rbridge.RError, match="missing column essence"):
+    arguments = {"model_label": "m", "score": "essence"}
+    inputs = {"scores": tables.scores}
+    with pytest.raises(SystemExit, match=r"figure: .*missing column essence"):
         script("figure").main(
-            SimpleNamespace(
-                input=Named(scores=tables.scores),
-                output=output,
-                params=SimpleNamespace(
-                    function="score_by_layer", arguments={"model_label": "m", "score": "essence"}
-                ),
-                log=[str(tmp_path / "log")],
-            )
+            job(tmp_path, "figure", inputs, output, function="score_by_layer", arguments=arguments)
         )
-    assert "figure score_by_layer failed" in caplog.text
     assert not Path(output.svg).exists()
+
+
+def test_starting_r_leaves_the_library_path_of_later_programs_alone():
+    code = (
+        "import os; before = os.environ.get('LD_LIBRARY_PATH'); from locedit import rbridge; "
+        "rbridge._start_r(); assert os.environ.get('LD_LIBRARY_PATH') == before"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
