@@ -1,6 +1,7 @@
 # Configuration, paths and fingerprints: the only helpers of the rules.
 # Every path is made here; every rule's `fingerprint` covers what its results depend on.
 
+import functools
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -74,15 +75,20 @@ def picked(section, *keys):
     return {f"{section}.{key}": config[section][key] for key in keys}
 
 
+@functools.cache
 def model_identity():
     """What tells one model's weights from another's: its pin, or its folder's content."""
     if "asset" in MODEL_SETTINGS:
         return pinned.named(MODEL_SETTINGS["asset"]).sha256
     folder = Path(MODEL_SETTINGS["path"])
-    sizes = {p.name: p.stat().st_size for p in sorted(folder.glob("*.safetensors"))}
-    return [fingerprints.files([folder / "config.json"]), sizes]
+    texts = [
+        p for p in (folder / "config.json", folder / "tokenizer.json") if p.is_file()
+    ]
+    weights = sorted(folder.glob("*.safetensors"))
+    return [fingerprints.files(texts), [fingerprints.sampled(path) for path in weights]]
 
 
+@functools.cache
 def dataset_identity():
     """A hash of the data that the facts are read from."""
     if config["dataset"]["path"] is None:

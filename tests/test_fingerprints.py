@@ -160,3 +160,24 @@ def test_files_are_told_apart_by_content_and_name_and_not_by_time_or_order(tmp_p
     a.write_text("2")
     b.write_text("1")
     assert fingerprints.files([a, b]) != before
+
+
+def test_a_large_file_is_known_by_its_size_and_by_pieces_of_it(tmp_path):
+    path = tmp_path / "weights"
+    content = bytes(range(256)) * 100
+    path.write_bytes(content)
+    before = fingerprints.sampled(path, blocks=4, block=10)
+    assert fingerprints.sampled(path, blocks=4, block=10) == before
+    changed = {before}
+    for other in (content[:-1] + b"x", b"x" + content[1:], content + b"x"):
+        path.write_bytes(other)
+        changed.add(fingerprints.sampled(path, blocks=4, block=10))
+    assert len(changed) == 4
+
+
+def test_a_file_smaller_than_a_piece_is_read_whole(tmp_path):
+    path = tmp_path / "weights"
+    path.write_bytes(b"ab")
+    before = fingerprints.sampled(path)
+    path.write_bytes(b"ac")
+    assert fingerprints.sampled(path) != before
