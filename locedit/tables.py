@@ -4,8 +4,6 @@
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from locedit.files import atomic
 
 _TEXT, _REAL, _INT, _FLAG = pa.string(), pa.float64(), pa.int32(), pa.bool_()
 _TEXTS, _REALS, _INTS = pa.list_(pa.string()), pa.list_(pa.float64()), pa.list_(pa.int32())
@@ -184,33 +184,6 @@ def _from_rows(path: str | Path, rows: Sequence[Mapping[str, Any]], name: str) -
     if unknown:
         raise TableError(f"{path}: columns {sorted(unknown)} are not in the schema {name!r}")
     return pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
-
-
-class atomic:
-    """A temporary path beside `path` that replaces it when the block ends without an error."""
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-
-    def __enter__(self) -> Path:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
-        os.close(handle)
-        self.temporary = Path(name)
-        return self.temporary
-
-    def __exit__(self, kind: type[BaseException] | None, *_rest: Any) -> None:
-        if kind is None:
-            self.temporary.chmod(0o666 & ~_umask())
-            os.replace(self.temporary, self.path)
-        else:
-            self.temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def read(path: str | Path, schema: str | None, *, flat: bool = False) -> pd.DataFrame:

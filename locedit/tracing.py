@@ -17,6 +17,7 @@ from locedit import passes
 from locedit.facts import Fact
 from locedit.models import LanguageModel
 from locedit.noise import place
+from locedit.windows import window_layers
 
 MODULES = ("mlp", "attn", "hidden")
 
@@ -30,11 +31,6 @@ class Trace:
     p_clean: float
     p_corrupted: float
     p_restored: np.ndarray
-
-
-def window_layers(centre: int, window: int, n_layers: int) -> range:
-    """Layers of a window of width `window` centred at `centre`, clipped (METHODS section 0)."""
-    return range(max(0, centre - window // 2), min(n_layers, centre - (-window // 2)))
 
 
 @torch.inference_mode()

@@ -48,6 +48,7 @@ rule regressions:
         mem_mb=2000,
         runtime=30,
     params:
+        sources=REGRESSION_SOURCES,
         arguments={
             "score_names": SCORES,
             "tracing": config["analysis"]["tracing"],

@@ -31,6 +31,7 @@ except configuration.ConfigError as error:
     raise WorkflowError(str(error)) from None
 
 DATASET = config["dataset"]["name"]
+DATA_FILE = config["dataset"]["path"] and Path(config["dataset"]["path"]).expanduser()
 CACHE = Path(config["assets"]["cache"] or pinned.cache_dir()).expanduser()
 OUT = f"results/{MODEL}/{DATASET}"
 SHARED = f"results/{MODEL}"  # what depends on the model alone
@@ -91,15 +92,14 @@ def model_identity():
 @functools.cache
 def dataset_identity():
     """A hash of the data that the facts are read from."""
-    if config["dataset"]["path"] is None:
+    if DATA_FILE is None:
         data = [
             p
             for p in (ROOT / "data").rglob("*")
             if p.suffix in (".csv", ".yaml", ".yml")
         ]
         return [fingerprints.files(data), script_code("build_dataset")]
-    path = Path(config["dataset"]["path"])
-    return fingerprints.files([path]) if path.is_file() else str(path)
+    return fingerprints.files([DATA_FILE]) if DATA_FILE.is_file() else str(DATA_FILE)
 
 
 def fingerprint(stage, **wildcards):
@@ -160,6 +160,8 @@ def figure_outputs(name, label, caption=None, category="Figures"):
         "png": f"{OUT}/figures/{name}.png",
     }
 
+
+REGRESSION_SOURCES = ["frames.R", "regressions.R"]
 
 MEASURING = {
     **picked("scores", "paraphrases", "neighbours", "generations", "generation_tokens"),
@@ -287,7 +289,7 @@ _DEPENDS = {
         fingerprint("scores"),
         fingerprint("effects"),
         config["analysis"]["tracing"],
-        fingerprints.files((ROOT / "analysis").glob("*.R")),
+        fingerprints.files(ROOT / "analysis" / name for name in REGRESSION_SOURCES),
         script_code("regressions"),
     ],
 }

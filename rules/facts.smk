@@ -3,7 +3,7 @@
 # that are traced and edited), noise.json (sigma).
 # Steps: build, filter by knowledge, sample the study, measure the embeddings.
 
-if config["dataset"]["path"] is None:
+if DATA_FILE is None:
     RECORDS = "results/datasets/bundled.json"
 
     rule build_dataset:
@@ -27,7 +27,7 @@ if config["dataset"]["path"] is None:
             "../workflow_scripts/build_dataset.py"
 
 else:
-    RECORDS = config["dataset"]["path"]
+    RECORDS = str(DATA_FILE)
 
 
 rule know:

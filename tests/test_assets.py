@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from locedit import assets
+from locedit import assets, files
 from locedit.assets import AssetError, Url, WheelMember
 
 CONTENT = b"weights of a very small model\n" * 100
@@ -206,15 +206,8 @@ def test_a_misspelt_asset_gets_the_near_miss():
         assets.named("enwiki-shortend")
 
 
-def test_a_pin_in_a_configuration_is_an_asset(url):
-    pin = {"url": url.url, "sha256": url.sha256, "size": url.size}
-    assert assets.from_mapping(pin) == url
-    with pytest.raises(AssetError, match=r"A pinned Url has the fields url, sha256, size: .*'sha'"):
-        assets.from_mapping({"url": url.url, "sha": url.sha256})
-
-
 def write_half(target):
-    with assets._entering_folder(target) as folder:
+    with files.atomic_folder(target) as folder:
         (folder / "half").touch()
         raise InterruptedError("stopped half way")
 
@@ -226,7 +219,7 @@ def test_a_folder_appears_only_when_complete_and_replaces_the_older_one(tmp_path
     with pytest.raises(InterruptedError):
         write_half(target)
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "old"]
-    with assets._entering_folder(target) as folder:
+    with files.atomic_folder(target) as folder:
         (folder / "new").touch()
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "new"]
 

@@ -8,12 +8,16 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
-from test_workflow import OUT, merged, record, snakemake
+from safetensors.torch import save_file
+from tiny_study import OUT, merged, record, snakemake
 
 from locedit import assets, facts, tables
+from locedit.statistics import moments_from_file
 from workflow_scripts import facts as facts_script
 from workflow_scripts import study as study_script
+from workflow_scripts.job import read_sigma
 
 RECORD = record("1", "France", "The capital of {} is", "Paris", "Rome")
 
@@ -201,6 +205,26 @@ def test_a_table_of_another_stage_is_named_with_what_it_lacks(job, tmp_path):
     assert "facts.parquet lacks the columns relation_id, subject, " in said
 
 
+@pytest.mark.parametrize("text", ["", '{"sigma": 0.', "[1]", '{"sd": 1}', '{"sigma": null}'])
+def test_a_damaged_noise_file_is_named_with_what_to_do(job, tmp_path, text):
+    path = tmp_path / "noise.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"noise\.json: expected JSON with a number .*delete the"):
+        read_sigma(job("trace", SimpleNamespace(noise=str(path)), {}))
+
+
+def test_key_statistics_that_are_cut_off_are_named_with_what_to_do(tmp_path):
+    path = tmp_path / "key_statistics.safetensors"
+    save_file({"layer.0": torch.eye(3)}, path)
+    moments_from_file(path, torch.device("cpu")).solve(0, torch.ones(1, 3))
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(ValueError, match=r"key_statistics\.safetensors: no readable key moments"):
+        moments_from_file(path, torch.device("cpu"))
+    path.unlink()
+    with pytest.raises(ValueError, match="delete the file so that it is made again"):
+        moments_from_file(path, torch.device("cpu"))
+
+
 # ---- bad records: excluded rows ------------------------------------------------------------------
 
 BAD_RECORDS = {
@@ -215,7 +239,7 @@ BAD_RECORDS = {
     "an empty target": ({"target_true": ""}, "target_true is empty"),
     "a target of spaces": ({"target_new": "  "}, "target_new is empty"),
     "a target that is a number": ({"target_true": 7}, "target_true: expected text, got int"),
-    "a target that is null": ({"target_new": None}, "target_new: expected text, got NoneType"),
+    "a target that is null": ({"target_new": None}, "target_new is missing"),
     "no subject": ({"subject": "\t"}, "subject is empty"),
     "equal targets": ({"target_new": " Paris"}, "target_new equals target_true"),
     "one paraphrase as a text": ({"paraphrases": "Who?"}, "paraphrases: expected a list of texts"),

@@ -66,7 +66,7 @@ def test_every_model_is_valid(model):
         assert assets.named(settings["asset"])
     for method, of_problems in settings.get("tuned", {}).get("hyperparameters", {}).items():
         for problem in of_problems:
-            methods.hyperparameters(method, problem, "paper", of_problems)
+            methods.METHODS[method].hyperparameters(problem, "paper", of_problems)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,8 @@ def test_the_default_and_every_preset_is_valid(preset):
 def test_every_method_problem_and_grid_setting_of_the_default_exists():
     for method, grid in DEFAULT["tuning"]["grid"].items():
         for name, values in grid.items():
-            methods.hyperparameters(method, "error_injection", "paper", {"all": {name: values[0]}})
+            overlay = {"all": {name: values[0]}}
+            methods.METHODS[method].hyperparameters("error_injection", "paper", overlay)
 
 
 def test_every_key_of_the_default_says_what_it_is():

@@ -303,7 +303,7 @@ def edit(
         contexts=groups, moments=statistics.KeyMoments(moments.__getitem__), **NOISE
     )
     overlay = {"all": STEPS[method] | settings}
-    hyper = methods.hyperparameters(method, facts[0].problem.name, "released", overlay)
+    hyper = methods.METHODS[method].hyperparameters(facts[0].problem.name, "released", overlay)
     return METHODS[method].edit(lm, facts, layer, hyper, shared)
 
 
@@ -325,7 +325,7 @@ def textbook(
         "moment_weight": "covariance_weight",
     }
     overlay = {"all": STEPS[method] | settings}
-    hyper = vars(methods.hyperparameters(method, fact.problem.name, "released", overlay))
+    hyper = vars(methods.METHODS[method].hyperparameters(fact.problem.name, "released", overlay))
     chosen = {names.get(name, name): value for name, value in hyper.items() if name != "enough"}
     what = (lm.model, lm.tokenizer, fact.template, fact.subject, fact.target, fact.problem.name)
     if method.startswith("FT"):
@@ -403,6 +403,17 @@ def test_edit_equals_the_textbook_one(tiny_lm, moments, method, problem, layer):
     assert got.losses[0][0] == pytest.approx(expected.losses[0], rel=1e-9)
     with oracle.edited(tiny_lm.model, expected.changes):
         check_measurement(after, tiny_lm, probe(fact))
+
+
+@pytest.mark.parametrize("problem", ["error_injection", "fact_erasure"])
+@pytest.mark.parametrize("method", ["ROME", "MEMIT"])
+def test_a_vector_that_cannot_reach_the_target_stays_zero(tiny_lm, moments, method, problem):
+    """In the last layer, before the prompt's end: no step is made out of rounding errors."""
+    facts = requests(problem)[:2]
+    got = edit(tiny_lm, method, facts, LAST, moments)
+    for before, after in got.losses:
+        assert before == after
+    assert max(update.norms().max() for update in got.updates.values()) < 1e-12
 
 
 def test_vectors_that_hit_their_clamp_and_memit_of_one_layer(tiny_lm, moments):
@@ -622,7 +633,7 @@ def test_moments_of_too_few_tokens(tiny_lm):
 
 @pytest.mark.parametrize("method", ["ROME", "MEMIT"])
 def test_methods_that_need_statistics_say_so(tiny_lm, method):
-    hyper = methods.hyperparameters(method, "error_injection", "paper")
+    hyper = methods.METHODS[method].hyperparameters("error_injection", "paper")
     with pytest.raises(ValueError, match=rf"{method} needs key statistics"):
         METHODS[method].edit(tiny_lm, requests("error_injection"), 0, hyper, SharedInputs())
 
@@ -683,7 +694,7 @@ def test_presets_are_those_of_the_methods_page(problem):
     injecting, forcing = problem == "error_injection", problem == "fact_forcing"
     columns = [("FT-1", "paper"), ("FT-5", "paper"), ("FT-1", "released"), ("FT-5", "released")]
     for (method, preset), eps in zip(columns, EPS[problem], strict=True):
-        assert vars(methods.hyperparameters(method, problem, preset)) == {
+        assert vars(methods.METHODS[method].hyperparameters(problem, preset)) == {
             "window": 1 if method == "FT-1" else 5,
             "eps": eps,
             "lr": 5e-4,
@@ -692,14 +703,14 @@ def test_presets_are_those_of_the_methods_page(problem):
         }
     for preset in ("paper", "released"):
         paper = preset == "paper"
-        assert vars(methods.hyperparameters("ROME", problem, preset)) == {
+        assert vars(methods.METHODS["ROME"].hyperparameters(problem, preset)) == {
             "lr": 0.05 if forcing and not paper else 0.5,
             "iterations": 25 if forcing else 20,
             "clamp": 4.0,
             "kl_factor": 1.0 if injecting and paper else 0.0625,
             "decay": 0.5,
         }
-        assert vars(methods.hyperparameters("MEMIT", problem, preset)) == {
+        assert vars(methods.METHODS["MEMIT"].hyperparameters(problem, preset)) == {
             "window": 5,
             "lr": 0.5,
             "iterations": 25,
@@ -713,14 +724,14 @@ def test_presets_are_those_of_the_methods_page(problem):
 def test_later_overlays_win_and_the_problem_wins_over_all():
     first = {"all": {"lr": 1.0, "decay": 2.0}, "fact_erasure": {"lr": 3.0}}
     second = {"all": {"decay": 4.0}, "fact_forcing": {"clamp": 5.0}}
-    got = methods.hyperparameters("ROME", "fact_erasure", "released", first, second)
+    got = methods.METHODS["ROME"].hyperparameters("fact_erasure", "released", first, second)
     assert (got.lr, got.decay, got.clamp) == (3.0, 4.0, 4.0)
 
 
 def test_unknown_hyperparameter_names_the_nearest():
     message = (
-        "hyperparameters of ROME: unknown setting 'klfactor' (known: lr, iterations, clamp, "
+        "hyperparameters: unknown setting 'klfactor' (known: lr, iterations, clamp, "
         "kl_factor, decay); did you mean 'kl_factor'?"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        methods.hyperparameters("ROME", "fact_erasure", "paper", {"all": {"klfactor": 1.0}})
+        methods.METHODS["ROME"].hyperparameters("fact_erasure", "paper", {"all": {"klfactor": 1.0}})

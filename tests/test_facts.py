@@ -93,7 +93,7 @@ def test_a_counterfact_record_without_a_part_is_excluded_and_says_which(read):
     rewrite = {k: v for k, v in COUNTERFACT["requested_rewrite"].items() if k != "target_new"}
     rows = read([{**COUNTERFACT, "requested_rewrite": rewrite}, COUNTERFACT], "counterfact")
     assert [row["status"] for row in rows] == [facts.EXCLUDED, facts.KEPT]
-    assert rows[0]["reason"] == "record cannot be read: KeyError 'target_new'"
+    assert rows[0]["reason"] == "target_new is missing"
 
 
 def test_a_native_file_read_as_counterfact_has_no_usable_record(read):

@@ -103,7 +103,7 @@ def request_of(golden: dict, expected: dict) -> Request:
 def edit(lm: LanguageModel, golden: dict, expected: dict, key_statistics: dict) -> methods.Edit:
     """The edit of a golden entry by the released preset, which must agree with what it states."""
     method = expected["method"]
-    hyper = methods.hyperparameters(method, expected["problem"], "released")
+    hyper = methods.METHODS[method].hyperparameters(expected["problem"], "released")
     for name, value in expected["hparam_overrides"].items():
         assert getattr(hyper, SETTINGS[name]) == value, name
     contexts = {"ROME": [golden["rome_contexts"]], "MEMIT": golden["memit_contexts"]}

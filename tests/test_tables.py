@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from locedit import tables
+from locedit import files, tables
 from locedit.tables import TableError
 
 ROWS = [
@@ -120,7 +120,7 @@ def test_an_error_while_writing_leaves_the_older_table(path, monkeypatch):
 
 
 def test_nothing_has_the_tables_name_before_it_is_whole(path):
-    with tables.atomic(path) as temporary:
+    with files.atomic(path) as temporary:
         temporary.write_text("half")
         assert not path.exists()
         assert temporary.parent == path.parent

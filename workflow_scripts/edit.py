@@ -1,7 +1,7 @@
 """Edit and measure every fact of the study, for one method, problem and layer."""
 
 from locedit import editing, facts, tables
-from locedit.methods import hyperparameters
+from locedit.methods import METHODS
 from workflow_scripts.job import load_model, progress, provenance, read_sigma, running
 from workflow_scripts.shared_inputs import shared_inputs
 
@@ -19,8 +19,8 @@ def main(snakemake) -> None:
             method=method,
             problem=problem,
             layer=int(snakemake.wildcards.layer),
-            hyper=hyperparameters(
-                method, problem, snakemake.params.preset, *snakemake.params.overlays
+            hyper=METHODS[method].hyperparameters(
+                problem, snakemake.params.preset, *snakemake.params.overlays
             ),
         )
         log.info("%s", cell)

@@ -5,12 +5,11 @@ of files as one frame). Params: `function`, the figure's name; `arguments`, its 
 `model_label` among them. Outputs: `svg`, `png`.
 """
 
-import os
 from pathlib import Path
 
 import pandas as pd
 
-from locedit import rbridge
+from locedit import files, rbridge
 from workflow_scripts.job import running
 
 ANALYSIS = Path(__file__).resolve().parent.parent / "analysis"
@@ -32,15 +31,14 @@ def read_frames(inputs) -> dict[str, pd.DataFrame]:
 
 def draw(frames, function: str, arguments: dict, svg: str, png: str) -> None:
     """Draw into temporary files and move them: a figure is whole or absent."""
-    parts = {path: f"{path}.part" for path in (svg, png)}
-    rbridge.call(
-        "render",
-        frames=frames,
-        arguments={**arguments, "figure": function, "svg": parts[svg], "png": parts[png]},
-        sources=SOURCES,
-    )
-    for path, part in parts.items():
-        os.replace(part, path)
+    with files.atomic(svg) as svg_part, files.atomic(png) as png_part:
+        paths = {"svg": str(svg_part), "png": str(png_part)}
+        rbridge.call(
+            "render",
+            frames=frames,
+            arguments={**arguments, "figure": function, **paths},
+            sources=SOURCES,
+        )
 
 
 def main(snakemake) -> None:

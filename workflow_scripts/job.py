@@ -59,7 +59,14 @@ def load_model(snakemake: Any) -> Any:
 
 def read_sigma(snakemake: Any) -> float:
     """sigma of the tracing noise, as the rule `noise` wrote it."""
-    return float(json.loads(Path(snakemake.input.noise).read_text())["sigma"])
+    path = Path(snakemake.input.noise)
+    try:
+        return float(json.loads(path.read_text())["sigma"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{path}: expected JSON with a number `sigma` ({type(error).__name__}: {error}); "
+            "delete the file so that it is made again"
+        ) from error
 
 
 @contextmanager

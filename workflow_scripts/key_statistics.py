@@ -2,7 +2,7 @@
 
 from safetensors.torch import save_file
 
-from locedit import statistics, tables
+from locedit import files, statistics, tables
 from workflow_scripts.job import load_model, progress, running
 
 
@@ -24,7 +24,7 @@ def main(snakemake) -> None:
                 "statistics.tokens to what there is, at least 10 x d_ff"
             )
         log.info("%d tokens", count)
-        with tables.atomic(snakemake.output[0]) as path:
+        with files.atomic(snakemake.output[0]) as path:
             save_file(
                 {f"layer.{layer}": moment.cpu() for layer, moment in moments.items()},
                 path,

@@ -2,7 +2,7 @@
 
 import json
 
-from locedit import facts, noise, tables
+from locedit import facts, files, noise, tables
 from workflow_scripts.job import load_model, running
 
 
@@ -13,7 +13,7 @@ def main(snakemake) -> None:
         sd = noise.subject_embedding_sd(load_model(snakemake), subjects)
         sigma = noise.parse_sigma(snakemake.params.noise, sd)
         log.info("embedding sd %.4f, sigma %.4f", sd, sigma)
-        with tables.atomic(snakemake.output[0]) as path:
+        with files.atomic(snakemake.output[0]) as path:
             path.write_text(json.dumps({"embedding_sd": sd, "sigma": sigma}) + "\n")
 
 

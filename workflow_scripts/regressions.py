@@ -1,18 +1,17 @@
 """How much of each score do edit layer and tracing effect explain, overall and within layers.
 
-Params: `arguments`, those of `r2_table` in analysis/regressions.R. Outputs: the R2 table and the
-correlations within each edit layer, each as Parquet, CSV and a page.
+Params: `sources`, R files of analysis/; `arguments`, those of `r2_table` in regressions.R. Outputs:
+the R2 table and the correlations within each edit layer, each as Parquet, CSV and a page.
 """
 
 from pathlib import Path
 
 import pandas as pd
 
-from locedit import rbridge, tables
+from locedit import files, rbridge, tables
 from workflow_scripts.job import provenance, running
 
 ANALYSIS = Path(__file__).resolve().parent.parent / "analysis"
-SOURCES = [ANALYSIS / "frames.R", ANALYSIS / "regressions.R"]
 STYLE = """<!doctype html><meta charset="utf-8"><title>{title}</title><style>
 body {{ font: 14px/1.4 sans-serif; margin: 1.5em }} table {{ border-collapse: collapse }}
 th, td {{ padding: .25em .7em; text-align: right; border-bottom: 1px solid #ddd }}
@@ -30,17 +29,18 @@ def page(table: pd.DataFrame, title: str) -> str:
 def main(snakemake) -> None:
     with running(snakemake):
         frames = {name: rbridge.read_frame(snakemake.input[name]) for name in ("scores", "effects")}
+        sources = [ANALYSIS / name for name in snakemake.params.sources]
         arguments = dict(snakemake.params.arguments)
         made = provenance(snakemake)
         for function, prefix, title in (
             ("r2_table", "", "R2 of edit layer and tracing effect"),
             ("correlation_table", "correlations_", "Score and tracing effect within each layer"),
         ):
-            table = rbridge.call(function, frames, arguments, SOURCES)
+            table = rbridge.call(function, frames, arguments, sources)
             tables.write(snakemake.output[f"{prefix}parquet"], table, None, made)
-            with tables.atomic(snakemake.output[f"{prefix}csv"]) as path:
+            with files.atomic(snakemake.output[f"{prefix}csv"]) as path:
                 table.to_csv(path, index=False)
-            with tables.atomic(snakemake.output[f"{prefix}html"]) as path:
+            with files.atomic(snakemake.output[f"{prefix}html"]) as path:
                 path.write_text(page(table, f"{title}: {snakemake.params.model_label}"))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from locedit import tables
+from locedit import files
 from workflow_scripts.job import running
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +35,7 @@ def main(snakemake) -> None:
         log.info("%s\n%s%s", " ".join(command), done.stdout, done.stderr)
         if done.returncode != 0 or not part.is_file():
             raise ValueError(f"snakemake --report failed; see {snakemake.log[0]}")
-        with tables.atomic(target) as temporary:
+        with files.atomic(target) as temporary:
             shutil.copyfile(part, temporary)
 
 

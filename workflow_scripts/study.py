@@ -7,9 +7,7 @@ from workflow_scripts.job import provenance, running
 def main(snakemake) -> None:
     with running(snakemake) as log:
         table = tables.read(snakemake.input[0], "facts")
-        known = table[table["is_correct"].fillna(False).astype(bool)].set_index(
-            "case_id", drop=False
-        )
+        known = facts.known(table)
         if known.empty:
             raise ValueError(
                 f"{snakemake.input[0]}: the model knows none of the {len(table)} facts, so there "

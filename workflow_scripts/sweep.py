@@ -3,7 +3,7 @@
 import json
 
 from locedit import editing, facts, tables, tuning
-from locedit.methods import hyperparameters
+from locedit.methods import METHODS
 from locedit.problems import PROBLEMS
 from workflow_scripts.job import load_model, progress, provenance, read_sigma, running
 from workflow_scripts.shared_inputs import shared_inputs
@@ -30,7 +30,7 @@ def main(snakemake) -> None:
         rows = []
         with progress(log, len(grid) * len(subjects), "edits") as advance:
             for values in grid:
-                hyper = hyperparameters(method, problem, params.preset, {"all": values})
+                hyper = METHODS[method].hyperparameters(problem, params.preset, {"all": values})
                 cell = editing.Cell(
                     method=method, problem=problem, layer=settings["layer"], hyper=hyper
                 )
@@ -56,12 +56,11 @@ def main(snakemake) -> None:
 
 def outside_study(snakemake, params, problem: str) -> list[dict]:
     """Known facts that the study does not use, the first of the study's own order."""
-    known = tables.read(snakemake.input.facts, "facts")
-    known = known[known["is_correct"].fillna(False).astype(bool)]
+    known = facts.known(tables.read(snakemake.input.facts, "facts"))
     if not PROBLEMS[problem].maximise:
         known = known[known["p_true"] >= params.min_p_erase]
     study = set(tables.read(snakemake.input.study, "facts")["case_id"])
-    known = known[~known["case_id"].isin(study)].set_index("case_id", drop=False)
+    known = known[~known["case_id"].isin(study)]
     if known.empty:
         raise ValueError(
             f"{snakemake.input.facts}: the study uses every known fact, and tuning needs others; "

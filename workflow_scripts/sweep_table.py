@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import yaml
 
-from locedit import tables
+from locedit import files, tables
 from workflow_scripts.job import provenance, running
 
 
@@ -13,9 +13,9 @@ def main(snakemake) -> None:
     with running(snakemake):
         table = pd.concat([tables.read(path, "sweep") for path in snakemake.input])
         tables.write(snakemake.output.parquet, table, "sweep", provenance(snakemake))
-        with tables.atomic(snakemake.output.csv) as path:
+        with files.atomic(snakemake.output.csv) as path:
             table.to_csv(path, index=False)
-        with tables.atomic(snakemake.output.yaml) as path:
+        with files.atomic(snakemake.output.yaml) as path:
             path.write_text(yaml.safe_dump({"tuned": chosen(table, snakemake)}, sort_keys=False))
 
 

@@ -1,5 +1,7 @@
 """What every editing method takes and gives."""
 
+import dataclasses
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,3 +54,24 @@ class Method:
     settings: type
     presets: Mapping[str, Mapping[str, Mapping[str, Any]]]
     contexts: str | None
+
+    def hyperparameters(
+        self, problem: str, preset: str, *overlays: Mapping[str, Mapping[str, Any]]
+    ) -> Any:
+        """The settings for a problem: the preset's, then each overlay's in turn.
+
+        An overlay maps "all" or a problem's name to settings, the problem's own winning. Raises
+        ValueError for a setting that the method does not have, naming the nearest.
+        """
+        values = {**self.presets[preset]["all"], **self.presets[preset].get(problem, {})}
+        for overlay in overlays:
+            values |= {**overlay.get("all", {}), **overlay.get(problem, {})}
+        known = [field.name for field in dataclasses.fields(self.settings)]
+        for name in values:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ValueError(
+                    f"hyperparameters: unknown setting {name!r} (known: {', '.join(known)}){hint}"
+                )
+        return self.settings(**values)

@@ -10,8 +10,8 @@ from locedit.methods.base import EDIT_WINDOW, Edit, SharedInputs
 from locedit.models import LanguageModel
 from locedit.noise import place
 from locedit.problems import Request
-from locedit.tracing import window_layers
 from locedit.updates import Dense, applied
+from locedit.windows import window_layers
 
 
 @dataclass(frozen=True, kw_only=True)

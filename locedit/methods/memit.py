@@ -14,8 +14,8 @@ from locedit.methods.base import EDIT_WINDOW, Edit, SharedInputs
 from locedit.methods.values import Objective, Rows, build, mean_over_sets, optimise
 from locedit.models import LanguageModel
 from locedit.problems import Request
-from locedit.tracing import window_layers
 from locedit.updates import LowRank, Updates, applied
+from locedit.windows import window_layers
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -107,7 +107,7 @@ def optimise(
     part = passes.after(lm, recorded, rows.last, range(layer + 1, lm.n_layers))
     start = passes.at(recorded.inputs[layer + 1], part.positions)
     kl_rows = torch.arange(rows.contexts, start.shape[0], rows.per_fact, device=lm.device)
-    unedited = lm.logits(_take(recorded.inputs[lm.n_layers], kl_rows, rows.last)).log_softmax(-1)
+    unedited: Tensor | None = None
     row_of = [f * rows.per_fact + j for f in range(facts) for j in range(rows.contexts)]
     targets = [rows.targets[f] for f in range(facts) for _ in range(rows.contexts)]
     ends = [
@@ -135,7 +135,11 @@ def optimise(
         nll = (-log_p.view(facts, -1) / sizes).mean(dim=1)
         aim = nll if objective.maximise else (-nll).exp()
         edited = lm.logits(hidden[kl_rows, 0]).log_softmax(dim=-1)
-        kl = (edited.exp() * (edited - unedited)).sum(dim=-1)
+        if unedited is None:
+            unedited = edited.detach()  # delta is zero, so this pass is the unedited one
+        # as a Bregman divergence, whose gradient is exactly zero where both are equal: where
+        # nothing above depends on delta, Adam would make full steps out of rounding errors
+        kl = (edited.exp() * (edited - unedited) - edited.exp() + unedited.exp()).sum(dim=-1)
         loss = aim + objective.kl_factor * kl + objective.decay * delta.norm(dim=1) / norms**2
         loss.sum().backward()
         optimiser.step()
@@ -145,7 +149,3 @@ def optimise(
                 delta_f *= (objective.clamp * norm / delta_f.norm()).clamp(max=1.0)
     losses = list(zip(history[0].tolist(), history[-1].tolist(), strict=True))
     return torch.stack([delta_f.detach() for delta_f in deltas]), losses
-
-
-def _take(hidden: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
-    return hidden[rows, positions[rows]]

@@ -1,0 +1,184 @@
+"""A tiny study: its model and facts, and Snakemake run on it in a folder of its own."""
+
+import copy
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tiny
+import torch
+import yaml
+
+from locedit import tables
+
+ROOT = Path(__file__).resolve().parent.parent
+OUT = Path("results/tiny/hand-made")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a Snakemake run printed and returned."""
+
+    status: int
+    text: str
+
+    @property
+    def jobs(self) -> dict[str, int]:
+        """Jobs of each rule, run or to be run; targets without work of their own are left out."""
+        counts = re.findall(r"^(\w+) +(\d+)$", self.text, re.MULTILINE)
+        return {name: int(n) for name, n in counts if name not in ("total", "all", "tune")}
+
+    @property
+    def edits(self) -> set[tuple[str, str, int]]:
+        """(method, problem, layer) of each edit job."""
+        found = re.findall(r"Editing: (\S+), (\w+), layer (\d+)", self.text)
+        return {(method, problem, int(layer)) for method, problem, layer in found}
+
+    @property
+    def nothing(self) -> bool:
+        return "Nothing to be done" in self.text and not self.jobs
+
+
+def snakemake(folder: Path, settings: Mapping[str, Any], *arguments: str, root: Path = ROOT) -> Run:
+    """Run the workflow of `root` in `folder`, with the settings laid over config.yaml."""
+    overlay = folder.with_name(folder.name + ".yaml")
+    overlay.write_text(yaml.safe_dump(dict(settings)), encoding="utf-8")
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+    command += ["--snakefile", str(root / "Snakefile"), "--directory", str(folder)]
+    command += ["--workflow-profile", str(root / "profiles" / "default")]
+    command += ["--configfile", str(overlay)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
+    environment["PYTHONPATH"] = str(root)  # the library beside the rules, not the installed one
+    done = subprocess.run(
+        command,
+        cwd=root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return Run(status=done.returncode, text=done.stdout)
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with changes laid over them, section by section."""
+    result = dict(copy.deepcopy(base))
+    for key, value in changes.items():
+        inner = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if inner else value
+    return result
+
+
+PARTS = "Snakefile config.yaml rules schemas models profiles envs workflow_scripts locedit analysis"
+
+
+def copy_tree(source: Path, target: Path) -> Path:
+    """A checkout: all that the workflow reads."""
+    target.mkdir()
+    for name in PARTS.split():
+        copying = shutil.copytree if (source / name).is_dir() else shutil.copy
+        copying(source / name, target / name)
+    return target
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A finished study: its working folder, the checkout and the settings that made it."""
+
+    folder: Path
+    root: Path
+    settings: Mapping[str, Any]
+
+    @property
+    def out(self) -> Path:
+        return self.folder / OUT
+
+    def plan(self, *arguments: str, **changes: Any) -> Run:
+        """What Snakemake would do now if the settings were changed so."""
+        run = self.run("--dry-run", *arguments, **changes)
+        assert run.status == 0, run.text
+        return run
+
+    def run(self, *arguments: str, **changes: Any) -> Run:
+        settings = merged(self.settings, changes)
+        return snakemake(self.folder, settings, *arguments, root=self.root)
+
+    def copied(self, folder: Path) -> "Study":
+        """The same in another folder, to be worked on; file times are kept."""
+        return replace(self, folder=shutil.copytree(self.folder, folder))
+
+
+# ---- a tiny study --------------------------------------------------------------------------------
+
+
+def known_records(pair: tiny.Pair, count: int) -> list[dict[str, Any]]:
+    """Facts that the model knows: what it says next to a prompt is its o_true."""
+    words = sorted({word.strip(".,;") for text in tiny.SENTENCES for word in text.split()})
+    frames = ["{} is the", "The city of {} is", "In {} you can see"]
+    said = [
+        (pair.tokenizer.convert_ids_to_tokens(index), index) for index in range(len(pair.tokenizer))
+    ]
+    said = [(token[1:], index) for token, index in said if re.fullmatch("Ġ[A-Za-z]{2,}", token)]
+    records: list[dict[str, Any]] = []
+    for word in words:
+        for frame in frames:
+            ids = pair.tokenizer(frame.format(word), return_tensors="pt").input_ids
+            with torch.inference_mode():
+                p = pair.model(ids).logits[0, -1].softmax(-1)
+            true, new = sorted(said, key=lambda item: -p[item[1]])[:2]
+            if len(records) < count and p.argmax() == true[1] and p[true[1]] >= 0.05:
+                records.append(record(str(len(records)), word, frame, true[0], new[0]))
+    assert len(records) == count
+    return records
+
+
+def record(case_id: str, subject: str, template: str, true: str, new: str) -> dict[str, Any]:
+    return {
+        "case_id": case_id,
+        "relation_id": template.replace("{}", "_"),
+        "subject": subject,
+        "template": template,
+        "target_true": true,
+        "target_new": new,
+        "paraphrases": [f"I have been to {subject}", f"You can see {subject}"],
+        "neighbourhood": ["The capital of the country is", "The river is"],
+        "generation_prompts": [f"{subject} was"],
+    }
+
+
+def write_inputs(base: Path) -> dict[str, Any]:
+    """A model, its configuration and a dozen facts; returns the settings that name them."""
+    pair = tiny.pair("llama", layers=4, dtype=torch.float32)
+    tiny.save(pair, base / "model")
+    model = {"label": "Tiny Llama", "n_layers": 4, "noise": "3sd", "path": "model"}
+    (base / "tiny.yaml").write_text(yaml.safe_dump(model))
+    unknown = record("unknown", "the king", "The name of {} is", "Bartholomew", "Ferdinand")
+    bad = [{**unknown, "case_id": "empty", "target_true": " "}]
+    bad += [{**unknown, "case_id": "lacks", "template": "The name is"}]
+    (base / "facts.json").write_text(json.dumps([*known_records(pair, 9), unknown, *bad]))
+    return {
+        "model": str(base / "tiny.yaml"),
+        "dataset": {"name": "hand-made", "path": str(base / "facts.json")},
+        "assets": {"cache": str(base / "cache")},
+    }
+
+
+def write_corpus(folder: Path, settings: Mapping[str, Any], root: Path) -> None:
+    """Put a few paragraphs where the workflow keeps its Wikipedia, so that none is fetched."""
+    planned = snakemake(folder, settings, "--dry-run", "corpus", root=root)
+    match = re.search(r"Missing output files: .*?(/\S+\.parquet)", planned.text)
+    assert match, planned.text
+    rows = [
+        {"title": str(title), "index": index, "text": text}
+        for index in range(6)
+        for title, text in enumerate(tiny.SENTENCES)
+    ]
+    tables.write(match[1], rows, "corpus")
