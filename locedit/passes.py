@@ -44,13 +44,17 @@ class FrozenPrefix:
         if layer not in self.prefix:
             return keys, values
         old_keys, old_values = self.prefix[layer]
-        repeats = keys.shape[0] // old_keys.shape[0]
-        if repeats > 1:
-            old_keys, old_values = (x.repeat(repeats, 1, 1, 1) for x in (old_keys, old_values))
-        return torch.cat([old_keys, keys], dim=2), torch.cat([old_values, values], dim=2)
+        return _behind(old_keys, keys), _behind(old_values, values)
 
     def get_seq_length(self, *_args: Any) -> int:
         return 0
+
+
+def _behind(prefix: Tensor, new: Tensor) -> Tensor:
+    """[n, heads, P, d] before each group of n rows of [B, heads, Q, d]: one copy of each."""
+    groups = new.unflatten(0, (-1, prefix.shape[0]))
+    repeated = prefix.expand(groups.shape[0], *prefix.shape)
+    return torch.cat([repeated, groups], dim=3).flatten(0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +70,19 @@ class Suffix:
     mask: Tensor
     rotary: KeyValue | None
     prefix: dict[int, KeyValue] = field(default_factory=dict)
+
+    def head(self, length: int) -> "Suffix":
+        """The first `length` of its positions alone."""
+        rotary = None
+        if self.rotary is not None:
+            rotary = (self.rotary[0][:, :length], self.rotary[1][:, :length])
+        hidden = self.mask.shape[-1] - self.positions.shape[1] + length
+        return Suffix(
+            positions=self.positions[:, :length],
+            mask=self.mask[:, :, :length, :hidden],
+            rotary=rotary,
+            prefix=self.prefix,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +223,31 @@ def record(
     return Record(inputs=inputs, keys=keys, lengths=lengths)
 
 
+def branch(lm: LanguageModel, base: Record, start: int, hidden: Tensor) -> Record:
+    """The record of B rows that share the one row of `base` before position `start`.
+
+    hidden: [B, T - start, d], input of layer 0 from there on; only these positions are run.
+    """
+    part = after(lm, base, torch.tensor([start], device=lm.device), range(lm.n_layers))
+    inputs, own = {0: hidden}, {}
+    for layer in range(lm.n_layers):
+        inputs[layer + 1] = step(lm, layer, inputs[layer], part, own)
+    return Record(
+        inputs={
+            layer: torch.cat([before[:, :start].expand(len(hidden), -1, -1), inputs[layer]], dim=1)
+            for layer, before in base.inputs.items()
+        },
+        keys={
+            layer: (
+                _behind(keys[:, :, :start], own[layer][0]),
+                _behind(values[:, :, :start], own[layer][1]),
+            )
+            for layer, (keys, values) in base.keys.items()
+        },
+        lengths=base.lengths.expand(len(hidden)),
+    )
+
+
 @contextmanager
 def hooked(hooks: dict[nn.Module, Hook]) -> Iterator[None]:
     """Call `hook(input, output)` after each module; a tensor that it returns replaces the output.
@@ -228,6 +270,36 @@ def hooked(hooks: dict[nn.Module, Hook]) -> Iterator[None]:
     try:
         for module, hook in hooks.items():
             handles.append(module.register_forward_hook(adapt(hook), with_kwargs=True))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def spared(module: nn.Module, spare: Tensor, value: Tensor) -> Iterator[None]:
+    """Run a module that sees one token at a time, as MLPs do, only where it matters.
+
+    spare: bool [B, Q], positions where `value` [d] stands in for the module's output.
+    """
+    keep = ~spare
+
+    def gather(_module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        if args:
+            return (args[0][keep][None], *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": kwargs["hidden_states"][keep][None]}
+
+    def scatter(_module: nn.Module, _args: tuple, output: Tensor) -> Tensor:
+        whole = output.new_empty(*keep.shape, output.shape[-1])
+        whole[keep] = output[0]
+        whole[spare] = value
+        return whole
+
+    handles = [
+        module.register_forward_pre_hook(gather, with_kwargs=True),
+        module.register_forward_hook(scatter),
+    ]
+    try:
         yield
     finally:
         for handle in handles:

@@ -5,6 +5,8 @@ METHODS section 2. The corrupted run is made once per fact; every restoration st
 window's first layer and its token, and all layers' restorations of a token walk up together.
 """
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +63,8 @@ def trace(
     with passes.hooked({lm.module(module, i): remember(i) for i in range(lm.n_layers)}):
         clean = passes.record(lm, ids, lengths)
     noise = place(lm, [(b, e)] * n_noise, ids.shape[1], sigma=sigma, seed=seed)
-    corrupted = passes.record(lm, ids.expand(n_noise, -1), lengths.expand(n_noise), noise=noise)
+    embedded = passes.embed(lm, ids.expand(n_noise, -1), noise=noise)
+    corrupted = passes.branch(lm, clean, b, embedded[:, b:])
 
     def probability(hidden: Tensor, start: int) -> Tensor:
         """p(target) averaged over each group of n_noise rows (or the one clean row)."""
@@ -70,26 +73,24 @@ def trace(
         log_p = passes.target_log_probs(lm, hidden, range(rows), ends, targets)
         return log_p.exp().view(-1, min(n_noise, rows)).mean(dim=1)
 
+    windows = [window_layers(centre, window, lm.n_layers) for centre in range(lm.n_layers)]
     restored = np.empty((end + 1 - b, lm.n_layers))
     for token in range(b, end + 1):
-        part = passes.after(
-            lm, corrupted, torch.tensor([token], device=lm.device), range(lm.n_layers)
+        restoration = _Restoration(
+            lm=lm,
+            kind=module,
+            token=token,
+            read_from=end,
+            clean_outputs=clean_outputs,
+            corrupted=corrupted,
         )
-        size = max(1, batch_tokens // (n_noise * part.positions.shape[1]))
+        size = max(1, batch_tokens // (n_noise * (ids.shape[1] - token)))
         for low in range(0, lm.n_layers, size):
-            centres = range(low, min(low + size, lm.n_layers))
-            hidden = _restore(
-                lm,
-                centres,
-                corrupted,
-                clean_outputs,
-                part,
-                token,
-                module,
-                window,
-                n_noise,
-            )
-            restored[token - b, low : low + size] = probability(hidden, token).cpu()
+            chunk = windows[low : low + size]
+            hidden = restoration.run(chunk)
+            values = probability(torch.cat(list(hidden.values())), token).tolist()
+            p = dict(zip(hidden, values, strict=True))
+            restored[token - b, low : low + size] = [p[window] for window in chunk]
     last = clean.inputs[lm.n_layers]
     return Trace(
         subject_range=(b, e),
@@ -125,46 +126,70 @@ def trace_rows(lm: LanguageModel, fact: Fact, **settings: Any) -> list[dict[str,
     ]
 
 
-def _restore(
-    lm: LanguageModel,
-    centres: range,
-    corrupted: passes.Record,
-    clean_outputs: dict[int, Tensor],
-    part: passes.Suffix,
-    token: int,
-    module: str,
-    window: int,
-    n_noise: int,
-) -> Tensor:
-    """Last-layer outputs [centres * n_noise, Q, d] of one token's restorations, centre by centre.
+@dataclass(frozen=True, kw_only=True)
+class _Restoration:
+    """Restores one token's module outputs, for many windows side by side.
 
-    Windows start in the order of their centres, so the batch grows at its end as the walk goes up.
+    A window's rows are the corrupted ones until its first layer, where only the token's own output
+    changes; there they join the batch. Windows that begin together are one until the shorter ends.
+    read_from: the first position whose prediction is read.
     """
-    windows = [window_layers(centre, window, lm.n_layers) for centre in centres]
-    hidden = corrupted.inputs[0][:0, token:]
-    for layer in range(windows[0].start, lm.n_layers):
-        joining = sum(w.start == layer for w in windows)
-        if joining:
-            fresh = corrupted.inputs[layer][:, token:].repeat(joining, 1, 1)
-            hidden = torch.cat([hidden, fresh])
-        inside = [i for i, w in enumerate(windows) if layer in w]
-        rows = slice(inside[0] * n_noise, (inside[-1] + 1) * n_noise) if inside else slice(0)
 
-        restore = _restoring(rows, clean_outputs[layer][0, token])
-        with passes.hooked({lm.module(module, layer): restore} if inside else {}):
-            hidden = passes.step(lm, layer, hidden, part)
-    return hidden
+    lm: LanguageModel
+    kind: str
+    token: int
+    read_from: int
+    clean_outputs: dict[int, Tensor]
+    corrupted: passes.Record
 
+    def run(self, windows: Sequence[range]) -> dict[range, Tensor]:
+        """Last-layer outputs of each window's rows, [n_noise, Q, d]."""
+        lm, windows = self.lm, list(dict.fromkeys(windows))
+        longest = {w.start: w for w in sorted(windows, key=lambda w: w.stop)}
+        part = passes.after(
+            lm, self.corrupted, torch.tensor([self.token], device=lm.device), range(lm.n_layers)
+        )
+        walking: dict[range, Tensor] = {}
+        for layer in range(min(longest), lm.n_layers):
+            leaving = [w for w in windows if w.stop == layer and longest[w.start] != w]
+            walking |= {w: walking[longest[w.start]] for w in leaving}
+            if walking:
+                hidden = self._step(layer, walking, part)
+                walking = dict(zip(walking, hidden.split(self.n_noise), strict=True))
+            if layer in longest:
+                walking[longest[layer]] = self._joining(layer, part)
+        return walking
 
-def _restoring(rows: slice, value: Tensor) -> passes.Hook:
-    """Puts the clean output [d] in place of the suffix's first position in some rows."""
+    @property
+    def n_noise(self) -> int:
+        return len(self.corrupted.lengths)
 
-    def hook(_: Tensor, output: Tensor) -> Tensor:
-        output = output.clone()
-        output[rows, 0] = value
-        return output
+    def _step(self, layer: int, walking: dict[range, Tensor], part: passes.Suffix) -> Tensor:
+        hidden = torch.cat(list(walking.values()))
+        inside = torch.tensor([layer in window for window in walking], device=hidden.device)
+        restored = torch.zeros(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+        restored[:, 0] = inside.repeat_interleave(self.n_noise)
+        if layer == self.lm.n_layers - 1 and self.kind == "mlp":
+            # nothing reads what this layer gives before the prediction, so anything may stand there
+            restored[:, : self.read_from - self.token] = True
+        with self._restoring(layer, restored) if restored.any() else nullcontext():
+            return passes.step(self.lm, layer, hidden, part)
 
-    return hook
+    def _joining(self, layer: int, part: passes.Suffix) -> Tensor:
+        """Outputs [n_noise, Q, d] of the first restored layer: new at the token, old after it."""
+        outputs = self.corrupted.inputs[layer + 1][:, self.token :].clone()
+        hidden = self.corrupted.inputs[layer][:, self.token, None]
+        everywhere = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+        with self._restoring(layer, everywhere):
+            outputs[:, :1] = passes.step(self.lm, layer, hidden, part.head(1))
+        return outputs
+
+    def _restoring(self, layer: int, where: Tensor) -> AbstractContextManager:
+        """The module's clean output at the token, in the batch's positions `where` [B, Q]."""
+        module, value = self.lm.module(self.kind, layer), self.clean_outputs[layer][0, self.token]
+        if self.kind == "mlp":
+            return passes.spared(module, where, value)
+        return passes.hooked({module: lambda _, out: torch.where(where[:, :, None], value, out)})
 
 
 def effects(cells: pd.DataFrame, *, reference: str = "clean") -> pd.DataFrame:
