@@ -272,18 +272,14 @@ def trace(
     n_layers = len(parts(model).blocks)
     modules = [parts(model).module(module, layer) for layer in range(n_layers)]
 
-    def probability(rows: Sequence[Row]) -> float:
-        return float(target_logprobs(forward(model, rows), rows).exp().mean())
+    def probabilities() -> Tensor:
+        """Of the clean row and the noised ones, which each pass runs side by side."""
+        return target_logprobs(forward(model, [clean, *rows]), [clean, *rows]).exp()
 
-    with ExitStack() as stack:
-        records = [stack.enter_context(recorded(part)) for part in modules]
-        p_clean = probability([clean])
-    outputs = [record["output"][0] for record in records]  # per layer [S, d]
-
-    def restoration(layer: int, token: int) -> Change:
+    def restoration(token: int) -> Change:
         def restore(output: Tensor) -> Tensor:
             output = output.clone()
-            output[:, token] = outputs[layer][token]
+            output[1:, token] = output[0, token]
             return output
 
         return restore
@@ -294,13 +290,13 @@ def trace(
         for centre in range(n_layers):
             with ExitStack() as stack:
                 for layer in window_layers(centre, window, n_layers):
-                    changed = output_changed(modules[layer], restoration(layer, token))
-                    stack.enter_context(changed)
-                p_restored[i, centre] = probability(rows)
+                    stack.enter_context(output_changed(modules[layer], restoration(token)))
+                p_restored[i, centre] = float(probabilities()[1:].mean())
+    unrestored = probabilities()
     return {
         "subject_range": (begin, end),
-        "p_clean": p_clean,
-        "p_corrupted": probability(rows),
+        "p_clean": float(unrestored[0]),
+        "p_corrupted": float(unrestored[1:].mean()),
         "p_restored": p_restored,
     }
 
