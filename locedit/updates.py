@@ -24,10 +24,12 @@ class LowRank:
     right: Tensor
 
     def added(self, inner: Tensor, counts: Sequence[int]) -> Tensor:
-        """dW x for rows grouped by fact: inner [B, Q, d_ff], counts[f] rows of fact f."""
-        fact = torch.repeat_interleave(torch.tensor(counts, device=inner.device))
-        weight = (inner @ self.right[fact].unsqueeze(-1)).to(inner)
-        return weight * self.left[fact].unsqueeze(1)
+        """dW x of cells [n, d_ff] grouped by fact, counts[f] cells of fact f: [n, d]."""
+        parts = [
+            (x @ right)[:, None] * left
+            for x, left, right in zip(inner.split(list(counts)), self.left, self.right, strict=True)
+        ]
+        return torch.cat(parts)
 
     def norms(self) -> Tensor:
         """Frobenius norm of each fact's change, [facts]."""
@@ -42,7 +44,7 @@ class Dense:
     biases: Sequence[Tensor] | None = None
 
     def added(self, inner: Tensor, counts: Sequence[int]) -> Tensor:
-        """dW x + db for rows grouped by fact: inner [B, Q, d_ff], counts[f] rows of fact f."""
+        """dW x + db of cells [n, d_ff] grouped by fact, counts[f] cells of fact f: [n, d]."""
         parts = [
             x @ weight.T for x, weight in zip(inner.split(list(counts)), self.weights, strict=True)
         ]
@@ -60,10 +62,19 @@ Updates = dict[int, LowRank | Dense]  # layer -> change of its down projection
 
 @contextmanager
 def applied(lm: LanguageModel, updates: Updates, counts: Sequence[int]) -> Iterator[None]:
-    """Run the model as if edited: batches inside hold counts[f] rows of each fact f, in order."""
+    """Run the model as if edited: batches inside hold counts[f] rows of each fact f, in order.
+
+    Or cells, where rows are packed: counts are shares of a batch's [B, Q] cells in their order.
+    """
 
     def hook(update: LowRank | Dense) -> passes.Hook:
-        return lambda inner, output: output + update.added(inner, counts)
+        def add(inner: Tensor, output: Tensor) -> Tensor:
+            cells = inner.flatten(0, 1)
+            size = len(cells) // sum(counts)
+            added = update.added(cells, [count * size for count in counts])
+            return output + added.view_as(output)
+
+        return add
 
     with passes.hooked({lm.down_projection(la): hook(up) for la, up in updates.items()}):
         yield

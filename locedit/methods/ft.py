@@ -1,16 +1,17 @@
 """Constrained fine-tuning, FT-1 and FT-5 (Zhu et al. 2020, arXiv 2012.00363; METHODS section 4)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from locedit import passes
 from locedit.methods.base import EDIT_WINDOW, Edit, SharedInputs
 from locedit.models import LanguageModel
 from locedit.noise import place
 from locedit.problems import Request
-from locedit.updates import Dense, applied
+from locedit.updates import Dense, LowRank, applied
 from locedit.windows import window_layers
 
 
@@ -67,64 +68,116 @@ def edit(
     """
     window = window_layers(layer, hyper.window, lm.n_layers)
     problem = requests[0].problem
-    repeats = shared.n_noise if problem.noised else 1
-    prompts = [lm.encode(request.prompt) for request in requests]
-    targets = [lm.encode_target(request.target) for request in requests]
-    rows = [p + t[:-1] for p, t in zip(prompts, targets, strict=True) for _ in range(repeats)]
-    ends = [len(p) - 1 for p in prompts for _ in range(repeats)]
-    row_targets = [t for t in targets for _ in range(repeats)]
-    ids, lengths = passes.pad(rows, lm.device)
-    noise = None
-    if problem.noised:
-        ranges = [lm.subject_range(r.prompt, r.subject) for r in requests for _ in range(repeats)]
-        draws = [i for _ in requests for i in range(repeats)]
-        noise = place(lm, ranges, ids.shape[1], sigma=shared.sigma, seed=shared.seed, draws=draws)
-    with torch.no_grad():
-        below = passes.record(lm, ids, lengths, noise=noise, last=window.start)
-    part = passes.whole(lm, ids.shape[1])
-    counts = [repeats] * len(requests)
-
+    rows = _Rows.build(lm, requests, shared, last=window.start)
     changes = _zero_changes(lm, window, len(requests))
     optimiser = torch.optim.Adam(
-        [parameter for change in changes.values() for parameter in _parameters(change)],
+        _parameters_of(changes, range(len(requests))),
         lr=hyper.lr,
         fused=lm.device.type != "mps",
     )
-    active = [True] * len(requests)
+    active = list(range(len(requests)))
+    batch = rows.of_facts(lm, active)
     steps = [0] * len(requests)
     history: list[list[float]] = [[] for _ in requests]
     for _ in range(hyper.steps):
-        optimiser.zero_grad(set_to_none=True)
-        with applied(lm, dict(changes), counts):
-            hidden = passes.run(lm, below.inputs[window.start], part, first=window.start)
-        log_p = passes.target_log_probs(lm, hidden, range(len(rows)), ends, row_targets)
-        loss = (-log_p if problem.maximise else log_p.exp()).view(-1, repeats).sum(dim=1)
-        for fact, value in enumerate(loss.tolist()):
-            if active[fact]:
-                history[fact].append(value)
-                active[fact] = value >= hyper.enough
-        if not any(active):
+        with applied(lm, _of_facts(changes, active), batch.cells):
+            hidden = passes.run(lm, batch.inputs, batch.part, first=window.start)
+        log_p = passes.target_log_probs(lm, hidden, batch.lines, batch.ends, batch.targets)
+        loss = (-log_p if problem.maximise else log_p.exp()).view(len(active), -1).sum(dim=1)
+        values = loss.tolist()
+        for fact, value in zip(active, values, strict=True):
+            history[fact].append(value)
+        going = [i for i, value in enumerate(values) if value >= hyper.enough]
+        if not going:
             break
-        loss[torch.tensor(active, device=lm.device)].sum().backward()
-        for change in changes.values():
-            for fact, parameters in enumerate(zip(*_per_fact(change), strict=True)):
-                for parameter in parameters:
-                    if not active[fact]:
-                        parameter.grad = None
+        optimiser.zero_grad(set_to_none=True)
+        loss[going].sum().backward()
+        if len(going) < len(active):
+            done = [fact for i, fact in enumerate(active) if i not in going]
+            active = [active[i] for i in going]
+            batch = rows.of_facts(lm, active)
+            for parameter in _parameters_of(changes, done):
+                parameter.grad = None
         optimiser.step()
         with torch.no_grad():
-            for change in changes.values():
-                for parameter in _parameters(change):
-                    parameter.clamp_(-hyper.eps, hyper.eps)
-        steps = [n + a for n, a in zip(steps, active, strict=True)]
-    for change in changes.values():
-        for parameter in _parameters(change):
-            parameter.requires_grad_(False).grad = None
+            for parameter in _parameters_of(changes, active):
+                parameter.clamp_(-hyper.eps, hyper.eps)
+        for fact in active:
+            steps[fact] += 1
+    for parameter in _parameters_of(changes, range(len(requests))):
+        parameter.requires_grad_(False).grad = None
     return Edit(updates=dict(changes), steps=steps, losses=[(h[0], h[-1]) for h in history])
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Batch:
+    """Packed rows of some facts. cells: each fact's share; lines, ends: where targets begin."""
+
+    inputs: Tensor
+    part: passes.Suffix
+    cells: list[int]
+    lines: list[int]
+    ends: list[int]
+    targets: list[list[int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """Rows of all facts, `repeats` each. inputs: [B, T, d] of the first changed layer."""
+
+    inputs: Tensor
+    lengths: list[int]
+    ends: list[int]
+    targets: list[list[int]]
+    repeats: int
+
+    @classmethod
+    @torch.no_grad()
+    def build(
+        cls, lm: LanguageModel, requests: Sequence[Request], shared: SharedInputs, *, last: int
+    ) -> "_Rows":
+        noised = requests[0].problem.noised
+        repeats = shared.n_noise if noised else 1
+        prompts = [lm.encode(r.prompt) for r in requests for _ in range(repeats)]
+        targets = [lm.encode_target(r.target) for r in requests for _ in range(repeats)]
+        rows = [p + t[:-1] for p, t in zip(prompts, targets, strict=True)]
+        ids, lengths = passes.pad(rows, lm.device)
+        noise = None
+        if noised:
+            ranges = [lm.subject_range(r.prompt, r.subject) for r in requests]
+            noise = place(
+                lm,
+                [pair for pair in ranges for _ in range(repeats)],
+                ids.shape[1],
+                sigma=shared.sigma,
+                seed=shared.seed,
+                draws=[*range(repeats)] * len(requests),
+            )
+        return cls(
+            inputs=passes.record(lm, ids, lengths, noise=noise, last=last).inputs[last],
+            lengths=lengths.tolist(),
+            ends=[len(p) - 1 for p in prompts],
+            targets=targets,
+            repeats=repeats,
+        )
+
+    def of_facts(self, lm: LanguageModel, facts: Sequence[int]) -> _Batch:
+        chosen = [fact * self.repeats + i for fact in facts for i in range(self.repeats)]
+        packing = passes.pack([self.lengths[i] for i in chosen], lm.device)
+        starts = torch.zeros(len(chosen), dtype=torch.long, device=lm.device)
+        offsets = packing.offset.tolist()
+        return _Batch(
+            inputs=packing.gather(self.inputs[chosen], starts),
+            part=passes.packed(lm, packing),
+            cells=packing.share([self.repeats] * len(facts)),
+            lines=packing.line.tolist(),
+            ends=[offset + self.ends[i] for offset, i in zip(offsets, chosen, strict=True)],
+            targets=[self.targets[i] for i in chosen],
+        )
+
+
 def _zero_changes(lm: LanguageModel, window: range, facts: int) -> dict[int, Dense]:
-    def zeros(*shape: int) -> list[torch.Tensor]:
+    def zeros(*shape: int) -> list[Tensor]:
         return [
             torch.zeros(*shape, device=lm.device, dtype=lm.dtype, requires_grad=True)
             for _ in range(facts)
@@ -139,9 +192,21 @@ def _zero_changes(lm: LanguageModel, window: range, facts: int) -> dict[int, Den
     }
 
 
-def _per_fact(change: Dense) -> list[Sequence[torch.Tensor]]:
-    return [change.weights] if change.biases is None else [change.weights, change.biases]
+def _of_facts(changes: dict[int, Dense], facts: Sequence[int]) -> dict[int, LowRank | Dense]:
+    return {
+        layer: Dense(
+            weights=[change.weights[fact] for fact in facts],
+            biases=None if change.biases is None else [change.biases[fact] for fact in facts],
+        )
+        for layer, change in changes.items()
+    }
 
 
-def _parameters(change: Dense) -> list[torch.Tensor]:
-    return [parameter for group in _per_fact(change) for parameter in group]
+def _parameters_of(changes: dict[int, Dense], facts: Iterable[int]) -> list[Tensor]:
+    return [
+        group[fact]
+        for change in changes.values()
+        for group in (change.weights, change.biases)
+        if group is not None
+        for fact in facts
+    ]

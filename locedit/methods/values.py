@@ -103,38 +103,28 @@ def optimise(
     kl_factor * KL(edited || unedited) of the next token at the KL row's subject; plus
     decay * ||delta|| / ||v0||^2. v0: [facts, d]. Returns also the first and last loss evaluated.
     """
-    facts = v0.shape[0]
-    part = passes.after(lm, recorded, rows.last, range(layer + 1, lm.n_layers))
-    start = passes.at(recorded.inputs[layer + 1], part.positions)
-    kl_rows = torch.arange(rows.contexts, start.shape[0], rows.per_fact, device=lm.device)
-    unedited: Tensor | None = None
-    row_of = [f * rows.per_fact + j for f in range(facts) for j in range(rows.contexts)]
-    targets = [rows.targets[f] for f in range(facts) for _ in range(rows.contexts)]
-    ends = [
-        length - last - len(target)
-        for length, last, target in zip(
-            rows.lengths[row_of].tolist(),
-            rows.last[row_of].tolist(),
-            targets,
-            strict=True,
-        )
-    ]
-    sizes = torch.tensor([len(t) for t in rows.targets], device=lm.device)[:, None]
+    per_fact = rows.per_fact
+    is_kl = torch.arange(len(rows.last), device=lm.device) % per_fact == rows.contexts
+    # of the KL row only the subject's last token itself is read
+    packing = passes.pack(torch.where(is_kl, 1, rows.lengths - rows.last).tolist(), lm.device)
+    part = passes.packed(lm, packing, rows.last, recorded, range(layer + 1, lm.n_layers))
+    start = packing.gather(recorded.inputs[layer + 1], rows.last)
+    fact_of = packing.row.clamp(min=0) // per_fact
+    at_subject = ((packing.row >= 0) & (packing.column == 0))[:, :, None]
+    reading = _Reading(rows, packing, is_kl)
     norms = v0.norm(dim=1)
 
     deltas = [torch.zeros_like(v, requires_grad=True) for v in v0]
     optimiser = torch.optim.Adam(deltas, lr=objective.lr)
     history: list[Tensor] = []
+    unedited: Tensor | None = None
     for _ in range(objective.steps):
         optimiser.zero_grad()
         delta = torch.stack(deltas)
-        at_subject = start[:, :1] + delta.repeat_interleave(rows.per_fact, dim=0)[:, None]
-        hidden = torch.cat([at_subject, start[:, 1:]], dim=1)
+        hidden = torch.where(at_subject, start + delta[fact_of], start)
         hidden = passes.run(lm, hidden, part, first=layer + 1)
-        log_p = passes.target_log_probs(lm, hidden, row_of, ends, targets)
-        nll = (-log_p.view(facts, -1) / sizes).mean(dim=1)
+        nll, edited = reading.read(lm, hidden)
         aim = nll if objective.maximise else (-nll).exp()
-        edited = lm.logits(hidden[kl_rows, 0]).log_softmax(dim=-1)
         if unedited is None:
             unedited = edited.detach()  # delta is zero, so this pass is the unedited one
         # as a Bregman divergence, whose gradient is exactly zero where both are equal: where
@@ -149,3 +139,29 @@ def optimise(
                 delta_f *= (objective.clamp * norm / delta_f.norm()).clamp(max=1.0)
     losses = list(zip(history[0].tolist(), history[-1].tolist(), strict=True))
     return torch.stack([delta_f.detach() for delta_f in deltas]), losses
+
+
+class _Reading:
+    """What the loss reads of a pass over packed rows: all of it through the head at once."""
+
+    def __init__(self, rows: Rows, packing: passes.Packing, is_kl: Tensor) -> None:
+        tokens = [rows.targets[f] for f in range(len(rows.targets)) for _ in range(rows.contexts)]
+        context = (~is_kl).nonzero()[:, 0]
+        sizes = torch.tensor([len(target) for target in tokens], device=is_kl.device)
+        ends = (rows.lengths - rows.last)[context] - sizes  # where the first token is predicted
+        row = torch.cat([context.repeat_interleave(sizes), is_kl.nonzero()[:, 0]])
+        step = torch.cat([torch.arange(len(target)) for target in tokens]).to(is_kl.device)
+        column = torch.cat([ends.repeat_interleave(sizes) + step, step.new_zeros(int(is_kl.sum()))])
+        self.line, self.cell = packing.line[row], packing.offset[row] + column
+        self.tokens = torch.tensor([t for target in tokens for t in target], device=is_kl.device)
+        self.query = torch.arange(len(tokens), device=is_kl.device).repeat_interleave(sizes)
+        self.sizes, self.facts = sizes, len(rows.targets)
+
+    def read(self, lm: LanguageModel, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean NLL of a target token over contexts [facts], KL rows' log p [facts, vocabulary]."""
+        logits = lm.logits(hidden[self.line, self.cell])
+        of_targets, of_kl = logits.split([len(self.tokens), self.facts])
+        log_p = passes.token_log_probs(of_targets, self.tokens)
+        total = log_p.new_zeros(len(self.sizes)).index_add(0, self.query, log_p)
+        nll = (-total / self.sizes).view(self.facts, -1).mean(dim=1)
+        return nll, of_kl.log_softmax(dim=-1)
