@@ -19,7 +19,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from locedit.models import LanguageModel
 
-LINE = 16  # tokens of a packed line: attention, quadratic in it, stays small beside the rest
 HEAD_POSITIONS = 1024  # positions whose logits, [., vocabulary], are held at once
 
 KeyValue = tuple[Tensor, Tensor]  # keys and values of one layer, each [B, heads, T, d_head]
@@ -165,104 +164,6 @@ def after(lm: LanguageModel, record: Record, starts: Tensor, layers: range) -> S
     }
     positions = starts[:, None] + offset[None, :]
     return suffix(lm, positions, torch.cat([seen_prefix, seen_suffix], dim=2), prefix)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Packing:
-    """Rows of different lengths laid end to end in lines, so that little is run for padding.
-
-    row, column: [lines, N], which row's which token a cell holds; row -1 is padding. line, offset:
-    [B], where each row's first token lies. Rows keep their order, cell by cell and line by line.
-    """
-
-    row: Tensor
-    column: Tensor
-    line: Tensor
-    offset: Tensor
-
-    def gather(self, padded: Tensor, starts: Tensor) -> Tensor:
-        """Cells' content, [lines, N, ...], from right-padded rows [B, T, ...] from starts on."""
-        rows = self.row.clamp(min=0)
-        return padded[rows, starts[rows] + self.column]
-
-    def share(self, counts: Sequence[int]) -> list[int]:
-        """Cells of each group of counts[g] rows; padding counts with what stands before it."""
-        last = self.row.cummax(dim=1).values
-        group = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
-        cells = group.to(last.device)[last].flatten()
-        return torch.bincount(cells, minlength=len(counts)).tolist()
-
-
-def pack(lengths: Sequence[int], device: torch.device) -> Packing:
-    """Lay rows of the given lengths into lines of about LINE tokens, or of the longest row's."""
-    lines = -(-sum(lengths) // LINE)
-    width = max(-(-sum(lengths) // lines), *lengths)
-    while (line := _broken(lengths, width))[-1] >= lines and width < LINE:
-        width += 1
-    return _lay(lengths, line, device)
-
-
-def _broken(lengths: Sequence[int], width: int) -> list[int]:
-    """Each row's line, where a new one begins when the row would not fit any more."""
-    line, filled = [], 0
-    for length in lengths:
-        fits = bool(line) and filled + length <= width
-        filled = filled + length if fits else length
-        line.append(line[-1] + (not fits) if line else 0)
-    return line
-
-
-def _lay(lengths: Sequence[int], line: Sequence[int], device: torch.device) -> Packing:
-    """Rows of the given lengths, row i in line[i]."""
-    filled, offset = [0] * (max(line) + 1), []
-    for index, length in zip(line, lengths, strict=True):
-        offset.append(filled[index])
-        filled[index] += length
-    row = torch.full((len(filled), max(filled)), -1)
-    column = torch.zeros_like(row)
-    for index, length in enumerate(lengths):
-        cells = slice(offset[index], offset[index] + length)
-        row[line[index], cells] = index
-        column[line[index], cells] = torch.arange(length)
-    return Packing(
-        row=row.to(device),
-        column=column.to(device),
-        line=torch.tensor(line, device=device),
-        offset=torch.tensor(offset, device=device),
-    )
-
-
-def packed(
-    lm: LanguageModel,
-    packing: Packing,
-    starts: Tensor | None = None,
-    record: Record | None = None,
-    layers: range = range(0),
-) -> Suffix:
-    """The packed rows as a Suffix: each sees itself, and its recorded prefix before starts[i] [B].
-
-    `layers` are those whose prefix is needed. Without a record the rows are whole.
-    """
-    row, column = packing.row, packing.column
-    same = (row[:, :, None] == row[:, None, :]) & (row >= 0)[:, :, None]
-    visible = same & (column[:, :, None] >= column[:, None, :])
-    visible |= torch.eye(row.shape[1], dtype=torch.bool, device=row.device)  # padding sees itself
-    if record is None or starts is None:
-        return suffix(lm, column, visible)
-    before = _lay(starts.tolist(), packing.line.tolist(), row.device)
-    seen = (row[:, :, None] == before.row[:, None, :]) & (row >= 0)[:, :, None]
-    rows = before.row.clamp(min=0)
-    prefix = {}
-    if before.row.shape[1]:
-        for layer in layers:
-            keys, values = record.keys[layer]
-            # [B, heads, T, d] indexed by two tensors at both sides of a slice: [lines, P, heads, d]
-            prefix[layer] = (
-                keys[rows, :, before.column].transpose(1, 2),
-                values[rows, :, before.column].transpose(1, 2),
-            )
-    positions = torch.where(row >= 0, starts[row.clamp(min=0)] + column, 0)
-    return suffix(lm, positions, torch.cat([seen, visible], dim=2), prefix)
 
 
 def at(hidden: Tensor, positions: Tensor) -> Tensor:

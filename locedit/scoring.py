@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from locedit import passes
+from locedit import packing, passes
 from locedit.models import LanguageModel
 from locedit.noise import place
 from locedit.problems import Request
@@ -110,11 +110,11 @@ def _measure_prompts(
                 groups.append(range(len(queries), len(queries) + len(starts)))
                 queries += [(start + offset, len(ids) - 1, target) for start in starts]
         counts.append(len(rows) - before)
-    padded, _ = passes.pad(rows, lm.device)
+    padded, lengths = passes.pad(rows, lm.device)
     noise = None
     if any(probe.request.problem.noised for probe in probes):
         noise = place(lm, ranges, padded.shape[1], sigma=sigma, seed=seed, draws=draws)
-    log_p = _log_probs(lm, padded, noise, counts, queries, updates)
+    log_p = _log_probs(lm, padded, lengths, noise, counts, queries, updates)
     values = [
         (log_p[group.start : group.stop].logsumexp(dim=0) - np.log(len(group))).item()
         for group in groups
@@ -137,16 +137,23 @@ def _cover(rows: list[list[int]]) -> tuple[list[list[int]], list[int]]:
 def _log_probs(
     lm: LanguageModel,
     ids: Tensor,
+    lengths: Tensor,
     noise: Tensor | None,
     counts: Sequence[int],
     queries: Sequence[tuple[int, int, list[int]]],
     updates: Updates | None,
 ) -> Tensor:
     """log p of each query (row, position of the prompt's last token, target), [queries]."""
-    with applied(lm, updates or {}, counts):
-        hidden = passes.run(lm, passes.embed(lm, ids, noise=noise), passes.whole(lm, ids.shape[1]))
+    packed = packing.pack(lengths.tolist(), lm.device)
+    noise = None if noise is None else packed.gather(noise)
+    hidden = passes.embed(lm, packed.gather(ids), packed.positions, noise)
+    with applied(lm, updates or {}, packed.share(counts)):
+        hidden = passes.run(lm, hidden, packing.suffix(lm, packed))
+    line, offset = packed.line.tolist(), packed.offset.tolist()
     index, ends, targets = zip(*queries, strict=True)
-    return passes.target_log_probs(lm, hidden, index, ends, targets).cpu()
+    lines = [line[i] for i in index]
+    cells = [offset[i] + end for i, end in zip(index, ends, strict=True)]
+    return passes.target_log_probs(lm, hidden, lines, cells, targets).cpu()
 
 
 @torch.inference_mode()
@@ -160,7 +167,7 @@ def perplexities(
     counts = [len(group) for group in texts]
     queries = [(i, 0, row[1:]) for i, row in enumerate(rows)]
     ids, lengths = passes.pad(rows, lm.device)
-    log_p = _log_probs(lm, ids, None, counts, queries, updates)
+    log_p = _log_probs(lm, ids, lengths, None, counts, queries, updates)
     values = iter((-log_p / lengths.cpu()).exp().tolist())
     return [[next(values) for _ in range(count)] for count in counts]
 

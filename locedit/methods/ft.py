@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from locedit import passes
+from locedit import packing, passes
 from locedit.methods.base import EDIT_WINDOW, Edit, SharedInputs
 from locedit.models import LanguageModel
 from locedit.noise import place
@@ -68,7 +68,7 @@ def edit(
     """
     window = window_layers(layer, hyper.window, lm.n_layers)
     problem = requests[0].problem
-    rows = _Rows.build(lm, requests, shared, last=window.start)
+    rows = _Rows.build(lm, requests, shared, first=window.start)
     changes = _zero_changes(lm, window, len(requests))
     optimiser = torch.optim.Adam(
         _parameters_of(changes, range(len(requests))),
@@ -123,7 +123,10 @@ class _Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class _Rows:
-    """Rows of all facts, `repeats` each. inputs: [B, T, d] of the first changed layer."""
+    """Rows of all facts, `repeats` each. inputs: [B, T, d], of the first changed layer.
+
+    ends: where a row's target's first token is predicted.
+    """
 
     inputs: Tensor
     lengths: list[int]
@@ -134,7 +137,7 @@ class _Rows:
     @classmethod
     @torch.no_grad()
     def build(
-        cls, lm: LanguageModel, requests: Sequence[Request], shared: SharedInputs, *, last: int
+        cls, lm: LanguageModel, requests: Sequence[Request], shared: SharedInputs, *, first: int
     ) -> "_Rows":
         noised = requests[0].problem.noised
         repeats = shared.n_noise if noised else 1
@@ -142,19 +145,24 @@ class _Rows:
         targets = [lm.encode_target(r.target) for r in requests for _ in range(repeats)]
         rows = [p + t[:-1] for p, t in zip(prompts, targets, strict=True)]
         ids, lengths = passes.pad(rows, lm.device)
+        packed = packing.pack(lengths.tolist(), lm.device)
         noise = None
         if noised:
             ranges = [lm.subject_range(r.prompt, r.subject) for r in requests]
-            noise = place(
-                lm,
-                [pair for pair in ranges for _ in range(repeats)],
-                ids.shape[1],
-                sigma=shared.sigma,
-                seed=shared.seed,
-                draws=[*range(repeats)] * len(requests),
+            noise = packed.gather(
+                place(
+                    lm,
+                    [pair for pair in ranges for _ in range(repeats)],
+                    ids.shape[1],
+                    sigma=shared.sigma,
+                    seed=shared.seed,
+                    draws=[*range(repeats)] * len(requests),
+                )
             )
+        hidden = passes.embed(lm, packed.gather(ids), packed.positions, noise)
+        hidden = passes.run(lm, hidden, packing.suffix(lm, packed), last=first)
         return cls(
-            inputs=passes.record(lm, ids, lengths, noise=noise, last=last).inputs[last],
+            inputs=packed.scatter(hidden),
             lengths=lengths.tolist(),
             ends=[len(p) - 1 for p in prompts],
             targets=targets,
@@ -162,15 +170,15 @@ class _Rows:
         )
 
     def of_facts(self, lm: LanguageModel, facts: Sequence[int]) -> _Batch:
+        """The rows of some facts alone."""
         chosen = [fact * self.repeats + i for fact in facts for i in range(self.repeats)]
-        packing = passes.pack([self.lengths[i] for i in chosen], lm.device)
-        starts = torch.zeros(len(chosen), dtype=torch.long, device=lm.device)
-        offsets = packing.offset.tolist()
+        packed = packing.pack([self.lengths[i] for i in chosen], lm.device)
+        offsets = packed.offset.tolist()
         return _Batch(
-            inputs=packing.gather(self.inputs[chosen], starts),
-            part=passes.packed(lm, packing),
-            cells=packing.share([self.repeats] * len(facts)),
-            lines=packing.line.tolist(),
+            inputs=packed.gather(self.inputs[chosen]),
+            part=packing.suffix(lm, packed),
+            cells=packed.share([self.repeats] * len(facts)),
+            lines=packed.line.tolist(),
             ends=[offset + self.ends[i] for offset, i in zip(offsets, chosen, strict=True)],
             targets=[self.targets[i] for i in chosen],
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from locedit import passes
+from locedit import packing, passes
 from locedit.methods.base import SharedInputs
 from locedit.models import LanguageModel
 from locedit.noise import place
@@ -106,12 +106,13 @@ def optimise(
     per_fact = rows.per_fact
     is_kl = torch.arange(len(rows.last), device=lm.device) % per_fact == rows.contexts
     # of the KL row only the subject's last token itself is read
-    packing = passes.pack(torch.where(is_kl, 1, rows.lengths - rows.last).tolist(), lm.device)
-    part = passes.packed(lm, packing, rows.last, recorded, range(layer + 1, lm.n_layers))
-    start = packing.gather(recorded.inputs[layer + 1], rows.last)
-    fact_of = packing.row.clamp(min=0) // per_fact
-    at_subject = ((packing.row >= 0) & (packing.column == 0))[:, :, None]
-    reading = _Reading(rows, packing, is_kl)
+    lengths = torch.where(is_kl, 1, rows.lengths - rows.last).tolist()
+    packed = packing.pack(lengths, lm.device, starts=rows.last.tolist())
+    part = packing.suffix(lm, packed, recorded, range(layer + 1, lm.n_layers))
+    start = recorded.inputs[layer + 1][packed.row.clamp(min=0), packed.positions]
+    fact_of = packed.row.clamp(min=0) // per_fact
+    at_subject = ((packed.row >= 0) & (packed.column == 0))[:, :, None]
+    reading = _Reading(rows, packed, is_kl)
     norms = v0.norm(dim=1)
 
     deltas = [torch.zeros_like(v, requires_grad=True) for v in v0]
@@ -144,7 +145,7 @@ def optimise(
 class _Reading:
     """What the loss reads of a pass over packed rows: all of it through the head at once."""
 
-    def __init__(self, rows: Rows, packing: passes.Packing, is_kl: Tensor) -> None:
+    def __init__(self, rows: Rows, packed: packing.Packing, is_kl: Tensor) -> None:
         tokens = [rows.targets[f] for f in range(len(rows.targets)) for _ in range(rows.contexts)]
         context = (~is_kl).nonzero()[:, 0]
         sizes = torch.tensor([len(target) for target in tokens], device=is_kl.device)
@@ -152,7 +153,7 @@ class _Reading:
         row = torch.cat([context.repeat_interleave(sizes), is_kl.nonzero()[:, 0]])
         step = torch.cat([torch.arange(len(target)) for target in tokens]).to(is_kl.device)
         column = torch.cat([ends.repeat_interleave(sizes) + step, step.new_zeros(int(is_kl.sum()))])
-        self.line, self.cell = packing.line[row], packing.offset[row] + column
+        self.line, self.cell = packed.line[row], packed.offset[row] + column
         self.tokens = torch.tensor([t for target in tokens for t in target], device=is_kl.device)
         self.query = torch.arange(len(tokens), device=is_kl.device).repeat_interleave(sizes)
         self.sizes, self.facts = sizes, len(rows.targets)
