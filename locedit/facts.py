@@ -191,17 +191,24 @@ def add_knowledge(
 ) -> None:
     """Fill in is_correct, completion and p_true of kept rows, in place.
 
-    is_correct: o_true, lower-cased, is a substring of the greedy completion. Rows whose prompt
-    does not fit the model become excluded.
+    is_correct: o_true, lower-cased, is a substring of the greedy completion, which ends soon after
+    it where it is. Rows whose prompt does not fit the model become excluded.
     """
     usable = [row for row in rows if row["status"] == KEPT and _fits(lm, row, completion_tokens)]
     usable.sort(key=lambda row: (len(lm.encode(row["prompt"])), row["case_id"]))
     for low in range(0, len(usable), batch):
         chunk = usable[low : low + batch]
-        completions = sampling.complete(lm, [row["prompt"] for row in chunk], completion_tokens)
-        for row, text, p in zip(chunk, completions, _p_true(lm, chunk), strict=True):
-            known = row["target_true"].lower() in text.lower()
-            row.update(completion=text, is_correct=known, p_true=p)
+        objects = [row["target_true"].lower() for row in chunk]
+
+        def said(index: int, text: str, objects: list[str] = objects) -> bool:
+            return objects[index] in text.lower()
+
+        prompts = [row["prompt"] for row in chunk]
+        completions = sampling.complete(lm, prompts, completion_tokens, said)
+        for index, (row, text, p) in enumerate(
+            zip(chunk, completions, _p_true(lm, chunk), strict=True)
+        ):
+            row.update(completion=text, is_correct=said(index, text), p_true=p)
         progress(len(chunk))
 
 

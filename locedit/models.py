@@ -5,6 +5,7 @@ others beyond names has a field of its own there, so that no other module asks "
 """
 
 import ctypes
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -242,6 +243,10 @@ def load(path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Lang
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     keep_freed_memory()
+    target = pick_device(device)
+    if target.type == "cpu":
+        # torch's CPU attention takes grouped queries as they are; transformers would copy the keys
+        os.environ.setdefault("TRANSFORMERS_SDPA_FORCE_GQA", "1")
     path = Path(path)
     if not (path / "config.json").is_file():
         raise ModelError(
@@ -266,4 +271,4 @@ def load(path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Lang
             f"the model at {path} cannot be loaded ({error}); delete that directory so that it is "
             "made again, or correct the model's `path`"
         ) from error
-    return LanguageModel(model.to(pick_device(device)), tokenizer)
+    return LanguageModel(model.to(target), tokenizer)

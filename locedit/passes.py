@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from locedit.models import LanguageModel
 
+DONE_EVERY = 4  # decoding steps between two looks at which rows are done
 HEAD_POSITIONS = 1024  # positions whose logits, [., vocabulary], are held at once
 
 KeyValue = tuple[Tensor, Tensor]  # keys and values of one layer, each [B, heads, T, d_head]
@@ -360,26 +361,37 @@ def decode(
     choose: Callable[[int, Tensor], Tensor],
     *,
     noise: Tensor | None = None,
+    done: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Continue each prompt by `steps` tokens, [B, steps]; `choose(step, logits [B, V])` picks them.
 
-    noise: [B, T, d] on the prompts' embeddings.
+    noise: [B, T, d] on the prompts' embeddings. done(rows [R], tokens [R, n]) says every few steps
+    which of the rows that are left need no more; -1 stands for the tokens that they then lack, and
+    `choose` sees the others alone.
     """
     ids, lengths = pad(prompts, lm.device)
     keys: dict[int, KeyValue] = {}
     hidden = run(lm, embed(lm, ids, noise=noise), whole(lm, ids.shape[1]), keep=keys)
     hidden = at(hidden, lengths[:, None] - 1)
     visible = torch.arange(ids.shape[1], device=lm.device)[None, :] < lengths[:, None]
-    tokens = []
+    written = torch.full((len(prompts), steps), -1, device=lm.device)
+    left = torch.arange(len(prompts), device=lm.device)
     for index in range(steps):
-        tokens.append(choose(index, lm.logits(hidden[:, 0])))
+        tokens = choose(index, lm.logits(hidden[:, 0]))
+        written[left, index] = tokens
         if index + 1 == steps:
             break
+        if done is not None and index % DONE_EVERY == DONE_EVERY - 1:
+            going = ~done(left, written[left, : index + 1])
+            left, tokens, lengths, visible = (x[going] for x in (left, tokens, lengths, visible))
+            keys = {layer: (k[going], v[going]) for layer, (k, v) in keys.items()}
+            if not len(left):
+                break
         visible = torch.nn.functional.pad(visible, (0, 1), value=True)
         positions = (lengths + index)[:, None]
         part = suffix(lm, positions, visible[:, None, :], keys)
         fresh: dict[int, KeyValue] = {}
-        hidden = run(lm, embed(lm, tokens[-1][:, None], positions), part, keep=fresh)
+        hidden = run(lm, embed(lm, tokens[:, None], positions), part, keep=fresh)
         keys = {
             layer: (
                 torch.cat([keys[layer][0], k], 2),
@@ -387,4 +399,4 @@ def decode(
             )
             for layer, (k, v) in fresh.items()
         }
-    return torch.stack(tokens, dim=1)
+    return written

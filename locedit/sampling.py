@@ -54,12 +54,30 @@ def sample(
 
 
 @torch.inference_mode()
-def complete(lm: LanguageModel, prompts: Sequence[str], steps: int) -> list[str]:
-    """Greedy continuations of `steps` tokens, without the prompt, cut at the end of text."""
-    tokens = passes.decode(lm, [lm.encode(prompt) for prompt in prompts], steps, greedy).tolist()
-    ends = set(lm.special_ids)
-    cut = [next((i for i, token in enumerate(row) if token in ends), steps) for row in tokens]
-    return [lm.decode(row[:end]) for row, end in zip(tokens, cut, strict=True)]
+def complete(
+    lm: LanguageModel,
+    prompts: Sequence[str],
+    steps: int,
+    enough: Callable[[int, str], bool] = lambda _row, _text: False,
+) -> list[str]:
+    """Greedy continuations of `steps` tokens, without the prompt, cut at the end of text.
+
+    A row whose text so far is `enough(row, text)` may end early.
+    """
+    ends = {*lm.special_ids, -1}
+
+    def text(tokens: list[int]) -> str:
+        return lm.decode(
+            tokens[: next((i for i, t in enumerate(tokens) if t in ends), len(tokens))]
+        )
+
+    def done(rows: Tensor, tokens: Tensor) -> Tensor:
+        written = zip(rows.tolist(), tokens.tolist(), strict=True)
+        finished = [not ends.isdisjoint(new) or enough(row, text(new)) for row, new in written]
+        return torch.tensor(finished, device=lm.device)
+
+    ids = [lm.encode(prompt) for prompt in prompts]
+    return [text(new) for new in passes.decode(lm, ids, steps, greedy, done=done).tolist()]
 
 
 def rome_contexts(lm: LanguageModel, lengths: Sequence[tuple[int, int]], seed: int) -> list[str]:

@@ -110,9 +110,17 @@ def test_special_tokens_are_barred_from_samples(lm, monkeypatch):
 def test_completions_end_with_the_text(lm, monkeypatch):
     words = lm.encode_target("the city is old")
     decoded = torch.tensor([[*words[:2], 1, *words[2:]], [*words, words[0]]])
-    monkeypatch.setattr(passes, "decode", lambda *_arguments: decoded)
+    monkeypatch.setattr(passes, "decode", lambda *_arguments, **_settings: decoded)
     got = sampling.complete(lm, PROMPTS[:2], decoded.shape[1])
     assert got == [lm.decode(words[:2]), lm.decode([*words, words[0]])]
+
+
+def test_a_completion_that_is_enough_ends_early_and_changes_no_other(tiny_lm):
+    full = sampling.complete(tiny_lm, PROMPTS, 12)
+    early = sampling.complete(tiny_lm, PROMPTS, 12, lambda row, text: row == 1 and len(text) > 3)
+    assert len(early[1]) < len(full[1])
+    assert full[1].startswith(early[1])
+    assert early[:1] + early[2:] == full[:1] + full[2:]
 
 
 def test_completions_are_greedy_and_without_the_prompt(tiny_lm):
