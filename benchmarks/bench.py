@@ -1,17 +1,19 @@
 """Time the engine against the published procedure, alternating in one process, same numbers.
 
-The published procedure is tests/oracle.py: the whole network, one (token, layer) per pass, whole
-network optimisation steps, unedited scores recomputed for every edit. Each measurement first
-checks that both give the same numbers, then prints one JSON line; a table follows, and both are
-stored under benchmarks/results/.
+The published procedure is tests/oracle.py: the whole network, one (token, layer) per eleven-row
+pass, whole-network optimisation steps; for every edit the essence texts are sampled and the
+unedited model is scored anew. Each measurement checks that both give the same numbers before it
+prints one JSON line; a table follows, and both are stored under benchmarks/results/.
 
-    python benchmarks/bench.py            every measurement, three facts, 21 contexts
-    python benchmarks/bench.py --quick    one fact, some minutes
+    python benchmarks/bench.py            tracing of each fact, edits of all six side by side
+    python benchmarks/bench.py --quick    one fact traced, two edited; within five minutes
 """
 
 import argparse
+import functools
 import json
 import statistics as st
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -34,6 +37,9 @@ from locedit.statistics import KeyMoments, key_moments  # noqa: E402
 
 MODEL = "smollm2-135m-instruct"
 SIGMA, LAYER = 0.4, 10
+# The paper's grid: 4 methods, 5 problems, 9 layers. Essence texts serve all edits of a fact, the
+# unedited scores those of one problem.
+EDITS_OF_A_FACT, EDITS_OF_A_BASELINE = 4 * 5 * 9, 4 * 9
 
 
 @dataclass(frozen=True)
@@ -77,34 +83,72 @@ EXAMPLES = [
         ("The Mississippi River flows through",),
         ("The Colorado River flows through", "The Ohio River flows through"),
     ),
+    Example(
+        "The native language of {} is",
+        "Marcel Proust",
+        "French",
+        "English",
+        ("Marcel Proust grew up speaking",),
+        ("The native language of Victor Hugo is", "The native language of Albert Camus is"),
+    ),
+    Example(
+        "The country in which you will find the city of {} is",
+        "Lyon",
+        "France",
+        "Spain",
+        ("Lyon is a city in",),
+        ("The country in which you will find the city of Nantes is", "Paris is a city in"),
+    ),
+    Example(
+        "Geographically, {} is located on the continent of",
+        "Burundi",
+        "Africa",
+        "Europe",
+        ("Burundi is a country in",),
+        ("Geographically, Kenya is located on the continent of", "Chad is a country in"),
+    ),
 ]
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One line of the results; times are medians in seconds, of each procedure alone."""
+    """One line of the results; times are medians in seconds, of each procedure alone.
+
+    share_of_peak_flops: the multiplications and additions of the engine's matrix products by its
+    time, over the rate of one large product on this machine; null where they were not counted.
+    """
 
     name: str
-    speedup: float
-    published_s: float
+    speedup: float | None
+    published_s: float | None
     engine_s: float
-    max_abs_diff: float
-    repeats: int
+    max_abs_diff: float | None
+    share_of_peak_flops: float | None
+    cases: int
 
 
 def compare(
     name: str,
     pairs: list[tuple[Callable[[], np.ndarray], Callable[[], np.ndarray]]],
     tolerance: float,
+    *,
+    once_s: float = 0.0,
 ) -> Measurement:
-    """Run (published, engine) of each case in turn; the ratio is the median over cases."""
-    ratios, slow_times, fast_times, differences = [], [], [], []
+    """Run (published, engine) of each case in turn; the ratio is the median over cases.
+
+    once_s: a case's share of what the engine computes once, added to its time.
+    """
+    ratios, slow_times, fast_times, differences, shares = [], [], [], [], []
     for slow, fast in pairs:
         slow_s, expected = timed(slow)
         fast_s, found = timed(fast)
+        fast_s += once_s
         differences.append(float(np.abs(expected - found).max()))
         if not differences[-1] <= tolerance:
             raise SystemExit(f"{name}: the numbers differ by {differences[-1]}, over {tolerance}")
+        with FlopCounterMode(display=False) as counter:
+            fast()
+        shares.append(counter.get_total_flops() / fast_s / peak_flops())
         ratios.append(slow_s / fast_s)
         slow_times.append(slow_s)
         fast_times.append(fast_s)
@@ -114,10 +158,45 @@ def compare(
         published_s=round(st.median(slow_times), 3),
         engine_s=round(st.median(fast_times), 3),
         max_abs_diff=max(differences),
-        repeats=len(pairs),
+        share_of_peak_flops=round(st.median(shares), 2),
+        cases=len(pairs),
     )
     print(json.dumps(asdict(result)), flush=True)
     return result
+
+
+@functools.cache
+def peak_flops() -> float:
+    """Floating-point operations a second of a float32 product of 2048 x 2048 matrices."""
+    a = torch.randn(2048, 2048)
+    times = [timed(lambda: (a @ a).numpy())[0] for _ in range(7)]
+    return 2 * 2048**3 / min(times)
+
+
+def start_up() -> Measurement:
+    """Seconds until a new process has imported the library and loaded model and tokenizer."""
+    command = f"from locedit import editing, models; models.load({str(model_folder())!r})"
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", command], check=True, capture_output=True)
+        times.append(time.perf_counter() - start)
+    return Measurement(
+        name="start_up",
+        speedup=None,
+        published_s=None,
+        engine_s=round(st.median(times), 2),
+        max_abs_diff=None,
+        share_of_peak_flops=None,
+        cases=len(times),
+    )
+
+
+@functools.cache
+def model_folder() -> Path:
+    gguf = assets.resolve(assets.named(MODEL))
+    folder = gguf.with_name(f"{gguf.name}-for-benchmarks")
+    return folder if folder.exists() else assets.convert_gguf(gguf, folder)
 
 
 def timed(function: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
@@ -135,6 +214,36 @@ def tracing_case(lm: models.LanguageModel, example: Example, window: int):
     )
 
 
+def request_of(example: Example) -> Request:
+    return Request(
+        case_id="",
+        template=example.template,
+        subject=example.subject,
+        target=example.false,
+        problem=PROBLEMS["error_injection"],
+    )
+
+
+def probes_of(examples: list[Example], texts: list[list[str]]) -> list[scoring.Probe]:
+    return [
+        scoring.Probe(
+            request=request_of(example),
+            other=example.true,
+            paraphrases=example.paraphrases,
+            neighbourhood=example.neighbours,
+            texts=essence,
+        )
+        for example, essence in zip(examples, texts, strict=True)
+    ]
+
+
+def essence_texts(lm, examples: list[Example]) -> list[list[str]]:
+    return [
+        sampling.essence_texts(lm, example.subject, count=5, tokens=100, seed=0)
+        for example in examples
+    ]
+
+
 def edit_case(lm, examples: list[Example], method: str, shared: SharedInputs, moments, texts):
     """Edit for error injection, then score: what one cell of the paper's sweep costs these facts.
 
@@ -143,26 +252,8 @@ def edit_case(lm, examples: list[Example], method: str, shared: SharedInputs, mo
     texts: essence texts of each fact, on which both are compared.
     """
     hyper = METHODS[method].hyperparameters("error_injection", "released")
-    requests = [
-        Request(
-            case_id="",
-            template=example.template,
-            subject=example.subject,
-            target=example.false,
-            problem=PROBLEMS["error_injection"],
-        )
-        for example in examples
-    ]
-    probes = [
-        scoring.Probe(
-            request=request,
-            other=example.true,
-            paraphrases=example.paraphrases,
-            neighbourhood=example.neighbours,
-            texts=essence,
-        )
-        for request, example, essence in zip(requests, examples, texts, strict=True)
-    ]
+    requests = [request_of(example) for example in examples]
+    probes = probes_of(examples, texts)
 
     def published() -> np.ndarray:
         found = []
@@ -242,9 +333,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one fact, fewer measurements")
     quick = parser.parse_args().quick
 
-    gguf = assets.resolve(assets.named(MODEL))
-    folder = gguf.with_name(f"{gguf.name}-for-benchmarks")
-    lm = models.load(folder if folder.exists() else assets.convert_gguf(gguf, folder))
+    results = [start_up()]
+    print(json.dumps(asdict(results[0])), flush=True)
+    lm = models.load(model_folder())
     dump = assets.resolve(assets.named("enwiki-shortened"))
     texts = [p.text for p, _ in zip(paragraphs(dump), range(120), strict=False)]
     moments, _ = key_moments(lm, texts, layers=range(LAYER - 2, LAYER + 3))
@@ -254,24 +345,22 @@ def main() -> None:
         "rome": [sampling.rome_contexts(lm, lengths, seed=0)],
         "memit": sampling.memit_contexts(lm, 10, seed=0),
     }
-    examples = EXAMPLES[:1] if quick else EXAMPLES
-    repeats = 1 if quick else 3
-    results = []
+    traced = EXAMPLES[:1] if quick else EXAMPLES
+    edited = EXAMPLES[:2] if quick else EXAMPLES
     for window in (5,) if quick else (1, 3, 5, 10):
-        cases = [tracing_case(lm, example, window) for example in examples]
+        cases = [tracing_case(lm, example, window) for example in traced]
         results.append(compare(f"tracing.window{window}", cases, 1e-5))
+    sampling_s, texts_about = timed(lambda: essence_texts(lm, edited))
+    scoring_s, _ = timed(lambda: scoring.measure(lm, probes_of(edited, texts_about)))
+    once_s = sampling_s / EDITS_OF_A_FACT + scoring_s / EDITS_OF_A_BASELINE
     for method in METHODS:
         shared = SharedInputs(
             contexts=contexts[METHODS[method].contexts],
             moments=KeyMoments(moments.__getitem__),
             sigma=SIGMA,
         )
-        texts_about = [
-            sampling.essence_texts(lm, example.subject, count=5, tokens=100, seed=0)
-            for example in examples
-        ]
-        cases = [edit_case(lm, examples, method, shared, moments, texts_about)] * repeats
-        results.append(compare(f"edit.{method}", cases, 1e-3))
+        cases = [edit_case(lm, edited, method, shared, moments, texts_about)]
+        results.append(compare(f"edit.{method}", cases, 1e-3, once_s=once_s))
     results.append(
         compare("key_statistics", [statistics_case(lm, texts[: 2 if quick else 20])], 1e-5)
     )
@@ -279,11 +368,17 @@ def main() -> None:
 
 
 def report(results: list[Measurement], name: str) -> None:
-    print(f"\n{'measurement':<20}{'published':>12}{'engine':>10}{'ratio':>8}{'difference':>12}")
+    heads = f"{'published':>12}{'engine':>10}{'ratio':>7}{'of peak':>9}{'difference':>12}"
+    print(f"\n{'measurement':<18}{heads}")
+
+    def cell(value: float | None, form: str, width: int) -> str:
+        return f"{'' if value is None else format(value, form):>{width}}"
+
     for r in results:
         print(
-            f"{r.name:<20}{r.published_s:>10.2f} s{r.engine_s:>8.2f} s{r.speedup:>8.1f}"
-            f"{r.max_abs_diff:>12.1e}"
+            f"{r.name:<18}{cell(r.published_s, '.2f', 10)} s{r.engine_s:>8.2f} s"
+            f"{cell(r.speedup, '.1f', 7)}{cell(r.share_of_peak_flops, '.0%', 9)}"
+            f"{cell(r.max_abs_diff, '.1e', 12)}"
         )
     folder = ROOT / "benchmarks" / "results"
     folder.mkdir(exist_ok=True)

@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from locedit.models import LanguageModel
 
 DONE_EVERY = 4  # decoding steps between two looks at which rows are done
-HEAD_POSITIONS = 1024  # positions whose logits, [., vocabulary], are held at once
+HEAD_LOGITS = 1 << 26  # logits that are held at once, a quarter of a gigabyte in float32
 
 KeyValue = tuple[Tensor, Tensor]  # keys and values of one layer, each [B, heads, T, d_head]
 Hook = Callable[[Tensor, Tensor], Tensor | None]  # (input, output) -> output in its place, or None
@@ -230,7 +230,8 @@ def branch(lm: LanguageModel, base: Record, start: int, hidden: Tensor) -> Recor
     hidden: [B, T - start, d], input of layer 0 from there on; only these positions are run.
     """
     part = after(lm, base, torch.tensor([start], device=lm.device), range(lm.n_layers))
-    inputs, own = {0: hidden}, {}
+    inputs = {0: hidden}
+    own: dict[int, KeyValue] = {}
     for layer in range(lm.n_layers):
         inputs[layer + 1] = step(lm, layer, inputs[layer], part, own)
     return Record(
@@ -345,8 +346,9 @@ def target_log_probs(
     columns = [e + j for e, target in zip(ends, targets, strict=True) for j in range(len(target))]
     tokens = torch.tensor([token for target in targets for token in target], device=lm.device)
     chosen = []
-    for low in range(0, len(query), HEAD_POSITIONS):
-        chunk = slice(low, low + HEAD_POSITIONS)
+    size = max(1, HEAD_LOGITS // lm.vocabulary_size)
+    for low in range(0, len(query), size):
+        chunk = slice(low, low + size)
         logits = lm.logits(hidden[[rows[i] for i in query[chunk]], columns[chunk]])
         chosen.append(token_log_probs(logits, tokens[chunk]))
     values = torch.cat(chosen)

@@ -1,0 +1,124 @@
+"""What each saving of the engine gains by itself: the engine with it and without it, in turn.
+
+    python benchmarks/gains.py
+
+Prints one JSON line a saving; the ratio is the time without it over the time with it.
+"""
+
+import json
+import os
+import statistics as st
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import bench
+
+from locedit import assets, models, packing, passes, sampling, scoring, tracing
+from locedit.corpus import paragraphs
+from locedit.methods import METHODS, SharedInputs
+from locedit.statistics import KeyMoments, key_moments
+
+REPEATS = 3
+
+
+@contextmanager
+def changed(where: Any, name: str, value: Any) -> Iterator[None]:
+    """An attribute with another value."""
+    before = getattr(where, name)
+    setattr(where, name, value)
+    try:
+        yield
+    finally:
+        setattr(where, name, before)
+
+
+@contextmanager
+def copied_keys() -> Iterator[None]:
+    """Keys and values copied for every query head, as transformers does by default."""
+    name = "TRANSFORMERS_SDPA_FORCE_GQA"
+    before = os.environ[name]
+    os.environ[name] = "0"
+    try:
+        yield
+    finally:
+        os.environ[name] = before
+
+
+@contextmanager
+def mlps_run_everywhere() -> Iterator[None]:
+    """MLPs run also where their output is replaced."""
+
+    def replaced(module, spare, value):
+        return passes.hooked({module: lambda _, out: value.where(spare[:, :, None], out)})
+
+    with changed(passes, "spared", replaced):
+        yield
+
+
+def compare(name: str, function: Callable[[], Any], without: Callable[[], Any]) -> None:
+    """Time the function as it is and inside the context that switches a saving off."""
+    function()
+    ratios = []
+    for _ in range(REPEATS):
+        on = bench.timed(function)[0]
+        with without():
+            off = bench.timed(function)[0]
+        ratios.append(off / on)
+    line = {"saving": name, "gain": round(st.median(ratios), 2), "on_s": round(on, 2)}
+    print(json.dumps(line), flush=True)
+
+
+def main() -> None:
+    lm = models.load(bench.model_folder())
+    dump = assets.resolve(assets.named("enwiki-shortened"))
+    texts = [p.text for p, _ in zip(paragraphs(dump), range(120), strict=False)]
+    layers = range(bench.LAYER - 2, bench.LAYER + 3)
+    moments = KeyMoments(key_moments(lm, texts, layers=layers)[0].__getitem__)
+    example = bench.EXAMPLES[2]
+    fact = (example.prompt, example.subject, example.true)
+
+    def trace(**settings: int) -> None:
+        tracing.trace(lm, *fact, module="mlp", window=5, sigma=bench.SIGMA, **settings)
+
+    on = bench.timed(trace)[0]
+    alone = bench.timed(lambda: trace(batch_tokens=1))[0]
+    line = {"saving": "tracing: all layers of a token together", "gain": round(alone / on, 2)}
+    print(json.dumps({**line, "on_s": round(on, 2)}), flush=True)
+    compare("tracing: no MLP where its output is put in", trace, mlps_run_everywhere)
+    compare("tracing: keys shared by query heads", trace, copied_keys)
+
+    contexts = {
+        None: [["{}"]],
+        "rome": [sampling.rome_contexts(lm, [(5, 10), (10, 10)], seed=0)],
+        "memit": sampling.memit_contexts(lm, 10, seed=0),
+    }
+    requests = [bench.request_of(example) for example in bench.EXAMPLES]
+    for method, entry in METHODS.items():
+        shared = SharedInputs(contexts=contexts[entry.contexts], moments=moments, sigma=bench.SIGMA)
+        hyper = entry.hyperparameters("error_injection", "released")
+
+        def edit(facts=requests, entry=entry, hyper=hyper, shared=shared) -> None:
+            entry.edit(lm, facts, bench.LAYER, hyper, shared)
+
+        compare(f"{method}: rows packed, not padded", edit, lambda: changed(packing, "LINE", 1))
+        compare(f"{method}: keys shared by query heads", edit, copied_keys)
+        on = bench.timed(edit)[0]
+        alone = bench.timed(lambda: [edit([request]) for request in requests])[0]
+        line = {"saving": f"{method}: six facts side by side", "gain": round(alone / on, 2)}
+        print(json.dumps({**line, "on_s": round(on, 2)}), flush=True)
+    texts_about = bench.essence_texts(lm, bench.EXAMPLES[:2])
+    probes = bench.probes_of(bench.EXAMPLES[:2], texts_about)
+    compare(
+        "scoring: rows packed, not padded",
+        lambda: scoring.measure(lm, probes),
+        lambda: changed(packing, "LINE", 1),
+    )
+
+
+if __name__ == "__main__":
+    main()
