@@ -267,7 +267,7 @@ spread_of <- function(layers, most) {
 # Round numbers up to the data's largest, not into the room kept free above it.
 breaks_within <- function(values) {
   breaks <- pretty(values, 4)
-  breaks[breaks <= max(values) + 1e-9]
+  breaks[breaks <= max(values) + 0.05 * diff(range(values)) + 1e-9]
 }
 
 within_layer_lines <- function(points) {

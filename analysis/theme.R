@@ -62,6 +62,7 @@ theme_locedit <- function() {
       plot.margin = margin(8, 12, 8, 8),
       panel.grid.minor = element_blank(),
       panel.spacing = unit(14, "pt"),
+      panel.spacing.x = unit(24, "pt"), # between an axis's last number and the next one's first
       strip.background = element_blank(),
       strip.text = element_text(face = "bold", hjust = 0, size = rel(0.9)),
       legend.position = "bottom",
