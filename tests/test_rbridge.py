@@ -215,10 +215,12 @@ def test_the_regressions_are_written_as_tables_and_pages(tables, tmp_path):
     kinds = ["parquet", "csv", "html"]
     names = [prefix + kind for prefix in ("", "correlations_") for kind in kinds]
     output = Named({name: f"{tmp_path}/{name}.{name.split('_')[-1]}" for name in names})
-    arguments = {"score_names": ["rewrite"], "methods": ["MEMIT"]}
-    script("regressions").main(
-        job(tmp_path, "regressions", tables, output, arguments=arguments, model_label="tiny model")
-    )
+    params = {
+        "sources": ["frames.R", "regressions.R"],
+        "arguments": {"score_names": ["rewrite"], "methods": ["MEMIT"]},
+        "model_label": "tiny model",
+    }
+    script("regressions").main(job(tmp_path, "regressions", tables, output, **params))
     table = pd.read_parquet(output.parquet).set_index("method")
     assert table.loc["ROME", "n"] == 23
     assert table.loc["ROME", "n_dropped"] == 1
@@ -243,7 +245,7 @@ def test_a_figure_is_written_as_svg_and_png(tables, tmp_path):
     assert "tiny model" in svg
     assert "Fact forcing" in svg
     assert Path(output.png).stat().st_size > 5000
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_figure_that_fails_says_why_and_leaves_no_file(tables, tmp_path):
