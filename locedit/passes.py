@@ -216,12 +216,20 @@ def record(
     last: int | None = None,
 ) -> Record:
     """A whole pass through layers 0 .. last - 1 that keeps every layer's input, keys and values."""
-    part = whole(lm, ids.shape[1])
-    inputs = {0: embed(lm, ids, noise=noise)}
-    keys: dict[int, KeyValue] = {}
-    for layer in range(lm.n_layers if last is None else last):
-        inputs[layer + 1] = step(lm, layer, inputs[layer], part, keys)
+    last = lm.n_layers if last is None else last
+    inputs, keys = _walk(lm, embed(lm, ids, noise=noise), whole(lm, ids.shape[1]), last)
     return Record(inputs=inputs, keys=keys, lengths=lengths)
+
+
+def _walk(
+    lm: LanguageModel, hidden: Tensor, part: Suffix, last: int
+) -> tuple[dict[int, Tensor], dict[int, KeyValue]]:
+    """Every input, and every layer's new keys and values, of layers 0 .. last - 1."""
+    inputs = {0: hidden}
+    keys: dict[int, KeyValue] = {}
+    for layer in range(last):
+        inputs[layer + 1] = step(lm, layer, inputs[layer], part, keys)
+    return inputs, keys
 
 
 def branch(lm: LanguageModel, base: Record, start: int, hidden: Tensor) -> Record:
@@ -230,10 +238,7 @@ def branch(lm: LanguageModel, base: Record, start: int, hidden: Tensor) -> Recor
     hidden: [B, T - start, d], input of layer 0 from there on; only these positions are run.
     """
     part = after(lm, base, torch.tensor([start], device=lm.device), range(lm.n_layers))
-    inputs = {0: hidden}
-    own: dict[int, KeyValue] = {}
-    for layer in range(lm.n_layers):
-        inputs[layer + 1] = step(lm, layer, inputs[layer], part, own)
+    inputs, own = _walk(lm, hidden, part, lm.n_layers)
     return Record(
         inputs={
             layer: torch.cat([before[:, :start].expand(len(hidden), -1, -1), inputs[layer]], dim=1)

@@ -730,7 +730,7 @@ def test_later_overlays_win_and_the_problem_wins_over_all():
 
 def test_unknown_hyperparameter_names_the_nearest():
     message = (
-        "hyperparameters: unknown setting 'klfactor' (known: lr, iterations, clamp, "
+        "hyperparameters of ROME: unknown setting 'klfactor' (known: lr, iterations, clamp, "
         "kl_factor, decay); did you mean 'kl_factor'?"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):

@@ -50,6 +50,7 @@ class Method:
     context sets it takes (`rome`, `memit` or none); methods with contexts need key statistics.
     """
 
+    name: str
     edit: EditFunction
     settings: type
     presets: Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -72,6 +73,7 @@ class Method:
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise ValueError(
-                    f"hyperparameters: unknown setting {name!r} (known: {', '.join(known)}){hint}"
+                    f"hyperparameters of {self.name}: unknown setting {name!r} (known: "
+                    f"{', '.join(known)}){hint}"
                 )
         return self.settings(**values)
