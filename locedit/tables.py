@@ -4,7 +4,8 @@
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             "p_clean": _REAL,
             "p_corrupted": _REAL,
             "p_restored": _REAL,
+            "p_corrupted_rows": _REALS,
+            "p_restored_rows": _REALS,
             "status": _TEXT,
         },
         "effects": {
@@ -90,6 +93,11 @@ SCHEMAS: dict[str, pa.Schema] = {
             "effect_last": _REAL,
             "fraction_last": _REAL,
             "peak_token": _INT,
+            **{
+                f"{effect}_{half}": _REAL
+                for half in ("half1", "half2")
+                for effect in ("effect_max", "fraction_max", "effect_last", "fraction_last")
+            },
         },
         "editing": {
             **_GRID,
@@ -154,28 +162,37 @@ class TableError(ValueError):
     """A table that cannot be read or written; the message names the file and what to do."""
 
 
+CHUNK = 4096  # rows held in memory while a table is written
+
+
 def write(
     path: str | Path,
-    rows: Sequence[Mapping[str, Any]] | pd.DataFrame,
+    rows: Iterable[Mapping[str, Any]] | pd.DataFrame,
     schema: str | None,
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Write rows under the named schema (None: as the data frame has them), all or nothing.
 
-    `provenance` becomes the file's metadata, one JSON text under the key `provenance`.
+    Rows may come one by one from a generator: a few thousand at a time are held, so that a long
+    job's memory does not grow. `provenance` becomes the file's metadata, one JSON text under the
+    key `provenance`.
     """
+    arrow = SCHEMAS[schema] if schema else None
     if isinstance(rows, pd.DataFrame):
-        table = pa.Table.from_pandas(
-            rows, schema=SCHEMAS[schema] if schema else None, preserve_index=False
-        )
+        table = pa.Table.from_pandas(rows, schema=arrow, preserve_index=False)
+        arrow, parts = table.schema, iter([table])
+    elif schema is None:
+        raise TableError(f"{path}: rows need a schema")
     else:
-        if schema is None:
-            raise TableError(f"{path}: rows need a schema")
-        table = _from_rows(path, rows, schema)
-    metadata = {b"provenance": json.dumps(provenance or {}, sort_keys=True, default=str).encode()}
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
-    with atomic(path) as temporary:
-        pq.write_table(table, temporary)
+        remaining = iter(rows)
+        chunks = iter(lambda: list(islice(remaining, CHUNK)), [])
+        parts = (_from_rows(path, chunk, schema) for chunk in chunks)
+    assert arrow is not None
+    made = json.dumps(provenance or {}, sort_keys=True, default=str).encode()
+    arrow = arrow.with_metadata({**(arrow.metadata or {}), b"provenance": made})
+    with atomic(path) as temporary, pq.ParquetWriter(temporary, arrow) as writer:
+        for part in parts:
+            writer.write_table(part.replace_schema_metadata(arrow.metadata))
 
 
 def _from_rows(path: str | Path, rows: Sequence[Mapping[str, Any]], name: str) -> pa.Table:

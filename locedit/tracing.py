@@ -17,6 +17,7 @@ from torch import Tensor
 
 from locedit import passes
 from locedit.facts import Fact
+from locedit.memory import token_budget
 from locedit.models import LanguageModel
 from locedit.noise import place
 from locedit.windows import window_layers
@@ -26,13 +27,26 @@ MODULES = ("mlp", "attn", "hidden")
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """One fact's trace. p_restored: [tokens b .. last prompt token, layers]."""
+    """One fact's trace. corrupted: [n_noise]; restored: [tokens b .. last, layers, n_noise].
+
+    Each noise row's p(target) is kept: their mean is the paper's, their spread tells how much of
+    an effect is the draw's.
+    """
 
     subject_range: tuple[int, int]
     tokens: list[str]
     p_clean: float
-    p_corrupted: float
-    p_restored: np.ndarray
+    corrupted: np.ndarray
+    restored: np.ndarray
+
+    @property
+    def p_corrupted(self) -> float:
+        return float(self.corrupted.mean())
+
+    @property
+    def p_restored(self) -> np.ndarray:
+        """Mean over noise rows, [tokens, layers]."""
+        return self.restored.mean(axis=-1)
 
 
 @torch.inference_mode()
@@ -47,9 +61,14 @@ def trace(
     sigma: float,
     n_noise: int = 10,
     seed: int = 1,
-    batch_tokens: int = 8192,
+    batch_tokens: int | None = None,
 ) -> Trace:
-    """Trace one fact; `batch_tokens` bounds the token rows of one partial pass, not the result."""
+    """Trace one fact; `batch_tokens` bounds the token rows of one partial pass, not the result.
+
+    None: what the machine's memory holds (`memory.token_budget`).
+    """
+    if batch_tokens is None:
+        batch_tokens = token_budget(lm)
     prompt_ids, target_ids = lm.encode(prompt), lm.encode_target(target)
     b, e = lm.subject_range(prompt, subject)
     end = len(prompt_ids) - 1
@@ -66,15 +85,15 @@ def trace(
     embedded = passes.embed(lm, ids.expand(n_noise, -1), noise=noise)
     corrupted = passes.branch(lm, clean, b, embedded[:, b:])
 
-    def probability(hidden: Tensor, start: int) -> Tensor:
-        """p(target) averaged over each group of n_noise rows (or the one clean row)."""
+    def probability(hidden: Tensor, start: int) -> np.ndarray:
+        """Each row's p(target)."""
         rows = hidden.shape[0]
         ends, targets = [end - start] * rows, [target_ids] * rows
         log_p = passes.target_log_probs(lm, hidden, range(rows), ends, targets)
-        return log_p.exp().view(-1, min(n_noise, rows)).mean(dim=1)
+        return log_p.cpu().double().exp().numpy()
 
     windows = [window_layers(centre, window, lm.n_layers) for centre in range(lm.n_layers)]
-    restored = np.empty((end + 1 - b, lm.n_layers))
+    restored = np.empty((end + 1 - b, lm.n_layers, n_noise))
     for token in range(b, end + 1):
         restoration = _Restoration(
             lm=lm,
@@ -88,16 +107,16 @@ def trace(
         for low in range(0, lm.n_layers, size):
             chunk = windows[low : low + size]
             hidden = restoration.run(chunk)
-            values = probability(torch.cat(list(hidden.values())), token).tolist()
-            p = dict(zip(hidden, values, strict=True))
+            values = probability(torch.cat(list(hidden.values())), token)
+            p = dict(zip(hidden, values.reshape(-1, n_noise), strict=True))
             restored[token - b, low : low + size] = [p[window] for window in chunk]
     last = clean.inputs[lm.n_layers]
     return Trace(
         subject_range=(b, e),
         tokens=[lm.tokenizer.decode([i]) for i in prompt_ids[b:]],
-        p_clean=probability(last, 0).item(),
-        p_corrupted=probability(corrupted.inputs[lm.n_layers], 0).item(),
-        p_restored=restored,
+        p_clean=float(probability(last, 0)[0]),
+        corrupted=probability(corrupted.inputs[lm.n_layers], 0),
+        restored=restored,
     )
 
 
@@ -118,10 +137,12 @@ def trace_rows(lm: LanguageModel, fact: Fact, **settings: Any) -> list[dict[str,
             "layer": layer,
             "p_clean": found.p_clean,
             "p_corrupted": found.p_corrupted,
-            "p_restored": p,
+            "p_restored": float(p.mean()),
+            "p_corrupted_rows": found.corrupted.tolist(),
+            "p_restored_rows": p.tolist(),
             "status": "ok",
         }
-        for index, row in enumerate(found.p_restored.tolist())
+        for index, row in enumerate(found.restored)
         for layer, p in enumerate(row)
     ]
 
@@ -192,31 +213,56 @@ class _Restoration:
         return passes.hooked({module: lambda _, out: torch.where(where[:, :, None], value, out)})
 
 
+EFFECTS = ("effect_max", "fraction_max", "effect_last", "fraction_last")
+HALVES = tuple(f"{effect}_{half}" for half in ("half1", "half2") for effect in EFFECTS)
+
+
 def effects(cells: pd.DataFrame, *, reference: str = "clean") -> pd.DataFrame:
     """Per fact and layer, from the tracing table's cells: effect and fraction restored.
 
     effect = p_restored - p_corrupted; fraction = max(0, effect / |p_corrupted - p_clean|), at the
-    best token (`_max`, the paper's tracing effect) and at the subject's last token (`_last`).
+    best token (`_max`, the paper's tracing effect) and at the subject's last token (`_last`). Each
+    again from the first and from the second half of the noise rows alone (`_half1`, `_half2`; NaN
+    for a single row), for their reliability.
     reference: `max` takes the largest of p_clean and the fact's cells in place of p_clean, as the
-    released code does. Columns in: case_id, token, is_last_subject, layer, p_clean, p_corrupted,
-    p_restored; rows of failed facts (no p_restored) are left out.
+    released code does. Columns in: those of the tracing table but `status` and the token's text;
+    rows of failed facts (no p_restored) are left out.
     """
     cells = cells[cells["p_restored"].notna()].reset_index(drop=True)
-    cells["effect"] = cells["p_restored"] - cells["p_corrupted"]
+    table = _effects(cells, reference)
+    restored, corrupted = (_by_row(cells[f"p_{run}_rows"]) for run in ("restored", "corrupted"))
+    middle = restored.shape[1] // 2
+    if middle == 0:
+        return table.assign(**dict.fromkeys(HALVES, np.nan)).reset_index()
+    for name, half in (("half1", slice(0, middle)), ("half2", slice(middle, None))):
+        part = cells.assign(
+            p_restored=restored[:, half].mean(axis=1), p_corrupted=corrupted[:, half].mean(axis=1)
+        )
+        table = table.join(_effects(part, reference)[list(EFFECTS)].add_suffix(f"_{name}"))
+    return table.reset_index()
+
+
+def _by_row(column: pd.Series) -> np.ndarray:
+    """Lists of n_noise probabilities, as [cells, n_noise]."""
+    return np.stack(column.tolist()) if len(column) else np.empty((0, 0))
+
+
+def _effects(cells: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """The effects of whole cells, indexed by case_id and layer."""
     top = cells["p_clean"]
     if reference == "max":
         best = cells.groupby("case_id")["p_restored"].transform("max")
         top = np.maximum(top, best)
     gap = (cells["p_corrupted"] - top).abs()
-    cells["fraction"] = (cells["effect"] / gap.where(gap > 0)).clip(lower=0)
+    effect = cells["p_restored"] - cells["p_corrupted"]
+    cells = cells.assign(effect=effect, fraction=(effect / gap.where(gap > 0)).clip(lower=0))
     key = ["case_id", "layer"]
     best_rows = cells.loc[cells.groupby(key)["p_restored"].idxmax()].set_index(key)
     last_rows = cells[cells["is_last_subject"]].set_index(key)
-    table = best_rows[["p_clean", "p_corrupted"]].assign(
+    return best_rows[["p_clean", "p_corrupted"]].assign(
         effect_max=best_rows["effect"],
         fraction_max=best_rows["fraction"],
         effect_last=last_rows["effect"],
         fraction_last=last_rows["fraction"],
         peak_token=best_rows["token"],
     )
-    return table.reset_index()

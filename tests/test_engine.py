@@ -129,6 +129,7 @@ def check_trace(lm: LanguageModel, case: str, module: str, window: int, rtol: fl
     close(got.p_clean, expected["p_clean"], rtol)
     close(got.p_corrupted, expected["p_corrupted"], rtol)
     close(got.p_restored, expected["p_restored"], rtol)
+    assert got.restored.shape == (*got.p_restored.shape, settings["n_noise"])
     moved = abs(got.p_corrupted / got.p_clean - 1)
     assert moved > 1e-3, "the noise of this case has no effect to trace"
 
@@ -641,15 +642,22 @@ def test_methods_that_need_statistics_say_so(tiny_lm, method):
 # --------------------------------------------------------------------------------------------------
 # Tracing effects and hyperparameters: tables
 
-CELLS = pd.DataFrame(
-    [
-        # p_clean .8, p_corrupted .2; token 4 is the subject's last
-        {"case_id": "a", "token": 4, "is_last_subject": True, "layer": 0, "p_restored": 0.5},
-        {"case_id": "a", "token": 5, "is_last_subject": False, "layer": 0, "p_restored": 0.35},
-        {"case_id": "a", "token": 4, "is_last_subject": True, "layer": 1, "p_restored": 0.1},
-        {"case_id": "a", "token": 5, "is_last_subject": False, "layer": 1, "p_restored": 0.9},
-    ]
-).assign(p_clean=0.8, p_corrupted=0.2)
+
+def cell(case_id: str, token: int, layer: int, restored: list[float], **other) -> dict:
+    """A traced cell: token 4 is the subject's last; corrupted rows of mean .2, p_clean .8."""
+    row = {"case_id": case_id, "token": token, "is_last_subject": token == 4, "layer": layer}
+    row |= {"p_clean": 0.8, "p_corrupted_rows": [0.1, 0.2, 0.25, 0.25], **other}
+    corrupted = np.mean(row["p_corrupted_rows"])
+    means = {"p_restored": np.mean(restored), "p_corrupted": corrupted}
+    return row | means | {"p_restored_rows": restored}
+
+
+CELLS = [
+    cell("a", 4, 0, [0.3, 0.5, 0.6, 0.6]),  # means: .5, of the halves .4 and .6
+    cell("a", 5, 0, [0.6, 0.6, 0.1, 0.1]),  # .35; .6 and .1
+    cell("a", 4, 1, [0.1, 0.1, 0.1, 0.1]),
+    cell("a", 5, 1, [0.9, 0.9, 0.9, 0.9]),
+]
 
 
 @pytest.mark.parametrize(
@@ -661,11 +669,12 @@ CELLS = pd.DataFrame(
 )
 def test_tracing_effects_of_hand_made_cells(reference, gap):
     # A fact whose noise raised its probability; one that noise left alone; one that failed.
-    raised = CELLS.assign(case_id="b", p_clean=0.1, p_corrupted=0.2, p_restored=0.15)
-    same = CELLS.assign(case_id="c", p_clean=0.2, p_restored=0.2)
-    failed = pd.DataFrame([{"case_id": "d", "p_restored": float("nan")}])
+    raised = [cell("b", 4, layer, [0.15] * 4, p_clean=0.1) for layer in (0, 1)]
+    same = [cell("c", 4, layer, [0.2] * 4, p_clean=0.2) for layer in (0, 1)]
+    failed = [{"case_id": "d", "p_restored": float("nan")}]
     # As tables are put together: their rows keep the numbers that they had.
-    got = tracing.effects(pd.concat([CELLS, raised, same, failed]), reference=reference)
+    parts = [pd.DataFrame(part) for part in (CELLS, raised, same, failed)]
+    got = tracing.effects(pd.concat(parts), reference=reference)
     assert sorted(set(got["case_id"])) == ["a", "b", "c"]
     a = got[got["case_id"] == "a"].sort_values("layer")
     close(a["effect_max"], [0.3, 0.7])
@@ -677,6 +686,27 @@ def test_tracing_effects_of_hand_made_cells(reference, gap):
     close(b["effect_max"], -0.05)
     close(b["fraction_max"], 0.0)
     assert got[got["case_id"] == "c"]["fraction_max"].isna().all(), "nothing there to restore"
+
+
+@pytest.mark.parametrize("reference", ["clean", "max"])
+def test_effects_of_half_the_noise_rows(reference):
+    got = tracing.effects(pd.DataFrame(CELLS), reference=reference).sort_values("layer")
+    top = 0.8 if reference == "clean" else 0.9
+    # Corrupted halves: .15 and .25. Layer 0's best token is the last in one half, not in the other.
+    close(got["effect_max_half1"], [0.6 - 0.15, 0.9 - 0.15])
+    close(got["effect_max_half2"], [0.6 - 0.25, 0.9 - 0.25])
+    close(got["effect_last_half1"], [0.4 - 0.15, 0.1 - 0.15])
+    close(got["effect_last_half2"], [0.6 - 0.25, 0.1 - 0.25])
+    close(got["fraction_max_half1"], [0.45 / (top - 0.15), 0.75 / (top - 0.15)])
+    close(got["fraction_last_half2"], [0.35 / (top - 0.25), 0.0])
+
+
+def test_a_single_noise_row_has_no_halves():
+    cells = pd.DataFrame([cell("a", 4, 0, [0.5], p_corrupted_rows=[0.2])])
+    got = tracing.effects(cells)
+    close(got["effect_max"], [0.3])
+    assert got[list(tracing.HALVES)].isna().all(axis=None)
+    assert tracing.effects(cells[:0]).empty
 
 
 # METHODS section 4: FT-1 paper, FT-5 paper, FT-1 released, FT-5 released

@@ -53,6 +53,39 @@ def test_what_a_row_leaves_out_is_missing(path):
     assert table.drop(columns=["case_id", "status"]).isna().all(axis=None)
 
 
+def test_rows_are_taken_from_a_generator_a_chunk_at_a_time(path, monkeypatch):
+    monkeypatch.setattr(tables, "CHUNK", 3)
+    given, written = [], []
+    from_rows = tables._from_rows
+
+    def noted(*arguments):
+        written.append(len(given))
+        return from_rows(*arguments)
+
+    def rows():
+        for index in range(8):
+            given.append(index)
+            yield {"case_id": str(index), "texts": [], "perplexity": None}
+
+    monkeypatch.setattr(tables, "_from_rows", noted)
+    tables.write(path, rows(), "essence", {"rule": "r"})
+    assert written == [3, 6, 8], "how many rows had been asked for when each chunk was written"
+    assert tables.read(path, "essence")["case_id"].tolist() == list("01234567")
+    assert tables.provenance(path) == {"rule": "r"}
+
+
+def test_a_generator_that_fails_leaves_the_old_table(path):
+    def rows():
+        yield ROWS[0]
+        raise RuntimeError("the job failed")
+
+    tables.write(path, ROWS, "essence")
+    with pytest.raises(RuntimeError, match="the job failed"):
+        tables.write(path, rows(), "essence")
+    assert len(tables.read(path, "essence")) == len(ROWS)
+    assert list(path.parent.iterdir()) == [path]
+
+
 def test_a_table_without_rows_has_its_columns(path):
     tables.write(path, [], "scores")
     table = tables.read(path, "scores")
@@ -95,11 +128,10 @@ def test_values_of_another_type_are_refused_and_leave_nothing(path):
 
 
 def test_an_error_while_writing_leaves_nothing(path, monkeypatch):
-    def breaks(_table, file):
-        file.write_bytes(b"half")
+    def breaks(_writer, _table):
         raise OSError("disk full")
 
-    monkeypatch.setattr(tables.pq, "write_table", breaks)
+    monkeypatch.setattr(tables.pq.ParquetWriter, "write_table", breaks)
     with pytest.raises(OSError, match="disk full"):
         tables.write(path, ROWS, "essence")
     assert list(path.parent.iterdir()) == []
@@ -112,7 +144,7 @@ def test_an_error_while_writing_leaves_the_older_table(path, monkeypatch):
     def breaks(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tables.pq, "write_table", breaks)
+    monkeypatch.setattr(tables.pq.ParquetWriter, "write_table", breaks)
     with pytest.raises(KeyboardInterrupt):
         tables.write(path, ROWS[:1], "essence")
     assert path.read_bytes() == before

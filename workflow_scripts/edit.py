@@ -1,5 +1,9 @@
 """Edit and measure every fact of the study, for one method, problem and layer."""
 
+import logging
+from collections.abc import Iterator
+from typing import Any
+
 from locedit import editing, facts, tables
 from locedit.methods import METHODS
 from workflow_scripts.job import load_model, progress, provenance, read_sigma, running
@@ -36,21 +40,17 @@ def main(snakemake) -> None:
         lm = load_model(snakemake)
         shared = shared_inputs(snakemake, lm, method, how)
         with progress(log, len(subjects), "facts") as advance:
-            rows = list(
-                editing.edit_cell(
-                    lm,
-                    cell,
-                    subjects,
-                    shared,
-                    how,
-                    batch=snakemake.config["editing"]["batch_facts"],
-                    progress=advance,
-                )
-            )
-        for row in rows:
-            if row["status"] != editing.OK:
-                log.warning("fact %s: %s", row["case_id"], row["status"])
-        tables.write(snakemake.output[0], rows, "editing", provenance(snakemake))
+            batch = snakemake.config["editing"]["batch_facts"]
+            rows = editing.edit_cell(lm, cell, subjects, shared, how, batch=batch, progress=advance)
+            tables.write(snakemake.output[0], told(rows, log), "editing", provenance(snakemake))
+
+
+def told(rows: Iterator[dict[str, Any]], log: logging.Logger) -> Iterator[dict[str, Any]]:
+    """The rows, a failed one also as a line of the log."""
+    for row in rows:
+        if row["status"] != editing.OK:
+            log.warning("fact %s: %s", row["case_id"], row["status"])
+        yield row
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """Trace every fact of the study for one module and window."""
 
+from collections.abc import Iterator
+from typing import Any
+
 from locedit import facts, tables, tracing
 from workflow_scripts.job import load_model, progress, provenance, read_sigma, running
 
@@ -9,21 +12,23 @@ def main(snakemake) -> None:
         table = tables.read(snakemake.input.study, "facts")
         settings, sigma = snakemake.params.settings, read_sigma(snakemake)
         lm = load_model(snakemake)
-        rows = []
         with progress(log, len(table), "facts") as advance:
-            for record in table.to_dict("records"):
-                rows += tracing.trace_rows(
-                    lm,
-                    facts.from_row(record),
-                    module=snakemake.wildcards.kind,
-                    window=int(snakemake.wildcards.window),
-                    sigma=sigma,
-                    n_noise=settings["tracing.n_noise"],
-                    seed=settings["tracing.noise_seed"],
-                    batch_tokens=snakemake.config["tracing"]["batch_tokens"],
-                )
-                advance(1)
-        tables.write(snakemake.output[0], rows, "tracing", provenance(snakemake))
+
+            def rows() -> Iterator[dict[str, Any]]:
+                for record in table.to_dict("records"):
+                    yield from tracing.trace_rows(
+                        lm,
+                        facts.from_row(record),
+                        module=snakemake.wildcards.kind,
+                        window=int(snakemake.wildcards.window),
+                        sigma=sigma,
+                        n_noise=settings["tracing.n_noise"],
+                        seed=settings["tracing.noise_seed"],
+                        batch_tokens=snakemake.config["tracing"]["batch_tokens"],
+                    )
+                    advance(1)
+
+            tables.write(snakemake.output[0], rows(), "tracing", provenance(snakemake))
 
 
 if __name__ == "__main__":
