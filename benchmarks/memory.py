@@ -65,7 +65,7 @@ def run(job: str, n: int) -> None:
             tables.write(path, (row for rows in traced for row in rows), "tracing")
         else:
             tables.write(path, edits(lm, facts, job), "editing")
-        assert set(tables.read(path, None)["status"]) == {"ok"}
+        assert set(tables.read(path, None, flat=True)["status"]) == {"ok"}
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
