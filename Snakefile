@@ -3,6 +3,7 @@
 #   snakemake --cores all                                    the study of config.yaml
 #   snakemake --cores all --configfile presets/NAME.yaml     another study
 #   snakemake --cores all facts | tracing | editing | analysis | figures | report | tune
+#                                        | rome_layout
 
 
 configfile: f"{workflow.basedir}/config.yaml"
@@ -15,6 +16,7 @@ include: "rules/tracing.smk"
 include: "rules/editing.smk"
 include: "rules/analysis.smk"
 include: "rules/tuning.smk"
+include: "rules/export.smk"
 
 
 localrules:

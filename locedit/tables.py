@@ -46,6 +46,18 @@ def _measured(suffix: str) -> dict[str, pa.DataType]:
     return {f"{c}{suffix}": _REAL if c.startswith("rewrite") else _REALS for c in _MEASURED}
 
 
+# METHODS section 6, in the ROME suite's names: percent, and the deviation over cases
+_ROME_FIGURES = [
+    f"{k}_{of}" for k in ("rewrite", "paraphrase", "neighborhood") for of in ("success", "diff")
+]
+_ROME_FIGURES += ["ngram_entropy", "essence_score"]
+_ROME_SUMMARY = {
+    f"{stage}_{name}{suffix}": _REAL
+    for stage in ("post", "pre")
+    for name in (*_ROME_FIGURES, "score")
+    for suffix in (("",) if name == "score" else ("", "_std"))
+}
+
 _GRID = {"case_id": _TEXT, "method": _TEXT, "problem": _TEXT, "layer": _INT}
 
 SCHEMAS: dict[str, pa.Schema] = {
@@ -139,6 +151,16 @@ SCHEMAS: dict[str, pa.Schema] = {
             "ngram_entropy_after": _REAL,
             "update_norm": _REAL,
             "status": _TEXT,
+        },
+        "rome_summary": {
+            "method": _TEXT,
+            "run": _TEXT,
+            "model": _TEXT,
+            "dataset": _TEXT,
+            "problem": _TEXT,
+            "layer": _INT,
+            "num_cases": _INT,
+            **_ROME_SUMMARY,
         },
         "sweep": {
             "model": _TEXT,

@@ -170,6 +170,13 @@ MEASURING = {
 
 _measuring = lambda: [MEASURING, config["seed"]]
 
+_edits = lambda: [
+    fingerprint("edit", method=m, problem=p, layer=str(la))
+    for m in METHODS
+    for p in PROBLEMS
+    for la in LAYERS
+]
+
 _drawing = lambda: [
     fingerprints.files((ROOT / "analysis").glob("*.R")),
     script_code("figure"),
@@ -242,14 +249,14 @@ _DEPENDS = {
         method_code(method, "edit"),
     ],
     "scores": lambda: [
-        [
-            fingerprint("edit", method=m, problem=p, layer=str(la))
-            for m in METHODS
-            for p in PROBLEMS
-            for la in LAYERS
-        ],
+        _edits(),
         picked("scores", "aggregate"),
         script_code("scores", without=("locedit.methods",)),
+    ],
+    "rome_layout": lambda: [
+        _edits(),
+        MODEL_SETTINGS["n_layers"],
+        script_code("rome_layout", without=("locedit.methods",)),
     ],
     "sweep": lambda method, problem: [
         fingerprint("study"),

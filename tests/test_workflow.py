@@ -78,7 +78,7 @@ def finished(tmp_path_factory) -> tuple[Study, Run]:
     folder.mkdir()
     settings = merged(SETTINGS, write_inputs(base))
     write_corpus(folder, settings, root)
-    run = snakemake(folder, settings, "all", "tune", "report", root=root)
+    run = snakemake(folder, settings, "all", "tune", "report", "rome_layout", root=root)
     assert run.status == 0, run.text
     return Study(folder=folder, root=root, settings=settings), run
 
@@ -108,6 +108,7 @@ def table_paths() -> dict[str, list[str]]:
         "editing": grid,
         "scores": ["scores"],
         "sweep": [f"tuning/{method}/error_injection" for method in METHODS] + ["tuning/sweep"],
+        "rome_summary": ["rome/summary"],
     }
 
 
@@ -221,6 +222,13 @@ def test_tuning_uses_other_facts_and_chooses_one_setting_each(study):
     assert set(tuned["hyperparameters"]) == set(METHODS)
     assert tuned["hyperparameters"]["ROME"] == {"all": {"kl_factor": 0.5, "lr": 0.5}}
     assert (study.out / "tuning/sweep.svg").stat().st_size > 5_000
+
+
+def test_the_rome_suites_layout_has_a_run_for_each_problem_and_layer(study):
+    for method in METHODS:
+        runs = sorted((study.out / "rome" / method).iterdir())
+        assert [run.name for run in runs] == ["run_000", "run_002", "run_008", "run_010"]
+        assert {len(list(run.glob("case_*.json"))) for run in runs} == {SETTINGS["facts"]["study"]}
 
 
 def test_the_report_holds_every_figure(study):

@@ -1,0 +1,38 @@
+# In: the editing tables, the study's facts, the model's tokenizer.
+# Out: rome/{method}/run_{id}/params.json and case_{i}.json, rome/summary.parquet and .csv.
+# Steps: lay the edits out as the ROME suite does, for tools that read its results. Not part of
+# `all`.
+
+
+rule rome_layout:
+    input:
+        study=f"{OUT}/study.parquet",
+        edits=EDITS,
+        model=ancient(WEIGHTS),
+    output:
+        runs=[directory(f"{OUT}/rome/{method}") for method in METHODS],
+        parquet=f"{OUT}/rome/summary.parquet",
+        csv=f"{OUT}/rome/summary.csv",
+    log:
+        f"logs/{MODEL}/{DATASET}/rome_layout.log",
+    benchmark:
+        f"logs/benchmarks/{MODEL}/{DATASET}/rome_layout.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
+    params:
+        methods=METHODS,
+        preset=config["editing"]["preset"],
+        overlays={f"{m} {p}": hyperparameters(m, p) for m in METHODS for p in PROBLEMS},
+        model=MODEL_SETTINGS["label"],
+        n_layers=MODEL_SETTINGS["n_layers"],
+        dataset=DATASET,
+        seed=config["seed"],
+        fingerprint=fingerprint("rome_layout"),
+    message:
+        "Laying the edits out as the ROME suite does"
+    script:
+        "../workflow_scripts/rome_layout.py"

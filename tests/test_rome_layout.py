@@ -1,0 +1,245 @@
+"""The ROME suite's layout: read back as the suite reads it, and compared with the tables.
+
+`as_the_suite` follows Meng et al.'s `experiments/summarize.py` step by step on the written files,
+and shares no code with what wrote them.
+"""
+
+import collections
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+from tiny_study import record
+
+from locedit import rome_layout, tables
+from locedit.problems import PROBLEMS
+from workflow_scripts import rome_layout as script
+
+METHODS = ["ROME", "FT-1"]
+PROBLEM_NAMES = ["error_injection", "fact_erasure", "tracing_reversal"]
+LAYERS = [0, 3]
+N_LAYERS = 4
+KINDS = ("rewrite", "paraphrase", "neighbourhood")
+WORDS = ["Paris", "the river Seine", "Rome", "an old city of the country"]
+
+
+def fact_rows():
+    rows = []
+    for index in range(4):
+        values = record(f"fact-{index}", "France", "The capital of {} is", WORDS[0], WORDS[index])
+        values["target_new"] = WORDS[1 + index % 3]
+        rows.append({**values, "prompt": "", "status": "kept", "reason": "", "is_correct": True})
+    return rows
+
+
+def edit_row(fact, method, problem, layer, draw):
+    """An edit with drawn measurements; the third fact has no neighbours, the last one failed."""
+    grid = {"case_id": fact["case_id"], "method": method, "problem": problem, "layer": layer}
+    if fact["case_id"] == "fact-3":
+        return grid | {"status": "failed: of itself"}
+    aims = PROBLEMS[problem]
+    of = {"true": fact["target_true"], "false": fact["target_new"], "noise": "a new war"}
+    row = grid | {"layers": [layer], "target": of[aims.target], "other": of[aims.other]}
+    counts = {"rewrite": 1, "paraphrase": 2, "neighbourhood": 3 * (fact["case_id"] != "fact-2")}
+    for kind in KINDS:
+        for which in ("target_before", "target_after", "other_before", "other_after"):
+            values = np.log(draw.uniform(0.01, 0.99, counts[kind])).tolist()
+            row[f"{kind}_{which}"] = values[0] if kind == "rewrite" else values
+    for when in ("before", "after"):
+        row[f"perplexity_{when}"] = draw.uniform(5, 20, 2).tolist()
+        words = draw.choice(["the", "king", "was", "here"], 12)
+        row[f"generations_{when}"] = [" ".join(words)]
+    return row | {"update_norm": 1.0, "steps": 9, "status": "ok"}
+
+
+@pytest.fixture(scope="module")
+def laid_out(tmp_path_factory):
+    """What the rule's script writes of a drawn study: the folder, and the editing rows by run."""
+    base = tmp_path_factory.mktemp("study")
+    tiny.save(tiny.pair("llama"), base / "model")
+    facts = fact_rows()
+    tables.write(base / "study.parquet", facts, "facts")
+    draw, edits, paths = np.random.default_rng(0), {}, []
+    for method in METHODS:
+        for problem in PROBLEM_NAMES:
+            for layer in LAYERS:
+                rows = [edit_row(fact, method, problem, layer, draw) for fact in facts]
+                paths.append(str(base / f"{method}-{problem}-{layer}.parquet"))
+                tables.write(paths[-1], rows, "editing", {"fingerprint": "a hash"})
+                edits[method, rome_layout.run_name(problem, layer, N_LAYERS)] = rows
+    script.main(fake_snakemake(base, paths))
+    return base, edits
+
+
+def fake_snakemake(base, paths):
+    overlays = {f"{m} {p}": [{"all": {"lr": 0.25}}] for m in METHODS for p in PROBLEM_NAMES}
+    settings = {"methods": METHODS, "preset": "paper", "overlays": overlays, "model": "Tiny"}
+    params = SimpleNamespace(
+        **settings, n_layers=N_LAYERS, dataset="drawn", seed=0, get={"fingerprint": "f"}.get
+    )
+    output = SimpleNamespace(
+        runs=[str(base / "rome" / method) for method in METHODS],
+        parquet=str(base / "rome/summary.parquet"),
+        csv=str(base / "rome/summary.csv"),
+    )
+    given = SimpleNamespace(
+        study=base / "study.parquet", edits=paths, model=base / "model/config.json"
+    )
+    return SimpleNamespace(
+        rule="rome_layout",
+        log=[str(base / "log")],
+        config={},
+        wildcards={},
+        params=params,
+        input=given,
+        output=output,
+    )
+
+
+def as_the_suite(run_dir):
+    """The figures of a run folder as `experiments/summarize.py` makes them, not rounded."""
+    sums = collections.defaultdict(list)
+    files = sorted(
+        run_dir.glob("case_*.json"), key=lambda path: int(str(path).split("_")[-1].split(".")[0])
+    )
+    for file in files:
+        data = json.loads(file.read_text())
+        sums["time"].append(data["time"])
+        for prefix in ("pre", "post"):
+            for key in ("rewrite_prompts_probs", "paraphrase_prompts_probs"):
+                if key not in data[prefix]:
+                    continue
+                name = f"{prefix}_{key.split('_')[0]}"
+                probs = data[prefix][key]
+                sums[f"{name}_success"].append(
+                    np.mean([x["target_true"] > x["target_new"] for x in probs])
+                )
+                sums[f"{name}_diff"].append(
+                    np.mean([np.exp(-x["target_new"]) - np.exp(-x["target_true"]) for x in probs])
+                )
+            if "neighborhood_prompts_probs" in data[prefix]:
+                probs = data[prefix]["neighborhood_prompts_probs"]
+                sums[f"{prefix}_neighborhood_success"].append(
+                    np.mean([x["target_true"] < x["target_new"] for x in probs])
+                )
+                sums[f"{prefix}_neighborhood_diff"].append(
+                    np.mean([np.exp(-x["target_true"]) - np.exp(-x["target_new"]) for x in probs])
+                )
+            for key in ("ngram_entropy", "reference_score", "essence_score"):
+                if key in data[prefix]:
+                    sums[f"{prefix}_{key}"].append(data[prefix][key])
+    figures = {}
+    for name, values in sums.items():
+        scale = 1 if "essence_score" in name or name == "time" else 100
+        figures[name] = (scale * np.mean(values), scale * np.std(values))
+    for prefix in ("pre", "post"):
+        three = [figures[f"{prefix}_{k}_success"][0] for k in ("rewrite", "paraphrase")]
+        three.append(figures[f"{prefix}_neighborhood_success"][0])
+        # scipy.stats.hmean: nought where one of them is
+        score = 0.0 if 0 in three else 3 / sum(1 / value for value in three)
+        figures[f"{prefix}_score"] = (score, np.nan)
+    return figures, len(files)
+
+
+def test_each_run_has_its_parameters_and_a_file_for_each_edited_fact(laid_out):
+    base, edits = laid_out
+    for (method, run), rows in edits.items():
+        folder = base / "rome" / method / run
+        names = sorted(path.name for path in folder.iterdir())
+        assert names == ["case_0.json", "case_1.json", "case_2.json", "params.json"]
+        params = json.loads((folder / "params.json").read_text())
+        assert (params["alg_name"], params["problem"]) == (method, rows[0]["problem"])
+        assert params["layers"] == [params["layer"]] == [rows[0]["layer"]]
+        assert params["hyperparameters"]["lr"] == 0.25
+        assert params["left_out"] == {"fact-3": "failed: of itself"}
+        assert (params["num_cases"], params["fingerprint"]) == (3, "a hash")
+
+
+def test_a_case_holds_mean_negative_log_probabilities_of_a_targets_tokens(laid_out):
+    base, edits = laid_out
+    tokenizer = tiny.tokenizer()
+    for (method, run), rows in edits.items():
+        for index, row in enumerate(rows[:3]):
+            case = json.loads((base / "rome" / method / run / f"case_{index}.json").read_text())
+            assert (case["case_id"], case["fact"]) == (index, row["case_id"])
+            names = {"target_new": "target", "target_true": "other"}
+            if row["problem"] == "fact_erasure":  # the object that should win is the false one
+                names = {"target_new": "other", "target_true": "target"}
+            for theirs, ours in names.items():
+                assert case["requested_rewrite"][theirs]["str"] == row[ours]
+                size = len(tokenizer(" " + row[ours])["input_ids"])
+                for stage, when in (("pre", "before"), ("post", "after")):
+                    probs = case[stage].get("neighborhood_prompts_probs", [])
+                    expected = row[f"neighbourhood_{ours}_{when}"]
+                    assert np.allclose([-p[theirs] * size for p in probs], expected)
+                    (prompt,) = case[stage]["rewrite_prompts_probs"]
+                    assert math.isclose(-prompt[theirs] * size, row[f"rewrite_{ours}_{when}"])
+                    assert case[stage]["text"] == row[f"generations_{when}"]
+    sizes = {len(tokenizer(" " + word)["input_ids"]) for word in WORDS}
+    assert len(sizes) > 1  # else a forgotten division could pass
+
+
+def test_the_requested_rewrite_is_a_record_of_the_suites_data_set(laid_out):
+    base, _ = laid_out
+    case = json.loads((base / "rome/ROME/run_000/case_1.json").read_text())
+    assert case["requested_rewrite"] == {
+        "prompt": "The capital of {} is",
+        "relation_id": "The capital of _ is",
+        "subject": "France",
+        "target_new": {"str": "Rome"},
+        "target_true": {"str": "Paris"},
+    }
+    assert math.isnan(case["time"])
+
+
+def test_the_summary_equals_what_the_suite_reads_from_the_files(laid_out):
+    base, edits = laid_out
+    summary = tables.read(base / "rome/summary.parquet", "rome_summary")
+    assert len(summary) == len(edits)
+    for row in summary.to_dict("records"):
+        figures, cases = as_the_suite(base / "rome" / row["method"] / row["run"])
+        assert row["num_cases"] == cases
+        assert math.isnan(figures.pop("time")[0])
+        for name, (mean, deviation) in figures.items():
+            assert math.isclose(row[name], mean, abs_tol=1e-9), name
+            if not name.endswith("_score") or "essence" in name:
+                assert math.isclose(row[f"{name}_std"], deviation, abs_tol=1e-9), name
+    assert summary["post_score"].between(0, 100).all()
+    assert summary["post_score"].nunique() > 3
+    written = pd.read_csv(base / "rome/summary.csv")
+    assert list(written.columns) == list(summary.columns)
+    assert np.allclose(written["post_score"], summary["post_score"], atol=0.005)
+
+
+def test_a_run_without_cases_keeps_its_row():
+    assert rome_layout.summarise([]) == {"num_cases": 0}
+
+
+def test_runs_keep_their_names_when_the_study_grows():
+    every = [rome_layout.run_name(p, layer, 28) for p in PROBLEMS for layer in range(28)]
+    assert len(set(every)) == len(every)
+    assert rome_layout.run_name("error_injection", 5, 28) == "run_005"
+    assert rome_layout.run_name("tracing_reversal", 0, 28) == "run_028"
+
+
+@pytest.mark.parametrize(
+    ("case_ids", "numbers"),
+    [
+        (["17", "4"], [17, 4]),
+        (["a-1", "4"], [0, 1]),
+        (["1", "01"], [0, 1]),
+        (["²", "1"], [0, 1]),
+    ],
+    ids=["CounterFact's numbers", "names", "numbers that collide", "a digit that is no number"],
+)
+def test_facts_are_numbered_for_readers_that_want_numbers(case_ids, numbers):
+    assert list(rome_layout.case_numbers(case_ids).values()) == numbers
+
+
+@pytest.mark.parametrize(("values", "mean"), [([50, 100, 25], 300 / 7), ([0, 100, 100], 0.0)])
+def test_the_harmonic_mean(values, mean):
+    assert math.isclose(rome_layout.harmonic_mean(values), mean)

@@ -1,0 +1,91 @@
+"""The study's edits as the ROME suite lays them out: a folder a run, a file a case; a summary."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from locedit import editing, files, rome_layout, tables
+from locedit.methods import METHODS
+from locedit.problems import PROBLEMS
+from workflow_scripts.job import progress, provenance, running
+
+
+def main(snakemake) -> None:
+    with running(snakemake) as log:
+        study = tables.read(snakemake.input.study, "facts").set_index("case_id", drop=False)
+        n_tokens = token_counter(Path(snakemake.input.model).parent)
+        runs: dict[str, list[Any]] = {method: [] for method in snakemake.params.methods}
+        with progress(log, len(snakemake.input.edits), "runs") as advance:
+            for path in snakemake.input.edits:
+                run = read_run(path, study, n_tokens, snakemake.params)
+                runs[run[0]["alg_name"]].append(run)
+                advance(1)
+        for method, folder in zip(runs, snakemake.output.runs, strict=True):
+            with files.atomic_folder(folder) as temporary:
+                for params, cases in runs[method]:
+                    rome_layout.write_run(temporary / params["run"], params, cases)
+        summary = [summary_row(*run) for group in runs.values() for run in group]
+        tables.write(snakemake.output.parquet, summary, "rome_summary", provenance(snakemake))
+        columns = tables.SCHEMAS["rome_summary"].names
+        with files.atomic(snakemake.output.csv) as temporary:
+            pd.DataFrame(summary, columns=columns).round(2).to_csv(temporary, index=False)
+
+
+def token_counter(folder: Path):
+    """How many tokens the model's tokenizer makes of " " + target."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return lambda target: len(tokenizer(" " + target, add_special_tokens=False)["input_ids"])
+
+
+def read_run(path: str, study: pd.DataFrame, n_tokens, params) -> tuple[dict, list[dict]]:
+    """What params.json says of one editing table, and its cases."""
+    edits = tables.read(path, "editing").to_dict("records")
+    numbers = rome_layout.case_numbers(list(study["case_id"]))
+    done = [edit for edit in edits if edit["status"] == editing.OK]
+    cases = [
+        rome_layout.case(edit, study.loc[edit["case_id"]], numbers[edit["case_id"]], n_tokens)
+        for edit in done
+    ]
+    method, problem, layer = (edits[0][key] for key in ("method", "problem", "layer"))
+    hyper = METHODS[method].hyperparameters(
+        problem, params.preset, *params.overlays[f"{method} {problem}"]
+    )
+    new, true = (
+        f"o_{getattr(PROBLEMS[problem], column)}" for column in rome_layout.objects(problem)
+    )
+    about = {
+        "alg_name": method,
+        "run": rome_layout.run_name(problem, layer, params.n_layers),
+        "model": params.model,
+        "dataset": params.dataset,
+        "problem": problem,
+        "layer": layer,
+        "layers": sorted({int(la) for edit in done for la in edit["layers"]}),
+        "target_new": new,
+        "target_true": true,
+        "preset": params.preset,
+        "hyperparameters": dataclasses.asdict(hyper),
+        "seed": params.seed,
+        "num_cases": len(cases),
+        "left_out": {e["case_id"]: e["status"] for e in edits if e["status"] != editing.OK},
+        "table": path,
+        "fingerprint": tables.provenance(path).get("fingerprint"),
+    }
+    return about, cases
+
+
+def summary_row(params: dict, cases: list[dict]) -> dict[str, Any]:
+    keys = ("run", "model", "dataset", "problem", "layer")
+    return {
+        "method": params["alg_name"],
+        **{key: params[key] for key in keys},
+        **rome_layout.summarise(cases),
+    }
+
+
+if __name__ == "__main__":
+    main(snakemake)
