@@ -250,6 +250,16 @@ def read(path: str | Path, schema: str | None, *, flat: bool = False) -> pd.Data
 
 
 def provenance(path: str | Path) -> dict[str, Any]:
-    """What a table's file says of how it was made."""
-    metadata = pq.read_schema(path).metadata or {}
-    return json.loads(metadata.get(b"provenance", b"{}"))
+    """What a table's file says of how it was made; empty where it says nothing.
+
+    Raises TableError where there is no such file, or no whole Parquet file.
+    """
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+        return json.loads(metadata.get(b"provenance", b"{}"))
+    except FileNotFoundError as error:
+        raise TableError(f"{path}: no such file") from error
+    except (pa.ArrowInvalid, OSError, ValueError) as error:
+        raise TableError(
+            f"{path} is not a whole Parquet file ({str(error).splitlines()[0]})"
+        ) from error

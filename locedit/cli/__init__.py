@@ -1,0 +1,1 @@
+"""The command line: one prompt, looked at. The only part of the library that prints."""

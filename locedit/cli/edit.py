@@ -1,0 +1,171 @@
+"""`locedit edit`: one edit, and what the model says before and after it."""
+
+import argparse
+import dataclasses
+import difflib
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from locedit import passes, scoring
+from locedit.cli import drawing, terminal
+from locedit.cli.inputs import shared_inputs
+from locedit.cli.look import ROOT, Look, check_length, look, next_word, say
+from locedit.cli.prompts import Prompt, neighbour, paraphrase, relation_of
+from locedit.methods import METHODS, Edit
+from locedit.models import LanguageModel
+from locedit.problems import PROBLEMS, Request
+from locedit.updates import Updates, applied, total_norms
+from locedit.windows import window_layers
+
+PROBLEM = PROBLEMS["error_injection"]
+
+Predictions = list[list[tuple[str, float]]]
+
+
+def run(options: argparse.Namespace) -> None:
+    """Edit one fact and print predictions and probabilities before and after."""
+    method = method_named(options.method)
+    seen = look(options.model)
+    request = Request(
+        case_id="prompt",
+        template=options.template,
+        subject=options.subject,
+        target=options.to,
+        problem=PROBLEM,
+    )
+    _check_layer(seen.lm, options.layer)
+    prompts = _prompts(seen, options, request)
+    texts = [prompt.text for prompt in prompts.values() if prompt.text is not None]
+    check_length(seen.lm, texts, options.to)
+    hyper = METHODS[method].hyperparameters(
+        PROBLEM.name,
+        seen.config["editing"]["preset"] if options.preset is None else options.preset,
+        *overlays(seen, method, tuned=not options.untuned),
+    )
+    _say_what(seen, options, request, method, hyper)
+    layers = window_layers(options.layer, getattr(hyper, "window", 1), seen.lm.n_layers)
+    shared = shared_inputs(seen, method, layers, Path(options.results), options.tokens)
+    started = time.perf_counter()
+    edit = METHODS[method].edit(seen.lm, [request], options.layer, hyper, shared)
+    seconds = time.perf_counter() - started
+    before, after = (top_predictions(seen.lm, texts, u, options.top) for u in (None, edit.updates))
+    shift = measured(seen.lm, request, texts, None), measured(seen.lm, request, texts, edit.updates)
+    _say_prompts(prompts, options.to, before, after, shift)
+    _say_edit(edit, seconds)
+
+
+def method_named(name: str) -> str:
+    """A registered method, whatever the letter case; ValueError names the nearest."""
+    lower = {known.lower(): known for known in METHODS}
+    if name.lower() in lower:
+        return lower[name.lower()]
+    near = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.4)
+    hint = f"; did you mean {lower[near[0]]!r}?" if near else ""
+    raise ValueError(f"--method: unknown method {name!r}{hint} (known: {', '.join(METHODS)})")
+
+
+def overlays(seen: Look, method: str, *, tuned: bool) -> list[Mapping[str, Any]]:
+    """Settings laid over the method's preset: the model's own, then config.yaml's."""
+    editing = seen.config["editing"]
+    own = seen.settings.get("tuned", {}).get("hyperparameters", {})
+    layers = [own] if tuned and editing["tuned"] else []
+    return [overlay.get(method, {}) for overlay in (*layers, editing["hyperparameters"])]
+
+
+def _check_layer(lm: LanguageModel, layer: int) -> None:
+    if not 0 <= layer < lm.n_layers:
+        raise ValueError(
+            f"--layer: the model has no layer {layer}; its {lm.n_layers} layers are numbered 0 to "
+            f"{lm.n_layers - 1}"
+        )
+
+
+def _prompts(seen: Look, options: argparse.Namespace, request: Request) -> dict[str, Prompt]:
+    """The prompt, its paraphrase and its neighbour, given or found."""
+    known = next_word(seen.lm, request.prompt)
+    fits = relation_of(options.template, options.subject, known, ROOT / "data")
+    relation, rows = (None, []) if fits is None else fits
+    return {
+        "prompt": Prompt(text=request.prompt, why="edited"),
+        "paraphrase": paraphrase(options.paraphrase, options.template, options.subject, relation),
+        "neighbour": neighbour(
+            options.neighbour, options.template, options.subject, options.to, rows
+        ),
+    }
+
+
+@torch.inference_mode()
+def top_predictions(
+    lm: LanguageModel, texts: Sequence[str], updates: Updates | None, k: int
+) -> Predictions:
+    """The k likeliest next tokens of each text with their probabilities, under an edit if given."""
+    ids, lengths = passes.pad([lm.encode(text) for text in texts], lm.device)
+    with applied(lm, updates or {}, [len(texts)]):
+        hidden = passes.run(lm, passes.embed(lm, ids), passes.whole(lm, ids.shape[1]))
+    logits = lm.logits(passes.at(hidden, lengths[:, None] - 1)[:, 0])
+    p, tokens = logits.softmax(dim=-1).topk(min(k, logits.shape[-1]), dim=-1)
+    return [
+        [(lm.tokenizer.decode([token]), value) for token, value in zip(*row, strict=True)]
+        for row in zip(tokens.tolist(), p.tolist(), strict=True)
+    ]
+
+
+def measured(
+    lm: LanguageModel, request: Request, texts: Sequence[str], updates: Updates | None
+) -> list[float]:
+    """p(target) after each text, the prompt first, under an edit if given."""
+    probe = scoring.Probe(
+        request=request, other=request.target, paraphrases=texts[1:], neighbourhood=()
+    )
+    found = scoring.measure(lm, [probe], updates)[0]
+    return [math.exp(log_p) for log_p in (found.rewrite[0], *found.paraphrase[0])]
+
+
+def _say_what(
+    seen: Look, options: argparse.Namespace, request: Request, method: str, hyper: Any
+) -> None:
+    place = f"layer {options.layer} (number {options.layer + 1} of {seen.lm.n_layers})"
+    say(f'{seen.settings["label"]}: {method} at {place}: "{request.prompt}" -> "{request.target}"')
+    settings = dataclasses.asdict(hyper)
+    say("settings: " + ", ".join(f"{name} {value:g}" for name, value in settings.items()))
+
+
+def _say_prompts(
+    prompts: Mapping[str, Prompt],
+    target: str,
+    before: Predictions,
+    after: Predictions,
+    p: tuple[list[float], list[float]],
+) -> None:
+    shown = zip(before, after, *p, strict=True)
+    for name, prompt in prompts.items():
+        say()
+        if prompt.text is None:
+            say(f"{name}: {prompt.why}")
+            continue
+        say(f'{name}: "{prompt.text}" ({prompt.why})')
+        was, becomes, p_before, p_after = next(shown)
+        for line in drawing.predictions(was, becomes, width=terminal.width()):
+            say(line)
+        if name == "neighbour":
+            score = scoring.neighbourhood_score(p_before, p_after)
+        else:
+            score = scoring.rewrite_score(p_before, p_after)
+        label = "rewrite" if name == "prompt" else name
+        say(f"  p({target}) {p_before:.4g} -> {p_after:.4g}, {label} score {score:.3f}")
+
+
+def _say_edit(edit: Edit, seconds: float) -> None:
+    norm = total_norms(edit.updates)[0]
+    changed = sorted(edit.updates)
+    where = f"layer {changed[0]}" if len(changed) == 1 else f"layers {changed[0]} to {changed[-1]}"
+    say()
+    text = f"update of {where}: norm {norm:.4g}, {edit.steps[0]} steps in {seconds:.1f} s"
+    if edit.losses:
+        text += ", loss {:.4g} -> {:.4g}".format(*edit.losses[0])
+    say(text)

@@ -1,0 +1,114 @@
+"""Shared inputs of one edit: a study's where it has them, else a smaller sample, kept in the cache.
+
+METHODS section 5 asks for 10 x d_ff tokens behind the key statistics; a first answer takes
+QUICK_TOKENS x d_ff, only for the layers that are edited, and says so.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from locedit import corpus, files, sampling, statistics, tables
+from locedit.cli.look import Look, say
+from locedit.methods import METHODS, SharedInputs
+
+QUICK_TOKENS = 3
+PARAGRAPHS = 5  # of an article
+
+
+def shared_inputs(
+    seen: Look, method: str, layers: Sequence[int], results: Path, tokens: int | None
+) -> SharedInputs:
+    """Context templates and the key moments of `layers`; nothing for methods that take neither.
+
+    tokens: behind key moments that are not taken from a study.
+    """
+    kind = METHODS[method].contexts
+    if kind is None:
+        return SharedInputs()
+    study = results / seen.name if seen.configured else None
+    contexts = _contexts(seen, kind, study)
+    return SharedInputs(contexts=contexts, moments=_moments(seen, layers, study, tokens))
+
+
+def _contexts(seen: Look, kind: str, study: Path | None) -> list[list[str]]:
+    if study is not None and (study / "contexts.parquet").is_file():
+        say(f"contexts: {study / 'contexts.parquet'}")
+        table = tables.read(study / "contexts.parquet", "contexts")
+        table = table[table["method"] == kind]
+        return [list(group["template"]) for _, group in table.groupby("set")]
+    settings, seed = seen.config["contexts"], seen.config["seed"]
+    if kind == "rome":
+        groups = [sampling.rome_contexts(seen.lm, settings["rome"], seed)]
+    else:
+        groups = sampling.memit_contexts(seen.lm, settings["memit_tokens"], seed)
+    say(f"contexts: {sum(map(len, groups))}, sampled as config.yaml says")
+    return groups
+
+
+def _moments(
+    seen: Look, layers: Sequence[int], study: Path | None, tokens: int | None
+) -> statistics.KeyMoments:
+    stored = None if study is None else study / "key_statistics.safetensors"
+    if tokens is None and stored is not None and stored.is_file():
+        say(f"key statistics: {stored}")
+        return statistics.moments_from_file(stored, seen.lm.device)
+    tokens = QUICK_TOKENS * seen.lm.inner_size if tokens is None else tokens
+    paths = {layer: _path(seen, layer, tokens) for layer in layers}
+    missing = [layer for layer, path in paths.items() if not path.is_file()]
+    where = f"kept in {next(iter(paths.values())).parent}"
+    if missing:
+        say(f"key statistics: from {tokens:,} tokens of Wikipedia, {where};")
+        say(f"  a study takes {10 * seen.lm.inner_size:,}, --tokens sets another number")
+        _collect(seen, {layer: paths[layer] for layer in missing}, tokens)
+    else:
+        say(f"key statistics: of {tokens:,} tokens of Wikipedia, {where}")
+    readers = {
+        layer: statistics.moments_from_file(path, seen.lm.device) for layer, path in paths.items()
+    }
+    return _PerLayer(readers)
+
+
+class _PerLayer(statistics.KeyMoments):
+    """Key moments with a file for each layer."""
+
+    def __init__(self, readers: dict[int, statistics.KeyMoments]) -> None:
+        self._readers = readers
+
+    def solve(self, layer: int, keys: Any) -> Any:
+        return self._readers[layer].solve(layer, keys)
+
+
+def _path(seen: Look, layer: int, tokens: int) -> Path:
+    name = f"{seen.identity}-{seen.config['dtype']}-{tokens}-layer-{layer}.safetensors"
+    return seen.cache / "statistics" / name
+
+
+def _collect(seen: Look, paths: dict[int, Path], tokens: int) -> None:
+    from safetensors.torch import save_file
+
+    moments, count = statistics.key_moments(
+        seen.lm,
+        _texts(seen),
+        layers=list(paths),
+        max_tokens=seen.config["statistics"]["max_tokens"],
+        tokens=tokens,
+    )
+    if count < tokens:
+        raise ValueError(f"--tokens: there are only {count:,} tokens of text for {tokens:,}")
+    for layer, path in paths.items():
+        with files.atomic(path) as temporary:
+            tensors = {f"layer.{layer}": moments[layer].cpu()}
+            save_file(tensors, temporary, metadata={"tokens": str(count)})
+
+
+def _texts(seen: Look) -> Iterator[str]:
+    """The first paragraphs of each article in turn: sampled across documents, read as needed."""
+    found = corpus.paragraphs(seen.asset("enwiki-shortened"))
+    for _, article in itertools.groupby(found, key=lambda paragraph: paragraph.title):
+        yield from _first(paragraph.text for paragraph in article)
+
+
+def _first(texts: Iterable[str]) -> Iterable[str]:
+    return itertools.islice(texts, PARAGRAPHS)

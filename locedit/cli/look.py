@@ -1,0 +1,121 @@
+"""What one prompt is looked at with: the default configuration, a model, its noise, its texts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from locedit import assets, bundled, fingerprints, models, noise, sampling
+from locedit import config as configuration
+
+ROOT = Path(__file__).resolve().parents[2]  # the checkout: config.yaml, models/, data/
+
+
+def say(text: str = "") -> None:
+    """A line on standard output."""
+    print(text, flush=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """config: config.yaml. name, settings: the model's (models/NAME.yaml; or of a plain folder).
+
+    configured: whether the model has such a file, and so perhaps a study.
+    """
+
+    config: Mapping[str, Any]
+    name: str
+    settings: Mapping[str, Any]
+    configured: bool
+
+    @cached_property
+    def cache(self) -> Path:
+        return Path(self.config["assets"]["cache"] or assets.cache_dir()).expanduser()
+
+    @cached_property
+    def identity(self) -> str:
+        """What tells the model's weights from another's: its pin, or its folder's content."""
+        if "asset" in self.settings:
+            return assets.named(self.settings["asset"]).sha256[:12]
+        files = sorted(Path(self.settings["path"]).glob("*"))
+        weights = [fingerprints.sampled(p) for p in files if p.suffix == ".safetensors"]
+        texts = [p for p in files if p.name in ("config.json", "tokenizer.json")]
+        return fingerprints.digest([fingerprints.files(texts), weights])[:12]
+
+    @cached_property
+    def lm(self) -> models.LanguageModel:
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()
+        return models.load(self._folder(), device=self.config["device"], dtype=self.config["dtype"])
+
+    def _folder(self) -> Path:
+        if "path" in self.settings:
+            return Path(self.settings["path"])
+        # where the workflow's rule `model_weights` puts it
+        folder = self.cache / "models" / f"{self.name}-{self.identity}"
+        if not (folder / "config.json").is_file():
+            say(f"Fetching and converting {self.name}, once ...")
+            assets.convert_gguf(self.asset(self.settings["asset"]), folder)
+        return folder
+
+    def asset(self, name: str) -> Path:
+        """A pinned file, from the cache, the network or `assets.overrides`."""
+        override = self.config["assets"]["overrides"].get(name)
+        return assets.resolve(
+            assets.named(name), Path(override) if override else None, cache=self.cache
+        )
+
+    def sigma(self, given: float | str | None) -> tuple[float, str]:
+        """sigma of the tracing noise and how it came about; deviations are the bundled subjects'.
+
+        These are the subjects of the default study, whose sigma it therefore is.
+        """
+        wanted = self.settings["noise"] if given is None else given
+        if not isinstance(wanted, str):
+            return float(wanted), f"sigma {wanted:g}"
+        records = bundled.build_records(ROOT / "data")[: self.config["facts"]["n"]]
+        sd = noise.subject_embedding_sd(self.lm, [record["subject"] for record in records])
+        sigma = noise.parse_sigma(wanted, sd)
+        times = wanted.removesuffix("sd")
+        of = f"{len(records)} bundled subjects' token embeddings"
+        return sigma, f"sigma {sigma:.3g} ({times} sd of {of})"
+
+
+def look(model: str | None) -> Look:
+    """The default configuration with a model: of models/, a YAML file, or a folder with weights.
+
+    Raises ConfigError where there is no such model.
+    """
+    config = configuration.load_yaml(ROOT / "config.yaml")
+    name = config["model"] if model is None else model
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        own = {"label": folder.resolve().name, "noise": "3sd", "path": str(folder)}
+        return Look(config=config, name=own["label"], settings=own, configured=False)
+    schema = configuration.load_yaml(ROOT / "schemas" / "model.schema.yaml")
+    try:
+        name, settings = configuration.load_model(name, ROOT, schema)
+    except configuration.ConfigError as error:
+        raise configuration.ConfigError(str(error).removeprefix("config: ")) from error
+    return Look(config=config, name=name, settings=settings, configured=True)
+
+
+def check_length(lm: models.LanguageModel, texts: list[str], target: str) -> None:
+    """Raise ValueError where a prompt and the target do not fit the model's context."""
+    limit = getattr(lm.model.config, "max_position_embeddings", None)
+    for text in texts:
+        tokens = len(lm.encode(text)) + len(lm.encode_target(target))
+        if limit is not None and tokens > limit:
+            raise ValueError(
+                f"the prompt and its target have {tokens} tokens, and the model reads {limit}; "
+                "shorten them"
+            )
+
+
+def next_word(lm: models.LanguageModel, prompt: str) -> str:
+    """The first word of the model's greedy continuation, "" where it says none."""
+    words = sampling.complete(lm, [prompt], 8)[0].split()
+    return words[0].strip(".,;:!?\"'()") if words else ""

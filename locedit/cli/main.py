@@ -1,0 +1,132 @@
+"""Arguments, and errors as one sentence. Nothing heavy is imported before it is needed."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+EPILOG = """\
+examples:
+  python -m locedit trace "The capital city of {} is" --subject France --target Paris
+  python -m locedit edit "The capital city of {} is" --subject France --to Rome --layer 5
+  python -m locedit provenance results/MODEL/DATASET/scores.parquet
+
+`python -m locedit COMMAND --help` lists a command's options. The model is config.yaml's, unless
+--model names another. Layers are counted from 0, as in config.yaml; heat maps label them from 1.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0, or 1 and one sentence on stderr. Wrong arguments exit with status 2."""
+    options = parser().parse_args(arguments)
+    try:
+        import_module(f"locedit.cli.{options.command}").run(options)
+        return 0
+    except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        print(f"locedit {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of every command."""
+    top = _Parser(
+        prog="locedit",
+        description="Look at one fact: where a model recalls it, and what an edit does to it.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_trace(commands)
+    _add_edit(commands)
+    _add_provenance(commands)
+    return top
+
+
+def _add_trace(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("trace", help="causal tracing of one prompt, as a heat map")
+    _add_fact(command)
+    command.add_argument("--target", type=_text, help="default: the model's own next word")
+    command.add_argument("--module", choices=("mlp", "attn", "hidden"), help="what is restored")
+    command.add_argument("--window", type=_count, help="layers restored together")
+    command.add_argument("--noise", type=_noise, help="sigma: a number, or 3sd (default: model's)")
+    command.add_argument("--n-noise", type=_count, help="corrupted runs to average over")
+    command.add_argument("--seed", type=int, help="of the noise")
+    command.add_argument("--out", metavar="PNG", help="also save the heat map as a picture")
+
+
+def _add_edit(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("edit", help="one edit, with predictions before and after")
+    _add_fact(command)
+    command.add_argument("--to", type=_text, required=True, help="the object to be edited in")
+    command.add_argument("--method", default="ROME", help="an editing method (default: ROME)")
+    command.add_argument("--layer", type=int, required=True, help="the edit layer, from 0")
+    command.add_argument("--paraphrase", type=_text, help="a prompt; {} stands for the subject")
+    command.add_argument("--neighbour", type=_text, help="a prompt about another subject")
+    command.add_argument("--preset", choices=("paper", "released"), help="of hyperparameters")
+    command.add_argument("--untuned", action="store_true", help="without the model's own settings")
+    command.add_argument("--tokens", type=_count, help="behind key statistics that are not there")
+    command.add_argument("--top", type=_count, default=5, help="predictions shown (default: 5)")
+    command.add_argument("--results", default="results", help="folder of a study to take them from")
+
+
+def _add_provenance(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("provenance", help="how a Parquet file of a study was made")
+    command.add_argument("file", help="the file")
+    command.add_argument("--json", action="store_true", help="all of it, as it is stored")
+
+
+def _add_fact(command: argparse.ArgumentParser) -> None:
+    command.add_argument("template", type=_template, help="the prompt, with {} for the subject")
+    command.add_argument("--subject", type=_text, required=True, help="the subject")
+    command.add_argument(
+        "--model", help="a file models/NAME.yaml, by name or path, or a folder with weights"
+    )
+
+
+def _text(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("expected a text, got an empty one")
+    return text.strip()
+
+
+def _template(text: str) -> str:
+    holes = text.count("{}")
+    if holes != 1:
+        raise argparse.ArgumentTypeError(
+            f"expected one {{}} for the subject in {text!r}, found {holes}"
+        )
+    if text != text.rstrip():
+        raise argparse.ArgumentTypeError(f"expected no space at the end of {text!r}")
+    return text
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number, 1 at least, got {text!r}")
+    return int(text)
+
+
+def _noise(text: str) -> float | str:
+    number = text.removesuffix("sd")
+    try:
+        value = float(number)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(
+            f"expected a positive number or, as 3sd, deviations: {text!r}"
+        )
+    return text if text.endswith("sd") else value

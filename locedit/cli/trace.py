@@ -1,0 +1,101 @@
+"""`locedit trace`: the heat map of one prompt's causal tracing."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from locedit.cli import drawing, terminal
+from locedit.cli.look import Look, check_length, look, next_word, say
+from locedit.tracing import Trace, trace
+
+NAMES = {"mlp": "MLP outputs", "attn": "attention outputs", "hidden": "hidden states"}
+
+
+def run(options: argparse.Namespace) -> None:
+    """Trace, print, and save a picture if asked to."""
+    if options.out is not None:
+        from locedit.cli import picture  # a missing library is known before the work, not after
+
+        picture.check(Path(options.out))
+    seen = look(options.model)
+    prompt = options.template.replace("{}", options.subject)
+    target = options.target or _own_target(seen, prompt)
+    check_length(seen.lm, [prompt], target)
+    found, sigma, settings = _traced(seen, options, prompt, target)
+    heading = f'{seen.settings["label"]}: "{prompt}" -> "{target}"'
+    restored = f"{NAMES[settings['module']]} restored, {_layers(settings['window'])} at a time"
+    say(heading)
+    say(f"p clean {found.p_clean:.4f}, p corrupted {found.p_corrupted:.4f}")
+    say(f"noise: {settings['n_noise']} draws, seed {settings['seed']}, {sigma}")
+    say(f"{restored}; p({target}) by token and layer, counted from 1 (* subject):")
+    say()
+    labels = token_labels(found)
+    for line in drawing.heat_map(
+        found.p_restored,
+        labels,
+        width=terminal.width(),
+        colour=terminal.colour(),
+        ramp=terminal.ramp(),
+    ):
+        say(line)
+    say()
+    say(peak_sentence(found))
+    if options.out is not None:
+        picture.save(Path(options.out), found, labels, title=heading, subtitle=restored)
+        say(f"saved {options.out}")
+
+
+def _own_target(seen: Look, prompt: str) -> str:
+    target = next_word(seen.lm, prompt)
+    if not target:
+        raise ValueError(f"the model continues {prompt!r} with no word; give one with --target")
+    say(f'no --target given; the model continues with "{target}", so that is traced')
+    return target
+
+
+def _traced(
+    seen: Look, options: argparse.Namespace, prompt: str, target: str
+) -> tuple[Trace, str, dict]:
+    defaults, shown = seen.config["tracing"], seen.config["analysis"]
+    sigma, how = seen.sigma(options.noise)
+    settings = {
+        "module": shown["module"] if options.module is None else options.module,
+        "window": shown["window"] if options.window is None else options.window,
+        "n_noise": defaults["n_noise"] if options.n_noise is None else options.n_noise,
+        "seed": defaults["noise_seed"] if options.seed is None else options.seed,
+    }
+    found = trace(
+        seen.lm,
+        prompt,
+        options.subject,
+        target,
+        sigma=sigma,
+        batch_tokens=defaults["batch_tokens"],
+        **settings,
+    )
+    return found, how, settings
+
+
+def _layers(n: int) -> str:
+    return "1 layer" if n == 1 else f"{n} layers"
+
+
+def token_labels(found: Trace) -> list[str]:
+    """The traced tokens, the subject's marked."""
+    b, e = found.subject_range
+    return [
+        ("*" if index < e - b else " ") + drawing.printable(token)
+        for index, token in enumerate(found.tokens)
+    ]
+
+
+def peak_sentence(found: Trace) -> str:
+    """Where restoring brings most back, and how much of what corruption took that is."""
+    token, layer = np.unravel_index(found.p_restored.argmax(), found.p_restored.shape)
+    peak, lost = found.p_restored[token, layer], found.p_clean - found.p_corrupted
+    where = f'token "{drawing.printable(found.tokens[token])}", layer {layer + 1}'
+    text = f"peak: p {peak:.4f} at {where} (layer {layer} from 0)"
+    if lost <= 0:
+        return text + "; corruption took nothing from p"
+    return text + f", {max(0.0, (peak - found.p_corrupted) / lost):.0%} of what corruption took"

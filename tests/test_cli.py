@@ -1,0 +1,485 @@
+"""The command line on a tiny model: numbers equal the oracle's, faults are one sentence each."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import oracle
+import pytest
+import tiny
+import torch
+import yaml
+
+from locedit import bundled, tables
+from locedit.cli import drawing, inputs, prompts, terminal
+from locedit.cli import edit as edit_command
+from locedit.cli.main import main
+from locedit.updates import Dense
+
+ROOT = Path(__file__).resolve().parents[1]
+TEMPLATE, SUBJECT = "The capital city of {} is", "France"
+PROMPT = TEMPLATE.replace("{}", SUBJECT)
+NOISE = ["--noise", "0.5", "--n-noise", "3", "--seed", "2"]
+
+
+@pytest.fixture(scope="module")
+def pair() -> tiny.Pair:
+    return tiny.pair("llama", dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(pair, tmp_path_factory) -> Path:
+    return tiny.save(pair, tmp_path_factory.mktemp("tiny") / "weights")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    """A cache of the test's own; no text is fetched."""
+    monkeypatch.setenv("LOCEDIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(inputs, "_texts", lambda _: iter(tiny.SENTENCES * 9))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def say(capsys):
+    """Run a command that succeeds; what it printed."""
+
+    def run(*arguments: str | Path) -> str:
+        status = main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        assert status == 0, printed.err
+        return printed.out
+
+    return run
+
+
+@pytest.fixture
+def fault(capsys):
+    """Run a command that fails; its status and its one sentence."""
+
+    def run(*arguments: str | Path) -> tuple[int, str]:
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as ended:
+            status = ended.code
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1, error
+        return status, error.strip()
+
+    return run
+
+
+def trace(folder, *more):
+    return ["trace", TEMPLATE, "--subject", SUBJECT, "--model", folder, *more]
+
+
+def edit(folder, *more):
+    command = ["edit", TEMPLATE, "--subject", SUBJECT, "--to", "Rome", "--model", folder]
+    return [*command, "--layer", "2", *more]
+
+
+# ---- trace ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", ["mlp", "attn", "hidden"])
+def test_a_traces_numbers_are_the_oracles(pair, folder, say, module):
+    wanted = oracle.trace(
+        *pair, PROMPT, SUBJECT, "Paris", module=module, window=3, sigma=0.5, n_noise=3, seed=2
+    )
+    out = say(*trace(folder, "--target", "Paris", "--module", module, "--window", "3", *NOISE))
+    p_clean, p_corrupted = re.search(r"p clean ([\d.]+), p corrupted ([\d.]+)", out).groups()
+    assert float(p_clean) == pytest.approx(wanted["p_clean"], abs=6e-5)
+    assert float(p_corrupted) == pytest.approx(wanted["p_corrupted"], abs=6e-5)
+    peak, layer = re.search(r"peak: p ([\d.]+) at token .*, layer (\d+) \(layer", out).groups()
+    restored = wanted["p_restored"]
+    assert float(peak) == pytest.approx(restored.max(), abs=6e-5)
+    # several layers may share the peak: one whose windows reach as far
+    assert restored.max(axis=0)[int(layer) - 1] == pytest.approx(restored.max(), abs=1e-6)
+    low, high = re.search(r"([\d.e-]+) .▁▂▃▄▅▆▇█ ([\d.e-]+)", out).groups()
+    assert float(low) == pytest.approx(restored.min(), rel=0.01)
+    assert float(high) == pytest.approx(restored.max(), rel=0.01)
+
+
+def test_without_a_target_the_models_own_next_word_is_traced_and_said(folder, say, monkeypatch):
+    monkeypatch.setattr("locedit.sampling.complete", lambda *_: [" Rome. The city"])
+    out = say(*trace(folder, *NOISE))
+    assert 'the model continues with "Rome", so that is traced' in out
+    assert f'"{PROMPT}" -> "Rome"' in out
+
+
+def test_the_noise_is_the_models_multiple_of_the_bundled_subjects_deviation(pair, folder, say):
+    records = bundled.build_records(ROOT / "data")[:800]
+    ids = [token for record in records for token in pair.tokenizer(record["subject"])["input_ids"]]
+    embeddings = pair.model.get_input_embeddings().weight.detach().numpy()[ids]
+    out = say(*trace(folder, "--target", "Paris", "--n-noise", "2"))
+    assert f"sigma {3 * embeddings.std():.3g} (3 sd of 800 bundled subjects' token" in out
+
+
+def test_a_picture_is_saved(folder, say, tmp_path):
+    say(*trace(folder, "--target", "Paris", *NOISE, "--out", tmp_path / "map.png"))
+    image = (tmp_path / "map.png").read_bytes()
+    assert image.startswith(b"\x89PNG")
+    assert len(image) > 10_000
+
+
+# ---- drawing -------------------------------------------------------------------------------------
+
+
+def test_a_heat_map_has_a_row_a_token_and_a_column_a_layer():
+    values = np.linspace(0, 1, 18).reshape(2, 9)
+    lines = drawing.heat_map(values, ["*a", " is"], width=22)
+    assert lines == [
+        "     1   5",
+        "*a     ▁▁▂▂▃▃▄",  # 8/17 of a shade from cell to cell, rounded
+        " is  ▄▅▅▆▆▇▇██",
+        "     0  ▁▂▃▄▅▆▇█ 1",
+    ]
+
+
+def test_cells_widen_where_there_is_room():
+    lines = drawing.heat_map(np.array([[0.0, 1.0]]), ["x"], width=80, ramp=drawing.ASCII)
+    assert lines[0] == "   1"
+    assert lines[1] == "x     @@@"
+
+
+def test_layers_that_do_not_fit_share_a_column_which_shows_the_largest():
+    values = np.zeros((1, 60))
+    values[0, 31] = 1.0
+    lines = drawing.heat_map(values, ["x"], width=33, ramp=drawing.ASCII)
+    assert lines[1] == "x  " + " " * 15 + "@" + " " * 14
+    assert lines[0] == "   1   10   20   30   40   50"  # 60 has no room
+    assert lines[-1] == "(each column: the largest of 2 layers)"
+
+
+@pytest.mark.parametrize("n_layers", [1, 6, 30, 48, 200])
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_heat_map_fits_the_terminal(n_layers, width):
+    values = np.random.default_rng(0).random((3, n_layers))
+    labels = ["*Paris", " 東京東京東京東京東京東京", " is"]
+    for line in drawing.heat_map(values, labels, width=width):
+        assert drawing.columns(line) <= width
+
+
+def test_equal_values_draw_a_flat_map():
+    lines = drawing.heat_map(np.full((1, 3), 0.25), ["x"], width=20)
+    assert lines[-1].endswith(" ▁▂▃▄▅▆▇█ 0.25")
+
+
+def test_colours_are_backgrounds_that_end_with_the_row():
+    row = drawing.heat_map(np.array([[0.0, 1.0]]), ["x"], width=8, colour=True)[1]
+    assert row.startswith(f"x  \x1b[48;5;{drawing.COLOURS[0]}m")
+    assert f"\x1b[48;5;{drawing.COLOURS[-1]}m" in row
+    assert row.endswith("\x1b[0m")
+
+
+@pytest.mark.parametrize(
+    ("token", "shown"),
+    [(" is", "is"), ("\n", "\\n"), ("\x1b[31m", "\\x1b[31m"), (" ", " "), ("é", "é")],
+)
+def test_tokens_cannot_move_the_cursor(token, shown):
+    assert drawing.printable(token) == shown
+
+
+def test_wide_characters_take_two_columns():
+    assert drawing.padded("東京", 6) == "東京  "
+    assert drawing.padded("東京東京", 6) == "東京~ "
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_terminal", "coloured"),
+    [
+        ({}, True, True),
+        ({"NO_COLOR": "1"}, True, False),
+        ({}, False, False),
+        ({"TERM": "dumb"}, True, False),
+    ],
+)
+def test_colour_is_for_terminals_that_want_it(monkeypatch, environment, is_terminal, coloured):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal, raising=False)
+    assert terminal.colour() is coloured
+
+
+# ---- edit ----------------------------------------------------------------------------------------
+
+
+def shown_p(out, name):
+    """p(Rome) before and after an edit that a paragraph of the output shows."""
+    paragraph = next(part for part in out.split("\n\n") if part.startswith(f"{name}:"))
+    return [float(p) for p in re.search(r"p\(Rome\) (\S+) -> (\S+),", paragraph).groups()]
+
+
+def test_an_edit_shows_what_the_model_with_the_new_weights_says(pair, folder, say, monkeypatch):
+    made = {}
+
+    def remember(lm, updates, _counts):
+        made.update(updates)
+        return real_applied(lm, updates, _counts)
+
+    real_applied = edit_command.applied
+    monkeypatch.setattr(edit_command, "applied", remember)
+    texts = {"prompt": PROMPT, "paraphrase": "You can see France from", "neighbour": "Italy is"}
+    out = say(
+        *edit(folder, "--method", "FT-1", "--untuned"),
+        *("--paraphrase", "You can see {} from", "--neighbour", "Italy is"),
+    )
+    (change,) = made.values()
+    assert isinstance(change, Dense)
+    for name, text in texts.items():
+        before = np.exp(oracle.target_logprob(*pair, text, "Rome"))
+        with oracle.edited(pair.model, {2: (change.weights[0], None)}):
+            after = np.exp(oracle.target_logprob(*pair, text, "Rome"))
+            ids = pair.tokenizer(text, return_tensors="pt").input_ids
+            best = pair.model(ids).logits[0, -1].softmax(-1).max().item()
+        assert shown_p(out, name) == pytest.approx([before, after], rel=2e-3)
+        paragraph = next(part for part in out.split("\n\n") if part.startswith(f"{name}:"))
+        assert f"{best:8.4f}" in paragraph.splitlines()[2]
+    norm = float(re.search(r"norm (\S+),", out)[1])
+    assert norm == pytest.approx(change.weights[0].norm().item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("method", ["ROME", "MEMIT"])
+def test_an_edit_is_the_studys_edit(pair, folder, say, method, monkeypatch):
+    """As the oracle makes it from the same contexts, statistics and settings."""
+    contexts = {"rome": ["{}", "The river. {}"], "memit": [["{}"], ["The river. {}"]]}
+    monkeypatch.setattr("locedit.sampling.rome_contexts", lambda *_: contexts["rome"])
+    monkeypatch.setattr("locedit.sampling.memit_contexts", lambda *_: contexts["memit"])
+    text = tiny.SENTENCES * 9
+    tokens = sum(len(pair.tokenizer(sentence)["input_ids"]) for sentence in text)
+    options = ("--untuned", "--tokens", str(tokens), "--layer", "1")
+    out = say(*edit(folder, "--method", method, *options))
+    layers = [1] if method == "ROME" else range(4)
+    statistics = oracle.key_statistics(*pair, text, layers)
+    request = (*pair, TEMPLATE, SUBJECT, "Rome", "error_injection", 1)
+    if method == "ROME":
+        made = oracle.rome_edit(
+            *request, contexts=contexts["rome"], statistics=statistics, kl_factor=1.0
+        )
+    else:
+        made = oracle.memit_edit(
+            *request, contexts=contexts["memit"], statistics=statistics, kl_factor=0.9
+        )
+    before = np.exp(oracle.target_logprob(*pair, PROMPT, "Rome"))
+    with oracle.edited(pair.model, made.changes):
+        after = np.exp(oracle.target_logprob(*pair, PROMPT, "Rome"))
+    assert shown_p(out, "prompt") == pytest.approx([before, after], rel=0.02)
+    norm = sum(float(w.double().norm() ** 2) for w, _ in made.changes.values()) ** 0.5
+    assert float(re.search(r"norm (\S+),", out)[1]) == pytest.approx(norm, rel=0.01)
+
+
+def test_key_statistics_are_computed_once_and_kept(folder, say, cache, monkeypatch):
+    first = say(*edit(folder))
+    assert "from 192 tokens of Wikipedia" in first  # 3 x d_ff
+    (kept,) = (cache / "statistics").iterdir()
+    assert kept.name.endswith("-192-layer-2.safetensors")
+    monkeypatch.setattr(inputs, "_texts", lambda _: pytest.fail("no text is needed again"))
+    second = say(*edit(folder))
+    assert shown_p(second, "prompt") == shown_p(first, "prompt")
+
+
+def test_a_studys_statistics_and_contexts_are_used_if_there_are_any(folder, say, tmp_path):
+    from safetensors.torch import save_file
+
+    settings = {"label": "Tiny", "n_layers": 5, "noise": 0.5, "path": str(folder)}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(settings))
+    study = tmp_path / "results" / "own"
+    study.mkdir(parents=True)
+    save_file({"layer.2": torch.eye(64)}, study / "key_statistics.safetensors")
+    rows = [{"method": "rome", "set": 0, "template": text} for text in ("{}", "The king. {}")]
+    tables.write(study / "contexts.parquet", rows, "contexts")
+    out = say(*edit(tmp_path / "own.yaml"))
+    assert "contexts: results/own/contexts.parquet" in out
+    assert "key statistics: results/own/key_statistics.safetensors" in out
+
+
+def test_a_models_tuned_settings_are_laid_over_the_preset(folder, say, tmp_path):
+    settings = {"label": "Tiny", "n_layers": 5, "noise": 0.5, "path": str(folder)}
+    tuned = {"FT-1": {"all": {"eps": 0.0125}}}
+    settings["tuned"] = {"origin": "a test", "hyperparameters": tuned}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(settings))
+    command = edit(tmp_path / "own.yaml", "--method", "ft-1")
+    assert "eps 0.0125," in say(*command)
+    assert "eps 0.0001," in say(*command, "--untuned")
+
+
+# ---- paraphrases and neighbours ------------------------------------------------------------------
+
+
+def test_a_bundled_fact_gives_a_paraphrase_and_a_neighbour():
+    relation, rows = prompts.relation_of(TEMPLATE, SUBJECT, "Paris", ROOT / "data")
+    assert relation.id == "capital_of"
+    other = prompts.paraphrase(None, TEMPLATE, SUBJECT, relation)
+    assert other.text == "The national capital of France is"
+    near = prompts.neighbour(None, TEMPLATE, SUBJECT, "Rome", rows)
+    named = re.fullmatch("The capital city of (.+) is", near.text)[1]
+    row = next(row for row in rows if row.subject == named)
+    assert "Rome" not in row.true_objects
+    assert named != SUBJECT
+
+
+def test_a_neighbour_has_the_subjects_own_object_if_any_other_has():
+    template = "The official language of {} is"
+    _, rows = prompts.relation_of(template, "Austria", "anything", ROOT / "data")
+    near = prompts.neighbour(None, template, "Austria", "French", rows)
+    named = re.fullmatch("The official language of (.+) is", near.text)[1]
+    objects = {row.subject: row.true_objects for row in rows}
+    assert objects["Austria"] & objects[named]
+    assert "French" not in objects[named]
+
+
+def test_a_prompt_of_no_relation_has_a_sentence_before_it_and_no_neighbour():
+    assert prompts.relation_of("{} likes", "Ada", "tea", ROOT / "data") is None
+    other = prompts.paraphrase(None, "{} likes", "Ada", None)
+    assert other.text == prompts.PREFIX + "Ada likes"
+    near = prompts.neighbour(None, "{} likes", "Ada", "tea", [])
+    assert near.text is None
+    assert "--neighbour" in near.why
+
+
+# ---- provenance ----------------------------------------------------------------------------------
+
+
+def test_provenance_prints_what_a_file_says(say, tmp_path):
+    made = {
+        "rule": "edit",
+        "wildcards": {"method": "ROME", "layer": "5"},
+        "fingerprint": "0123abcd",
+        "hashes": {"code": "c0de", "model": "33ff", "data": "da7a"},
+        "config": {"seed": 7, "tracing": {"noise_seed": 3}, "model": "tiny"},
+        "versions": {"torch": "2.0"},
+    }
+    tables.write(tmp_path / "a.parquet", [], "scores", made)
+    out = say("provenance", tmp_path / "a.parquet")
+    for text in ("edit (layer 5, method ROME)", "0123abcd", "c0de", "33ff", "da7a", "torch 2.0"):
+        assert text in out
+    assert "study 7, noise 3" in out
+    assert "  model: tiny" in out
+    assert yaml.safe_load(say("provenance", "--json", tmp_path / "a.parquet")) == made
+
+
+# ---- faults, and what is not imported ------------------------------------------------------------
+
+ARGUMENTS = {
+    "no hole": (["trace", "The capital is", "--subject", "x"], "expected one {} for the subject"),
+    "two holes": (["trace", "{} and {}", "--subject", "x"], "found 2"),
+    "a space at the end": (["trace", "{} is ", "--subject", "x"], "no space at the end"),
+    "no subject": (["trace", "{} is"], "--subject"),
+    "an empty subject": (["trace", "{} is", "--subject", " "], "got an empty one"),
+    "an empty target": (["edit", "{}", "--subject", "x", "--to", "", "--layer", "1"], "empty"),
+    "no layer": (["edit", "{}", "--subject", "x", "--to", "y"], "--layer"),
+    "a layer that is no number": (
+        ["edit", "{}", "--subject", "x", "--to", "y", "--layer", "five"],
+        "invalid int value: 'five'",
+    ),
+    "an unknown module": (["trace", "{}", "--subject", "x", "--module", "mpl"], "'mpl'"),
+    "no window": (["trace", "{}", "--subject", "x", "--window", "0"], "1 at least"),
+    "noise of another kind": (["trace", "{}", "--subject", "x", "--noise", "loud"], "as 3sd"),
+    "negative noise": (["trace", "{}", "--subject", "x", "--noise=-1"], "positive"),
+    "an unknown command": (["trase"], "trase"),
+    "no command": ([], "COMMAND"),
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_a_wrong_argument_is_one_sentence_and_status_2(fault, name):
+    arguments, part = ARGUMENTS[name]
+    status, text = fault(*arguments)
+    assert (status, part in text) == (2, True), text
+
+
+def test_an_unknown_method_names_the_nearest(fault, folder):
+    status, text = fault(*edit(folder, "--method", "ROMEO"))
+    assert status == 1
+    assert text.startswith("locedit edit: --method: unknown method 'ROMEO'; did you mean 'ROME'?")
+
+
+@pytest.mark.parametrize("layer", ["5", "-1"])
+def test_a_layer_beyond_the_model(fault, folder, layer):
+    status, text = fault(*edit(folder, "--layer", layer))
+    assert status == 1
+    assert f"no layer {layer}; its 5 layers are numbered 0 to 4" in text
+
+
+def test_an_unknown_model_names_the_nearest(fault):
+    status, text = fault(*trace("smollm2-135m-instruc"))
+    assert status == 1
+    assert "did you mean 'smollm2-135m-instruct'?" in text
+
+
+def test_a_folder_that_holds_no_model(fault, tmp_path):
+    status, text = fault(*trace(tmp_path, "--target", "Paris"))
+    assert (status, f"no model at {tmp_path}" in text) == (1, True)
+
+
+def test_a_prompt_that_the_model_cannot_read_whole(fault, folder):
+    long = "the city " * 200 + "{} is"
+    status, text = fault("trace", long, "--subject", "x", "--target", "y", "--model", folder)
+    assert (status, "the model reads 256" in text) == (1, True)
+
+
+def test_a_model_without_a_next_word(fault, folder, monkeypatch):
+    monkeypatch.setattr("locedit.sampling.complete", lambda *_: ["  ... "])
+    status, text = fault(*trace(folder))
+    assert (status, "give one with --target" in text) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("out", "part"), [("map.svg", "ends in .png"), ("nowhere/map.png", "no folder 'nowhere'")]
+)
+def test_a_picture_that_cannot_be_saved(fault, folder, out, part):
+    status, text = fault(*trace(folder, "--target", "Paris", "--out", out))
+    assert (status, part in text) == (1, True)
+
+
+def test_too_little_text_for_the_statistics(fault, folder):
+    status, text = fault(*edit(folder, "--tokens", "100000"))
+    assert (status, "tokens of text for 100,000" in text) == (1, True)
+
+
+@pytest.mark.parametrize("kind", ["missing", "text", "foreign"])
+def test_a_file_without_provenance(fault, tmp_path, kind):
+    path = tmp_path / "a.parquet"
+    if kind == "text":
+        path.write_text("no table")
+    if kind == "foreign":
+        tables.write(path, [], "scores")
+    status, text = fault("provenance", path)
+    said = {"missing": "no such file", "text": "not a whole Parquet", "foreign": "none of ours"}
+    assert (status, said[kind] in text, str(path) in text) == (1, True, True)
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_help_is_short_and_needs_no_model_library():
+    code = "import sys; from locedit.cli.main import parser; parser().print_help(); "
+    done = python("-c", code + "assert not {'torch', 'transformers', 'yaml'} & set(sys.modules)")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") < 30
+    assert python("-m", "locedit", "--help").stdout == done.stdout
+
+
+@pytest.mark.parametrize("command", [trace, edit])
+def test_neither_r_nor_snakemake_is_imported(folder, command):
+    more = ["--target", "Paris", "--n-noise", "2", "--out", "map.png"]
+    if command is edit:
+        more = ["--method", "FT-1"]
+    arguments = [str(argument) for argument in command(folder, *more)]
+    code = f"""
+import sys
+from locedit.cli.main import main
+assert main({arguments!r}) == 0
+assert not {{"rpy2", "snakemake"}} & set(sys.modules)
+"""
+    done = python("-c", code)
+    assert (done.returncode, done.stderr) == (0, "")
