@@ -89,3 +89,9 @@ def sampled(path: Path, *, blocks: int = 64, block: int = 1 << 16) -> str:
             stream.seek(max(0, size - block) * index // (blocks - 1))
             seen.update(stream.read(block))
     return seen.hexdigest()[:16]
+
+
+def weights(folder: Path) -> str:
+    """A hash of a model's folder: its configuration and tokenizer whole, its weights sampled."""
+    texts = [p for p in (folder / "config.json", folder / "tokenizer.json") if p.is_file()]
+    return digest([files(texts), [sampled(path) for path in sorted(folder.glob("*.safetensors"))]])

@@ -81,12 +81,7 @@ def model_identity():
     """What tells one model's weights from another's: its pin, or its folder's content."""
     if "asset" in MODEL_SETTINGS:
         return pinned.named(MODEL_SETTINGS["asset"]).sha256
-    folder = Path(MODEL_SETTINGS["path"])
-    texts = [
-        p for p in (folder / "config.json", folder / "tokenizer.json") if p.is_file()
-    ]
-    weights = sorted(folder.glob("*.safetensors"))
-    return [fingerprints.files(texts), [fingerprints.sampled(path) for path in weights]]
+    return fingerprints.weights(Path(MODEL_SETTINGS["path"]))
 
 
 @functools.cache

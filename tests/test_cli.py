@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ import yaml
 from locedit import bundled, tables
 from locedit.cli import drawing, inputs, prompts, terminal
 from locedit.cli import edit as edit_command
-from locedit.cli.main import main
+from locedit.cli.main import main, parser
 from locedit.updates import Dense
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -455,10 +456,38 @@ def test_a_file_without_provenance(fault, tmp_path, kind):
     assert (status, said[kind] in text, str(path) in text) == (1, True, True)
 
 
-def python(*arguments: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+def python(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
     command = [sys.executable, *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_an_output_without_unicode_gets_ascii(folder):
+    arguments = [str(a) for a in trace(folder, "--target", "Zürich", *NOISE)]
+    done = python("-m", "locedit", *arguments, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert drawing.ASCII in done.stdout
+    assert '"Z?rich"' in done.stdout
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+    tables.write(tmp_path / "a.parquet", [], "scores", {"rule": "scores"})
+    command = [sys.executable, "-m", "locedit", "provenance", str(tmp_path / "a.parquet")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        command, env=environment, stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_readmes_commands_are_understood():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    commands = re.findall(r"^python -m locedit (.+)$", readme, re.MULTILINE)
+    read = [parser().parse_args(shlex.split(command)).command for command in commands]
+    assert set(read) == {"trace", "edit", "provenance"}
 
 
 def test_help_is_short_and_needs_no_model_library():

@@ -75,6 +75,13 @@ def laid_out(tmp_path_factory):
     return base, edits
 
 
+class Inputs(list):
+    """Paths, some of them by name, as Snakemake gives them."""
+
+    def get(self, name):
+        return getattr(self, name, None)
+
+
 def fake_snakemake(base, paths):
     overlays = {f"{m} {p}": [{"all": {"lr": 0.25}}] for m in METHODS for p in PROBLEM_NAMES}
     settings = {"methods": METHODS, "preset": "paper", "overlays": overlays, "model": "Tiny"}
@@ -86,9 +93,8 @@ def fake_snakemake(base, paths):
         parquet=str(base / "rome/summary.parquet"),
         csv=str(base / "rome/summary.csv"),
     )
-    given = SimpleNamespace(
-        study=base / "study.parquet", edits=paths, model=base / "model/config.json"
-    )
+    given = Inputs([base / "study.parquet", *paths, base / "model/config.json"])
+    given.study, given.edits, given.model = given[0], paths, given[-1]
     return SimpleNamespace(
         rule="rome_layout",
         log=[str(base / "log")],

@@ -29,7 +29,7 @@ from tiny_study import (
     write_inputs,
 )
 
-from locedit import facts, tables
+from locedit import facts, fingerprints, tables
 
 METHODS = ["FT-1", "ROME"]
 PROBLEMS = ["error_injection", "fact_erasure"]
@@ -139,6 +139,12 @@ def test_a_table_says_how_it_was_made(study):
     assert made["fingerprint"]
     assert made["config"]["editing"]["layers"] == LAYERS
     assert "torch" in made["versions"]
+    base, root = study.folder.parent, study.root
+    assert made["hashes"] == {
+        "code": fingerprints.code(root / "workflow_scripts/edit.py", root),
+        "model": fingerprints.weights(base / "model"),
+        "data": fingerprints.files([base / "facts.json"]),
+    }
 
 
 def test_facts_are_known_unknown_or_excluded_with_the_reason(study):

@@ -12,6 +12,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from workflow_scripts.hashes import hashes
+
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "pyarrow")
 
 
@@ -96,6 +98,7 @@ def provenance(snakemake: Any) -> dict[str, Any]:
         "rule": snakemake.rule,
         "wildcards": dict(snakemake.wildcards.items()),
         "fingerprint": snakemake.params.get("fingerprint"),
+        "hashes": hashes(snakemake),
         "config": {k: v for k, v in snakemake.config.items() if k != "assets"},
         "versions": {name: metadata.version(name) for name in PACKAGES},
     }

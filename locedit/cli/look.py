@@ -38,10 +38,7 @@ class Look:
         """What tells the model's weights from another's: its pin, or its folder's content."""
         if "asset" in self.settings:
             return assets.named(self.settings["asset"]).sha256[:12]
-        files = sorted(Path(self.settings["path"]).glob("*"))
-        weights = [fingerprints.sampled(p) for p in files if p.suffix == ".safetensors"]
-        texts = [p for p in files if p.name in ("config.json", "tokenizer.json")]
-        return fingerprints.digest([fingerprints.files(texts), weights])[:12]
+        return fingerprints.weights(Path(self.settings["path"]))[:12]
 
     @cached_property
     def lm(self) -> models.LanguageModel:

@@ -1,6 +1,8 @@
 """Arguments, and errors as one sentence. Nothing heavy is imported before it is needed."""
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -26,12 +28,15 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0, or 1 and one sentence on stderr. Wrong arguments exit with status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # tokens may be of any script
     options = parser().parse_args(arguments)
     try:
         import_module(f"locedit.cli.{options.command}").run(options)
         return 0
     except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         return 130
