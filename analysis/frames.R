@@ -1,5 +1,8 @@
-# What every analysis function shares: checks of the data frames it is given, and the join of scores
-# with tracing effects. An error names the table, the columns and what the table has instead.
+# What every analysis function shares: checks of the data frames it is given, the join of scores
+# with tracing effects, means with intervals, seeded draws. An error names the table, the columns
+# and what the table has instead.
+
+MIN_ROWS <- 5L # below this a fit or an interval says nothing, and no number is given
 
 require_columns <- function(frame, columns, name) {
   if (!is.data.frame(frame)) {
@@ -63,9 +66,18 @@ usable_score <- function(scores, score) {
 
 # The tracing effect at each row's edit layer; `effects` holds one model, data set, module, window.
 effect_at_layer <- function(scores, effects, tracing) {
+  finite_at(effects[[tracing]], rows_at_layer(scores, effects))
+}
+
+# Which row of `effects` is each edit's: the same fact, the same layer.
+rows_at_layer <- function(scores, effects) {
   cases <- unique(effects$case_id)
   key <- function(frame) paste(match(frame$case_id, cases), frame$layer)
-  value <- as.numeric(effects[[tracing]])[match(key(scores), key(effects))]
+  match(key(scores), key(effects))
+}
+
+finite_at <- function(column, at) {
+  value <- as.numeric(column)[at]
   value[!is.finite(value)] <- NA
   value
 }
@@ -84,4 +96,30 @@ split_by <- function(frame, columns) {
     rownames(keys) <- NULL
     list(keys = keys, rows = frame[at, , drop = FALSE])
   })
+}
+
+# Mean with the 95 % interval of Student's t; no interval for a single value.
+mean_interval <- function(values) {
+  values <- values[is.finite(values)]
+  n <- length(values)
+  half <- if (n > 1) stats::qt(0.975, n - 1) * stats::sd(values) / sqrt(n) else NA_real_
+  data.frame(n = n, mean = mean(values), low = mean(values) - half, high = mean(values) + half)
+}
+
+# Evaluates an expression under a seed of its own; the caller's random state stays as it was.
+seeded <- function(seed, expression) {
+  state <- get0(".Random.seed", globalenv(), inherits = FALSE)
+  on.exit(if (is.null(state)) {
+    rm(".Random.seed", envir = globalenv())
+  } else {
+    assign(".Random.seed", state, globalenv())
+  })
+  set.seed(seed, "Mersenne-Twister", "Inversion", "Rejection")
+  expression
+}
+
+# Reasons as one text, "" if there is none.
+joined_reasons <- function(...) {
+  reasons <- c(...)
+  paste(reasons[!reasons %in% c("", NA)], collapse = "; ")
 }

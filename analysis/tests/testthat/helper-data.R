@@ -1,8 +1,10 @@
 # Made-up tables of the workflow's shape, and the code under test.
 
-for (file in c("frames.R", "theme.R", "regressions.R", "figures.R", "figures_tracing.R")) {
-  source(file.path("..", "..", file), encoding = "UTF-8")
-}
+FILES <- c(
+  "frames.R", "groups.R", "theme.R", "regressions.R", "success.R", "mixed.R", "intervals.R",
+  "folds.R", "regret.R", "reliability.R", "figures.R", "figures_tracing.R"
+)
+for (file in FILES) source(file.path("..", "..", file), encoding = "UTF-8")
 
 cases <- function(n) sprintf("case%02d", seq_len(n))
 

@@ -199,6 +199,21 @@ test_that("correlations within a layer are cor.test's", {
   expect_equal(c(row$pearson_low, row$pearson_high), c(pearson$conf.int))
   spearman <- cor.test(rows$rewrite, rows$fraction_max, method = "spearman", exact = FALSE)
   expect_equal(c(row$spearman, row$spearman_p), c(spearman$estimate[[1]], spearman$p.value))
+  half <- 1.959964 * sqrt((1 + row$spearman^2 / 2) / 12) # 15 facts
+  ends <- tanh(atanh(row$spearman) + c(-half, half))
+  expect_equal(c(row$spearman_low, row$spearman_high), ends, tolerance = 1e-6)
+})
+
+test_that("Spearman's interval covers the truth as often as it says", {
+  set.seed(12)
+  covered <- replicate(2000, {
+    x <- rnorm(40)
+    y <- 0.5 * x + sqrt(0.75) * rnorm(40)
+    ends <- spearman_interval(cor(x, y, method = "spearman"), 40)
+    true <- 6 / pi * asin(0.5 / 2) # of the normal distribution with correlation .5
+    ends[1] < true && true < ends[2]
+  })
+  expect_equal(mean(covered), 0.95, tolerance = 0.015)
 })
 
 test_that("a correlation that cannot be had is a row with its reason", {

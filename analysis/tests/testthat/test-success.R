@@ -1,0 +1,74 @@
+# Means, intervals and the harmonic mean by hand.
+
+with_successes <- function(scores) {
+  for (kind in c("rewrite", "paraphrase", "neighbourhood")) {
+    scores[[paste0(kind, "_success")]] <- as.numeric(scores[[kind]] > 0.5)
+    scores[[paste0(kind, "_magnitude")]] <- scores[[kind]] - 0.5
+  }
+  scores
+}
+
+few <- function(facts = 4) {
+  with_successes(make_scores(facts, layers = c(1, 7), methods = "ROME", problems = "fact_forcing"))
+}
+
+test_that("a row has the means, Student's intervals and the harmonic mean of the successes", {
+  scores <- few()
+  at <- scores$layer == 7
+  scores$rewrite[at] <- c(0.2, 0.4, 0.6, 0.8)
+  scores$rewrite_success[at] <- c(1, 1, 0, 0)
+  scores$paraphrase_success[at] <- c(1, 0, 0, 0)
+  scores$neighbourhood_success[at] <- 1
+  row <- success_table(scores)[2, ]
+  expect_equal(c(row$layer, row$n, row$n_failed, row$n_not_edited), c(7, 4, 0, 0))
+  test <- t.test(c(0.2, 0.4, 0.6, 0.8))
+  expect_equal(row$rewrite, 0.5)
+  expect_equal(c(row$rewrite_low, row$rewrite_high), c(test$conf.int))
+  expect_equal(row$harmonic, 3 / (1 / 0.5 + 1 / 0.25 + 1 / 1))
+  expect_equal(row$rewrite_magnitude, mean(scores$rewrite_magnitude[at]))
+  expect_equal(c(row$ngram_entropy_before, row$ngram_entropy_after, row$update_norm), c(6, 5.9, 1))
+  expect_equal(row$reason, "")
+})
+
+test_that("the harmonic mean is 0 where one success is, and absent where one is", {
+  expect_equal(harmonic_mean(c(1, 0, 1)), 0)
+  expect_equal(harmonic_mean(c(0.5, 0.5, 0.5)), 0.5)
+  expect_true(is.na(harmonic_mean(c(1, NA, 0))))
+})
+
+test_that("failed edits, facts not edited and unknown facts are counted or left out", {
+  scores <- few(6)
+  scores$status[scores$layer == 1][1:3] <- c("failed: diverged", "not edited: p", "not edited: p")
+  scores$is_correct[scores$case_id == "case06"] <- FALSE
+  row <- success_table(scores)[1, ]
+  expect_equal(c(row$n, row$n_failed, row$n_not_edited), c(2, 1, 2))
+  expect_equal(row$rewrite, mean(scores$rewrite[scores$layer == 1][4:5]))
+})
+
+test_that("what cannot be had is empty, with its reason", {
+  scores <- few()
+  scores$neighbourhood[scores$layer == 1] <- NaN
+  scores$neighbourhood_success[scores$layer == 1] <- NaN
+  scores$status[scores$layer == 7] <- "failed: diverged"
+  table <- success_table(scores, methods = c("ROME", "MEMIT"), layers = c(1L, 7L, 9L))
+  expect_equal(nrow(table), 6)
+  expect_match(table$reason[table$method == "MEMIT"], "no edits of the facts under study")
+  rome <- table[table$method == "ROME", ]
+  expect_equal(rome$neighbourhood_n, c(0, 0, 0))
+  expect_true(all(is.na(c(rome$neighbourhood, rome$harmonic, rome$neighbourhood_success))))
+  expect_match(rome$reason[1], "no value of neighbourhood, neighbourhood_success")
+  expect_match(rome$reason[2], "none of 4 edits could be scored")
+  expect_false(anyNA(rome$rewrite[1]))
+  one <- success_table(scores[scores$case_id == "case01", ])
+  expect_match(one$reason[1], "a single fact: no interval")
+})
+
+test_that("a table of nothing has the same columns", {
+  full <- success_table(few())
+  empty <- success_table(few()[0, ])
+  expect_equal(nrow(empty), 0)
+  expect_equal(names(empty), names(full))
+  expect_equal(names(full)[c(1:5, ncol(full))], c(
+    "model", "dataset", "problem", "method", "layer", "reason"
+  ))
+})
