@@ -1,67 +1,119 @@
 # In: scores.parquet, effects.parquet, the traced cells of one fact.
 # Out: analysis/*.parquet, tables/*.csv and *.html, figures/*.svg and *.png, report.zip.
-# Steps: regress (R), draw (R), gather.
+# Steps: make each table (R), draw (R), gather.
 
 SCORES = ["rewrite", "paraphrase", "neighbourhood", "essence", "overall"]
 LABEL = {"model_label": MODEL_SETTINGS["label"]}
 
 
-rule regressions:
-    input:
-        scores=f"{OUT}/scores.parquet",
-        effects=f"{OUT}/effects.parquet",
-    output:
-        parquet=f"{OUT}/analysis/r2.parquet",
-        csv=report(
-            f"{OUT}/tables/r2.csv",
-            caption="../analysis/captions/r2_table.rst",
-            category="Tables",
-            labels={"table": "R2 of edit layer and tracing effect", "format": "CSV"},
-        ),
-        html=report(
-            f"{OUT}/tables/r2.html",
-            caption="../analysis/captions/r2_table.rst",
-            category="Tables",
-            labels={"table": "R2 of edit layer and tracing effect", "format": "page"},
-        ),
-        correlations_parquet=f"{OUT}/analysis/correlations.parquet",
-        correlations_csv=report(
-            f"{OUT}/tables/correlations.csv",
-            caption="../analysis/captions/correlation_table.rst",
-            category="Tables",
-            labels={"table": "Correlations within each edit layer", "format": "CSV"},
-        ),
-        correlations_html=report(
-            f"{OUT}/tables/correlations.html",
-            caption="../analysis/captions/correlation_table.rst",
-            category="Tables",
-            labels={"table": "Correlations within each edit layer", "format": "page"},
-        ),
-    log:
-        f"logs/{MODEL}/{DATASET}/regressions.log",
-    benchmark:
-        f"logs/benchmarks/{MODEL}/{DATASET}/regressions.tsv"
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    params:
-        sources=REGRESSION_SOURCES,
-        arguments={
-            "score_names": SCORES,
-            "tracing": config["analysis"]["tracing"],
-            "problems": PROBLEMS,
-            "methods": METHODS,
+EFFECTS = ["effect_max", "fraction_max", "effect_last", "fraction_last"]
+_SCORED = {"score_names": SCORES, "problems": PROBLEMS, "methods": METHODS}
+_REGRESSED = {**_SCORED, "tracing": config["analysis"]["tracing"]}
+_RESAMPLED = {"resamples": config["analysis"]["resamples"], "seed": config["seed"]}
+_FOLDED = {"folds": config["analysis"]["folds"], "seed": config["seed"]}
+_BOTH = {"scores": f"{OUT}/scores.parquet", "effects": f"{OUT}/effects.parquet"}
+
+# name: (R function, R's arguments, inputs, label in the report)
+TABLES = {
+    "r2": (
+        "r2_table",
+        {**_SCORED, "tracing": EFFECTS, "subsets": ["all", "concentrated"]},
+        {**_BOTH, "published": str(ROOT / PUBLISHED)},
+        "R2 of edit layer and tracing effect",
+    ),
+    "correlations": (
+        "correlation_table",
+        _REGRESSED,
+        _BOTH,
+        "Correlations within each edit layer",
+    ),
+    "success": (
+        "success_table",
+        {"problems": PROBLEMS, "methods": METHODS, "layers": LAYERS},
+        {"scores": f"{OUT}/scores.parquet"},
+        "Edit success by layer",
+    ),
+    "mixed": (
+        "mixed_table",
+        _REGRESSED,
+        _BOTH,
+        "Mixed models with facts that differ",
+    ),
+    "diff_intervals": (
+        "diff_interval_table",
+        {
+            **_REGRESSED,
+            **_RESAMPLED,
+            "bound": config["analysis"]["equivalence_bound"],
         },
-        model_label=MODEL_SETTINGS["label"],
-        dataset=DATASET,
-        fingerprint=fingerprint("analysis"),
-    message:
-        "Regressing scores on layer and tracing effect"
-    script:
-        "../workflow_scripts/regressions.py"
+        _BOTH,
+        "What tracing adds, with intervals",
+    ),
+    "out_of_fold": (
+        "out_of_fold_table",
+        {**_REGRESSED, **_FOLDED},
+        _BOTH,
+        "R2 for facts not seen",
+    ),
+    "regret": (
+        "regret_table",
+        {**_REGRESSED, **_RESAMPLED, **_FOLDED},
+        _BOTH,
+        "Regret of choosing the layer",
+    ),
+    "reliability": (
+        "reliability_table",
+        {"tracing": EFFECTS},
+        {"effects": f"{OUT}/effects.parquet"},
+        "Reliability of the tracing effect",
+    ),
+}
+
+
+for _name, (_function, _arguments, _inputs, _label) in TABLES.items():
+
+    rule:
+        name:
+            f"table_{_name}"
+        input:
+            **_inputs,
+        output:
+            **table_outputs(_name, _label, caption=_function),
+        log:
+            f"logs/{MODEL}/{DATASET}/tables/{_name}.log",
+        benchmark:
+            f"logs/benchmarks/{MODEL}/{DATASET}/tables/{_name}.tsv"
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=30,
+        params:
+            name=_name,
+            sources=TABLE_SOURCES[_name],
+            function=_function,
+            arguments=_arguments,
+            title=_label.replace("R2", "R²"),
+            model_label=MODEL_SETTINGS["label"],
+            dataset=DATASET,
+            own={
+                **TRACED,
+                "tracing": config["analysis"]["tracing"],
+                "subset": "all",
+            },
+            orders=(
+                {"problem": PROBLEMS, "method": METHODS, "score": SCORES}
+                if "scores" in _inputs
+                else {}
+            ),
+            caption=f"{_function}.rst",
+            fingerprint=fingerprint(_name),
+            page=page_code(_function),
+        message:
+            f"Making the table {_name}"
+        script:
+            "../workflow_scripts/table.py"
 
 
 # name: (R function, R's arguments, inputs, label in the report)
@@ -110,7 +162,7 @@ FIGURES = {
     ),
 }
 STAGE_OF = {
-    "r2": "analysis",
+    "r2": "r2",
     "effects": "effects",
     "scores": "scores",
     "cells": "heatmap_cells",
@@ -177,9 +229,8 @@ for _name, (_function, _arguments, _inputs, _label) in FIGURES.items():
 
 rule analysis:
     input:
-        f"{OUT}/analysis/r2.parquet",
-        f"{OUT}/tables/r2.csv",
-        f"{OUT}/tables/correlations.csv",
+        expand(f"{OUT}/analysis/{{name}}.parquet", name=TABLES),
+        expand(f"{OUT}/tables/{{name}}.{{kind}}", name=TABLES, kind=["csv", "html"]),
 
 
 rule figures:

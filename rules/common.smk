@@ -156,7 +156,60 @@ def figure_outputs(name, label, caption=None, category="Figures"):
     }
 
 
-REGRESSION_SOURCES = ["frames.R", "regressions.R"]
+def table_outputs(name, label, caption, category="Tables"):
+    """A table as Parquet, CSV and a page; the report shows the last two."""
+    described = {"caption": f"../analysis/captions/{caption}.rst", "category": category}
+    return {
+        "parquet": f"{OUT}/analysis/{name}.parquet",
+        "csv": report(
+            f"{OUT}/tables/{name}.csv",
+            labels={"table": label, "format": "CSV"},
+            **described,
+        ),
+        "html": report(
+            f"{OUT}/tables/{name}.html",
+            labels={"table": label, "format": "page"},
+            **described,
+        ),
+    }
+
+
+def page_code(caption):
+    """A hash of what lays a table out as a page; no number depends on it."""
+    modules = [ROOT / "locedit" / name for name in ("pages.py", "layouts.py")]
+    texts = [
+        ROOT / "analysis" / "table.html.jinja",
+        ROOT / "analysis" / "captions" / f"{caption}.rst",
+    ]
+    return [
+        *(fingerprints.code(path, ROOT) for path in modules),
+        fingerprints.files(texts),
+    ]
+
+
+# The R files behind each table of the analysis, and the tables that it is made from
+TABLE_SOURCES = {
+    "r2": ["frames.R", "groups.R", "regressions.R"],
+    "correlations": ["frames.R", "groups.R", "regressions.R"],
+    "success": ["frames.R", "success.R"],
+    "mixed": ["frames.R", "groups.R", "mixed.R"],
+    "diff_intervals": ["frames.R", "groups.R", "intervals.R"],
+    "out_of_fold": ["frames.R", "groups.R", "folds.R"],
+    "regret": ["frames.R", "groups.R", "intervals.R", "folds.R", "regret.R"],
+    "reliability": ["frames.R", "reliability.R"],
+}
+PUBLISHED = "analysis/published.csv"  # the paper's own values
+
+
+def _table(name):
+    _, arguments, inputs, _ = TABLES[name]
+    return [
+        [fingerprint(stage) for stage in inputs],
+        arguments,
+        fingerprints.files(ROOT / "analysis" / file for file in TABLE_SOURCES[name]),
+        script_code("table", without=("locedit.pages", "locedit.layouts")),
+    ]
+
 
 MEASURING = {
     **picked("scores", "paraphrases", "neighbours", "generations", "generation_tokens"),
@@ -287,11 +340,9 @@ _DEPENDS = {
         fingerprints.files((ROOT / "analysis" / "captions").glob("*.rst")),
         script_code("report"),
     ],
+    "published": lambda: [fingerprints.files([ROOT / PUBLISHED])],
+    **{name: functools.partial(_table, name) for name in TABLE_SOURCES},
     "analysis": lambda: [
-        fingerprint("scores"),
-        fingerprint("effects"),
-        config["analysis"]["tracing"],
-        fingerprints.files(ROOT / "analysis" / name for name in REGRESSION_SOURCES),
-        script_code("regressions"),
+        [fingerprint(name), page_code(TABLES[name][0])] for name in TABLE_SOURCES
     ],
 }

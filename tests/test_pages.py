@@ -1,0 +1,165 @@
+"""Tables as pages: what stands where, numbers as they are read, reasons of empty cells."""
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from locedit import layouts, pages
+from locedit.pages import Column, Grid, Layout
+
+ROOT = Path(__file__).resolve().parent.parent
+TEMPLATE = (ROOT / "analysis" / "table.html.jinja").read_text(encoding="utf-8")
+ORDERS = {"problem": ["fact_forcing", "error_injection"], "method": ["ROME", "MEMIT"]}
+LAYOUT = Layout(
+    first=(
+        Grid(columns=(Column(header="R2", value="r2"), Column(header="p", value="p", kind="p"))),
+    ),
+    others=(Grid(columns=(Column(header="R2", value="r2"),), by=None, across="score"),),
+)
+
+
+def example() -> pd.DataFrame:
+    """Two problems, methods, scores and windows; the one number that is missing says why."""
+    keys = pd.MultiIndex.from_product(
+        [[1, 5], ["error_injection", "fact_forcing"], ["MEMIT", "ROME"], ["essence", "rewrite"]],
+        names=["window", "problem", "method", "score"],
+    ).to_frame(index=False)
+    table = keys.assign(module="mlp", tracing="fraction_max", n_facts=8, n=24, r2=0.25, p=0.0004)
+    table["reason"] = ""
+    at = (table["window"] == 5) & (table["method"] == "MEMIT") & (table["score"] == "rewrite")
+    table.loc[at, ["r2", "p"]] = float("nan")
+    table.loc[at, "reason"] = "score has no variance <here>"
+    return table
+
+
+def show(table: pd.DataFrame, layout: Layout = LAYOUT, orders=ORDERS) -> ElementTree.Element:
+    own = {"module": "mlp", "window": 5, "tracing": "fraction_max", "subset": "all"}
+    html = pages.page(
+        table,
+        layout,
+        TEMPLATE,
+        title="A table",
+        of=("tiny model", "facts & more"),
+        text=pages.caption("What ``n`` of {{ name }} is:\n<all>.", name="A & B"),
+        own=own,
+        orders={"score": ["rewrite", "essence"], **orders},
+    )
+    assert html.startswith("<!DOCTYPE html>")
+    return ElementTree.fromstring(html)
+
+
+def text(element) -> str:
+    return " ".join("".join(element.itertext()).split())
+
+
+def lines(table) -> list[list[str]]:
+    return [[text(cell) for cell in row] for row in table.iter("tr")]
+
+
+def test_a_page_stands_alone_and_says_whose_it_is_and_what_to_see():
+    page = show(example())
+    assert text(page.find("head/title")) == "A table: tiny model"
+    assert page.find("head/meta[@charset='utf-8']") is not None
+    assert [e.get("src") or e.get("href") for e in page.iter() if e.tag in ("link", "img")] == []
+    of = text(page.find("body/p[@class='of']"))
+    assert of.startswith("tiny model · facts & more · 8 facts, 24 edits · MLP outputs")
+    assert "windows of 5 layers" in of
+    caption = page.find("body/div[@class='text']/p")
+    assert text(caption) == "What n of A & B is: <all>."
+    assert caption.find("code").text == "n"
+
+
+def test_the_own_tracing_comes_first_a_grid_for_each_score_in_the_orders_given():
+    page = show(example())
+    assert [text(h) for h in page.findall("body/h2")] == ["Rewrite score", "Essence score"]
+    first = page.find("body/div[@class='wide']/table")
+    assert lines(first) == [
+        ["Problem", "Method", "R2", "p"],
+        ["Fact forcing", "ROME", "0.250", "<0.001"],
+        ["MEMIT", "–1", "–1"],
+        ["Error injection", "ROME", "0.250", "<0.001"],
+        ["MEMIT", "–1", "–1"],
+    ]
+    assert next(th.get("rowspan") for th in first.iter("th") if th.get("scope") == "row") == "2"
+    assert text(page.find("body/ol/li")) == "score has no variance <here>"
+
+
+def test_other_tracings_are_folded_up_side_by_side():
+    page = show(example())
+    (folded,) = page.findall("body/details")
+    name = "MLP outputs, windows of 1 layer, fraction restored at the best token"
+    assert text(folded.find("summary")) == name
+    assert lines(folded.find(".//table"))[:3] == [
+        ["Problem", "Method", "Rewrite score", "Essence score"],
+        ["R2", "R2"],
+        ["Fact forcing", "ROME", "0.250", "0.250"],
+    ]
+
+
+def test_a_table_without_rows_or_without_the_own_tracing_says_so():
+    assert "the table is empty" in text(show(example().iloc[:0]))
+    page = show(example().query("window == 1"))
+    assert "Nothing to show for this tracing" in text(page)
+    assert len(page.findall("body/details")) == 1
+
+
+def test_a_group_of_unknown_tracing_is_shown():
+    table = example().query("window == 1").assign(module=None, window=pd.NA)
+    assert "Not traced" in text(show(table).find("body/details/summary"))
+
+
+NUMBERS = {
+    "three digits": (0.12345, "number", "0.123"),
+    "minus": (-0.5, "number", "−0.500"),
+    "no negative zero": (-0.0001, "number", "0.000"),
+    "tens": (12.345, "number", "12.3"),
+    "thousands": (-123456.0, "number", "−1.23e+05"),
+    "a small p": (0.0002, "p", "<0.001"),
+    "a p": (0.0416, "p", "0.042"),
+    "a count": (5868.0, "count", "5,868"),
+    "a flag": (True, "flag", "yes"),
+    "a text": ("larger", "text", "larger"),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_are_written_as_they_are_read(name):
+    value, kind, expected = NUMBERS[name]
+    assert pages.number(value, kind) == expected
+
+
+def test_an_interval_follows_its_number_and_its_lack_has_a_note():
+    column = Column(header="r", value="r", ends=("low", "high"))
+    notes = pages.Notes()
+    row = {"r": 0.5, "low": -0.1, "high": 1.0, "reason": ""}
+    assert pages.cell(row, column, notes)["interval"] == "[−0.100, 1.000]"
+    row = {"r": 0.5, "low": float("nan"), "high": float("nan"), "reason": "too few facts"}
+    assert pages.cell(row, column, notes) == {"text": "0.500", "note": 1, "interval": None}
+    assert notes.texts == ["too few facts"]
+
+
+def test_an_optional_column_is_shown_where_a_row_has_it():
+    column = Column(header="Paper", value="published", optional=True)
+    layout = Layout(first=(Grid(columns=(Column(header="R2", value="r2"), column)),))
+    table = example()
+    table["published"] = table["r2"].where(table["score"] == "rewrite") * 2
+    rewrite, essence = (lines(t) for t in show(table, layout).findall("body/div/table"))
+    assert rewrite[0] == ["Problem", "Method", "R2", "Paper"]
+    assert rewrite[1:3] == [["Fact forcing", "ROME", "0.250", "0.500"], ["MEMIT", "–1", ""]]
+    assert essence[0] == ["Problem", "Method", "R2"]
+
+
+def test_a_captions_unknown_name_is_an_error():
+    with pytest.raises(Exception, match="nosuch"):
+        pages.caption("{{ nosuch }}")
+
+
+def test_every_layout_has_its_caption_and_no_caption_needs_markup_beyond_literals():
+    for path in (ROOT / "analysis" / "captions").glob("*_table.rst"):
+        words = path.read_text(encoding="utf-8")
+        assert ":sup:" not in words
+        assert "\\" not in words
+        assert "`_" not in words
+    assert len(list((ROOT / "analysis" / "captions").glob("*_table.rst"))) == len(layouts.LAYOUTS)

@@ -1,0 +1,55 @@
+"""Make one table of the analysis: as Parquet, as CSV and as a page to read.
+
+Inputs: every named file is handed to the R function as the data frame of that name. Params:
+`sources`, R files of analysis/; `function`, the table's R function; `arguments`, its other
+arguments; `name`, the table's; `title`, `model_label`, `dataset`; `own`, the tracing that the page
+shows first; `orders`, of problems, methods and scores; `caption`, a file of analysis/captions/.
+Outputs: `parquet`, `csv`, `html`.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from locedit import files, layouts, pages, rbridge, tables
+from workflow_scripts.job import provenance, running
+
+ANALYSIS = Path(__file__).resolve().parent.parent / "analysis"
+
+
+def read(path: str) -> pd.DataFrame:
+    """A data frame from Parquet or CSV, by the file's name."""
+    return pd.read_csv(path) if path.endswith(".csv") else rbridge.read_frame(path)
+
+
+def laid_out(table: pd.DataFrame, snakemake) -> str:
+    """The table's page."""
+    params = snakemake.params
+    text = (ANALYSIS / "captions" / params.caption).read_text(encoding="utf-8")
+    return pages.page(
+        table,
+        layouts.LAYOUTS[params.name],
+        (ANALYSIS / "table.html.jinja").read_text(encoding="utf-8"),
+        title=params.title,
+        of=(params.model_label, params.dataset),
+        text=pages.caption(text, snakemake=snakemake),
+        own=params.own,
+        orders=params.orders,
+    )
+
+
+def main(snakemake) -> None:
+    with running(snakemake):
+        frames = {name: read(str(path)) for name, path in snakemake.input.items()}
+        sources = [ANALYSIS / name for name in snakemake.params.sources]
+        arguments = dict(snakemake.params.arguments)
+        table = rbridge.call(snakemake.params.function, frames, arguments, sources)
+        tables.write(snakemake.output.parquet, table, None, provenance(snakemake))
+        with files.atomic(snakemake.output.csv) as path:
+            table.to_csv(path, index=False)
+        with files.atomic(snakemake.output.html) as path:
+            path.write_text(laid_out(table, snakemake), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(snakemake)
