@@ -124,9 +124,11 @@ def caption(text: str, **names: Any) -> list[Markup]:
 
 
 def ordered(values: pd.Series, orders: Mapping[str, Sequence[Any]]) -> list[Any]:
-    """A column's distinct values: known ones in their order, then the others as they come."""
+    """A column's distinct values: known ones in their order, then the others, numbers sorted."""
     order = orders.get(str(values.name)) or list(WORDS.get(str(values.name), ()))
     present = list(values.drop_duplicates())
+    if pd.api.types.is_numeric_dtype(values):
+        present.sort()
     return [v for v in order if v in present] + [v for v in present if v not in order]
 
 
@@ -142,6 +144,9 @@ class Notes:
         if reason not in self.texts:
             self.texts.append(reason)
         return self.texts.index(reason) + 1
+
+
+EMPTY = {"text": "", "note": None, "interval": None}
 
 
 def cell(row: Mapping[str, Any], column: Column, notes: Notes) -> dict[str, Any]:
@@ -162,32 +167,42 @@ def grid(rows: pd.DataFrame, form: Grid, orders: Mapping[str, Sequence[Any]]) ->
     """One grid: headers, lines with their heads (text, number of lines it spans), notes."""
     notes = Notes()
     columns = [c for c in form.columns if not c.optional or rows[c.value].notna().any()]
-    groups = ordered(rows[form.across], orders) if form.across else [None]
-    keys = rows[list(form.index)].drop_duplicates()
-    ranks = {
-        key: keys[key].map({v: i for i, v in enumerate(ordered(keys[key], orders))})
-        for key in form.index
-    }
-    keys = keys.loc[pd.DataFrame(ranks).sort_values(list(form.index), kind="stable").index]
-    found = {
-        tuple(record[key] for key in (*form.index, *([form.across] if form.across else []))): record
-        for record in rows.to_dict("records")
-    }
+    groups = ordered(rows[form.across].dropna(), orders) if form.across else []
+    names = [*form.index, *([form.across] if form.across else [])]
+    found = dict(zip(_keys(rows, names), rows.to_dict("records"), strict=True))
     lines = []
-    for key in keys.itertuples(index=False, name=None):
+    for key in _in_order(rows, form.index, orders):
         cells = []
-        for group in groups:
-            record = found.get((*key, group) if form.across else key)
-            empty = {"text": "", "note": None, "interval": None}
-            cells += [cell(record, c, notes) if record else empty for c in columns]
+        for group in groups or [None]:
+            at = (*key, group) if form.across else key
+            # a row of no group (edits of unknown layers, say) stands for all of them
+            record = found.get(at) or found.get((*key, None))
+            cells += [cell(record, c, notes) if record else EMPTY for c in columns]
         lines.append({"key": key, "cells": cells})
     return {
         "heads": [name.capitalize() for name in form.index],
-        "groups": [words(form.across, g) for g in groups] if form.across else [],
-        "columns": [c.header for c in columns],
+        "groups": [words(form.across, group) for group in groups] if form.across else [],
+        "columns": [column.header for column in columns],
         "lines": _with_spans(lines, form.index),
         "notes": notes.texts,
     }
+
+
+def _keys(rows: pd.DataFrame, names: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Each row's values of these columns, None for a missing one."""
+    values = rows[list(names)].itertuples(index=False, name=None)
+    return [tuple(None if pd.isna(value) else value for value in row) for row in values]
+
+
+def _in_order(
+    rows: pd.DataFrame, names: Sequence[str], orders: Mapping[str, Sequence[Any]]
+) -> list[tuple[Any, ...]]:
+    """The distinct keys, each column's values in their order, missing ones last."""
+    places = [{v: i for i, v in enumerate(ordered(rows[name].dropna(), orders))} for name in names]
+    return sorted(
+        set(_keys(rows, names)),
+        key=lambda key: [p.get(v, len(p)) for p, v in zip(places, key, strict=True)],
+    )
 
 
 def _with_spans(lines: list[dict[str, Any]], index: Sequence[str]) -> list[dict[str, Any]]:

@@ -110,6 +110,32 @@ def test_a_group_of_unknown_tracing_is_shown():
     assert "Not traced" in text(show(table).find("body/details/summary"))
 
 
+def test_a_row_of_no_layer_says_why_under_every_layer():
+    table = pd.DataFrame(
+        {
+            "problem": "fact_forcing",
+            "method": ["ROME", "ROME", "MEMIT"],
+            "layer": pd.array([9, 2, None], dtype="Int64"),
+            "r": [0.5, 0.25, float("nan")],
+            "reason": ["", "", "no edits"],
+        }
+    )
+    form = Grid(columns=(Column(header="r", value="r"),), by=None, across="layer")
+    page = show(table, Layout(first=(form,), keys=()))
+    assert lines(page.find("body/div/table"))[0] == ["Problem", "Method", "layer 2", "layer 9"]
+    assert lines(page.find("body/div/table"))[2:] == [
+        ["Fact forcing", "ROME", "0.250", "0.500"],
+        ["MEMIT", "–1", "–1"],
+    ]
+    detailed = Grid(index=("method", "layer"), columns=form.columns, by=None)
+    page = show(table, Layout(first=(detailed,), keys=()))
+    assert lines(page.find("body/div/table"))[1:] == [
+        ["ROME", "layer 2", "0.250"],
+        ["layer 9", "0.500"],
+        ["MEMIT", "–", "–1"],
+    ]
+
+
 NUMBERS = {
     "three digits": (0.12345, "number", "0.123"),
     "minus": (-0.5, "number", "−0.500"),

@@ -1,10 +1,12 @@
-"""The bridge to R: what goes through comes back, errors keep R's words, figures become files."""
+"""The bridge to R: what goes through comes back, errors keep R's words; tables and figures."""
 
+import html
 import importlib.util
 import logging
 import shutil
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -173,12 +175,15 @@ class Named(dict):
     __getattr__ = dict.__getitem__
 
 
-@pytest.fixture
-def tables(tmp_path):
-    """Scores and effects of 8 facts at 3 layers, where the layer explains most of the score."""
+KINDS = ("rewrite", "paraphrase", "neighbourhood")
+EFFECTS = ("effect_max", "fraction_max", "effect_last", "fraction_last")
+
+
+def study_tables(facts: int = 8) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scores and effects of some facts at 3 layers, where the layer explains most of the score."""
     rng = np.random.default_rng(0)
     keys = pd.MultiIndex.from_product(
-        [[f"c{i}" for i in range(8)], [1, 3, 5]], names=["case_id", "layer"]
+        [[f"c{i}" for i in range(facts)], [1, 3, 5]], names=["case_id", "layer"]
     ).to_frame(index=False)
     common = {"model": "tiny", "dataset": "facts", "relation_id": "P1"}
     scores = keys.assign(
@@ -190,12 +195,32 @@ def tables(tmp_path):
         rewrite=0.1 * keys["layer"] + rng.uniform(0, 0.1, len(keys)),
         status="ok",
     )
-    scores.loc[0, "rewrite"] = np.nan
-    effects = keys.assign(**common, module="mlp", window=5, fraction_max=rng.random(len(keys)))
-    paths = Named({name: str(tmp_path / f"{name}.parquet") for name in ("scores", "effects")})
+    others = [*KINDS[1:], "essence", "overall", "overall_essence"]
+    others += [f"{kind}_{what}" for kind in KINDS for what in ("success", "magnitude")]
+    others += ["ngram_entropy_before", "ngram_entropy_after", "update_norm"]
+    for column in others:
+        scores[column] = rng.uniform(0, 1, len(keys))
+    effects = keys.assign(**common, module="mlp", window=5)
+    for effect in EFFECTS:
+        effects[effect] = rng.random(len(keys))
+        for half in ("_half1", "_half2"):
+            effects[effect + half] = effects[effect] + rng.normal(0, 0.1, len(keys))
+    return scores, effects
+
+
+def stored(folder: Path, scores: pd.DataFrame, effects: pd.DataFrame) -> Named:
+    paths = Named({name: str(folder / f"{name}.parquet") for name in ("scores", "effects")})
     scores.to_parquet(paths.scores)
     effects.to_parquet(paths.effects)
     return paths
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """The paths of both tables; one score is missing."""
+    scores, effects = study_tables()
+    scores.loc[0, "rewrite"] = np.nan
+    return stored(tmp_path, scores, effects)
 
 
 def job(folder, rule, inputs, output, **params):
@@ -211,27 +236,136 @@ def job(folder, rule, inputs, output, **params):
     )
 
 
-def test_the_regressions_are_written_as_tables_and_pages(tables, tmp_path):
-    kinds = ["parquet", "csv", "html"]
-    names = [prefix + kind for prefix in ("", "correlations_") for kind in kinds]
-    output = Named({name: f"{tmp_path}/{name}.{name.split('_')[-1]}" for name in names})
+SCORED = {"score_names": ["rewrite"], "methods": ["ROME", "MEMIT"]}
+RESAMPLED = {**SCORED, "resamples": 50, "seed": 0}
+# name: (R function, its arguments, its inputs)
+TABLES = {
+    "r2": ("r2_table", {**SCORED, "subsets": ["all", "concentrated"]}, ("scores", "effects")),
+    "correlations": ("correlation_table", SCORED, ("scores", "effects")),
+    "success": ("success_table", {"methods": ["ROME", "MEMIT"]}, ("scores",)),
+    "mixed": ("mixed_table", SCORED, ("scores", "effects")),
+    "diff_intervals": ("diff_interval_table", {**RESAMPLED, "bound": 0.01}, ("scores", "effects")),
+    "out_of_fold": ("out_of_fold_table", {**SCORED, "folds": 4, "seed": 0}, ("scores", "effects")),
+    "regret": ("regret_table", {**RESAMPLED, "folds": 4}, ("scores", "effects")),
+    "reliability": ("reliability_table", {"tracing": list(EFFECTS)}, ("effects",)),
+}
+SOURCES = ["frames.R", "groups.R", "regressions.R", "success.R", "mixed.R", "intervals.R"]
+SOURCES += ["folds.R", "regret.R", "reliability.R"]
+
+
+def made(name: str, paths: Named, folder: Path, **changes) -> tuple[pd.DataFrame, str]:
+    """A table by its script: what the Parquet file holds, and the page."""
+    function, arguments, inputs = TABLES[name]
+    output = Named({kind: f"{folder}/{name}.{kind}" for kind in ("parquet", "csv", "html")})
     params = {
-        "sources": ["frames.R", "regressions.R"],
-        "arguments": {"score_names": ["rewrite"], "methods": ["MEMIT"]},
+        "name": name,
+        "sources": SOURCES,
+        "function": function,
+        "arguments": arguments,
+        "title": f"Table {name}",
         "model_label": "tiny model",
-    }
-    script("regressions").main(job(tmp_path, "regressions", tables, output, **params))
-    table = pd.read_parquet(output.parquet).set_index("method")
-    assert table.loc["ROME", "n"] == 23
-    assert table.loc["ROME", "n_dropped"] == 1
+        "dataset": "facts",
+        "own": {"module": "mlp", "window": 5, "tracing": "fraction_max", "subset": "all"},
+        "orders": {"score": ["rewrite"]},
+        "caption": f"{function}.rst",
+    } | changes
+    chosen = {key: paths[key] for key in inputs}
+    script("table").main(job(folder, f"table_{name}", chosen, output, **params))
+    table = pd.read_parquet(output.parquet)
+    written = pd.read_csv(output.csv)
+    assert list(written.columns) == list(table.columns)
+    assert len(written) == len(table)
+    return table, Path(output.html).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_table_is_written_with_its_reasons_and_as_a_page(tables, tmp_path, name):
+    table, page = made(name, tables, tmp_path)
+    assert list(table.columns[:2]) == ["model", "dataset"]
+    assert table.columns[-1] == "reason"
+    body = ElementTree.fromstring(page).find("body")
+    assert "tiny model" in "".join(body.itertext())
+    assert len(list(body.iter("tr"))) > 2
+    assert "nan" not in "".join(body.itertext()).lower()
+    if "method" not in table:
+        assert (table["reason"] == "").all()
+        return
+    absent = table["method"] == "MEMIT"
+    assert absent.any()
+    assert (table.loc[absent, "reason"] == "no edits of the facts under study").all()
+    assert "no edits of the facts under study" in page
+    own = table[~absent]
+    if "subset" in table:
+        own = own[own["subset"] == "all"]
+    assert (own["reason"] == "").all()
+
+
+def test_the_layer_explains_the_score_that_it_makes(tables, tmp_path):
+    table = made("r2", tables, tmp_path)[0].query("subset == 'all'").set_index("method")
+    assert table.loc["ROME", ["n", "n_dropped"]].tolist() == [23, 1]
     assert table.loc["ROME", "r2_layer"] > 0.9
-    assert table.loc["MEMIT", "reason"] == "no edits of the facts under study"
-    assert pd.read_csv(output.csv)["r2_both"].notna().tolist() == [False, True]
-    assert len(pd.read_parquet(output.correlations_parquet)) == 4
-    page = Path(output.html).read_text()
-    assert "tiny model" in page
-    assert page.count("<tr") == 1 + len(table)
-    assert "nan" not in page.lower()
+    regret = made("regret", tables, tmp_path)[0].set_index(["method", "strategy"])
+    assert regret.loc[("ROME", "best_fixed"), ["regret", "best_layer"]].tolist() == [0, 5]
+    assert regret.loc[("ROME", "tracing_peak"), "versus_fixed"] < 0
+
+
+def broken(name: str, scores: pd.DataFrame, effects: pd.DataFrame) -> pd.DataFrame | tuple:
+    """The two tables with something wrong with them."""
+    at = scores["layer"] == 3
+    if name == "few facts":
+        return scores[scores["case_id"] < "c3"], effects[effects["case_id"] < "c3"]
+    if name == "a constant score":
+        return scores.assign(rewrite=1.0), effects
+    if name == "all failed at one layer":
+        status = scores["status"].mask(at, "failed: diverged")
+        return scores.assign(rewrite=scores["rewrite"].mask(at), status=status), effects
+    if name == "all failed":
+        return scores.assign(rewrite=np.nan, status="failed: diverged"), effects
+    if name == "one layer":
+        return scores[at], effects[effects["layer"] == 3]
+    if name == "no edits":
+        return scores[:0], effects
+    assert name == "nothing"
+    return scores[:0], effects[:0]
+
+
+BROKEN = (
+    "few facts",
+    "a constant score",
+    "all failed at one layer",
+    "all failed",
+    "one layer",
+    "no edits",
+    "nothing",
+)
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_every_table_is_written_from_what_is_there(tmp_path, case):
+    paths = stored(tmp_path, *broken(case, *study_tables()))
+    for name in TABLES:
+        table, page = made(name, paths, tmp_path)
+        assert ElementTree.fromstring(page).find("body") is not None
+        if case == "nothing" or (case == "no edits" and name == "success"):
+            assert len(table) == 0
+            assert "the table is empty" in page
+            continue
+        optional = [c for c in table if c.startswith("published")] + ["best_layer"]
+        numbers = table.select_dtypes("number").drop(columns=optional, errors="ignore")
+        lacking = numbers.isna().any(axis=1)
+        assert (table.loc[lacking, "reason"] != "").all(), name
+        for reason in set(table.loc[lacking, "reason"]):
+            assert html.escape(reason, quote=False).replace("'", "&#39;") in page, (name, reason)
+
+
+def test_warnings_of_r_are_in_the_tables_log(tables, tmp_path):
+    source = tmp_path / "warns.R"
+    source.write_text(
+        "f <- r2_table; r2_table <- function(...) { warning('mind the gap'); f(...) }\n"
+    )
+    logging.getLogger().handlers.clear()
+    made("r2", tables, tmp_path, sources=[*SOURCES, str(source)])
+    assert "WARNING R, r2_table: mind the gap" in (tmp_path / "log").read_text()
 
 
 def test_a_figure_is_written_as_svg_and_png(tables, tmp_path):
@@ -250,9 +384,9 @@ def test_a_figure_is_written_as_svg_and_png(tables, tmp_path):
 
 def test_a_figure_that_fails_says_why_and_leaves_no_file(tables, tmp_path):
     output = Named(svg=str(tmp_path / "x.svg"), png=str(tmp_path / "x.png"))
-    arguments = {"model_label": "m", "score": "essence"}
+    arguments = {"model_label": "m", "score": "fluency"}
     inputs = {"scores": tables.scores}
-    with pytest.raises(SystemExit, match=r"figure: .*missing column essence"):
+    with pytest.raises(SystemExit, match=r"figure: .*missing column fluency"):
         script("figure").main(
             job(tmp_path, "figure", inputs, output, function="score_by_layer", arguments=arguments)
         )

@@ -65,9 +65,14 @@ SCORE_FIGURES = {f"figure_{score}_by_layer" for score in SCORES}
 EDIT_FIGURES = {"figure_r2_by_problem", *SCORE_FIGURES} | {
     f"figure_rewrite_vs_effect_{problem}" for problem in PROBLEMS
 }
+EDIT_TABLES = ["r2", "correlations", "success", "mixed", "diff_intervals", "out_of_fold", "regret"]
+TRACED_TABLES = [name for name in EDIT_TABLES if name != "success"]
+TRACING_TABLES = ["reliability"]
 TRACING_FIGURES = {"figure_tracing_effect_by_layer", "figure_tracing_peaks", "figure_heatmap"}
 # What comes after an edit
-AFTER_EDITS = dict.fromkeys(("scores", "regressions", *EDIT_FIGURES), 1)
+AFTER_EDITS = dict.fromkeys(
+    ("scores", *(f"table_{name}" for name in EDIT_TABLES), *EDIT_FIGURES), 1
+)
 
 
 @pytest.fixture(scope="module")
@@ -195,16 +200,29 @@ def test_edits_move_what_they_aim_at(study):
 
 def test_the_r2_table_has_a_row_for_each_method_problem_score_and_window(study):
     table = pd.read_parquet(study.out / "analysis/r2.parquet")
-    keys = ["window", "method", "problem", "score"]
+    keys = ["window", "tracing", "method", "problem", "score", "subset"]
     assert len(table) == len(table.drop_duplicates(keys))
-    assert len(table) == len(WINDOWS) * len(METHODS) * len(PROBLEMS) * len(SCORES)
+    assert len(table) == 8 * len(WINDOWS) * len(METHODS) * len(PROBLEMS) * len(SCORES)
     fitted = table[table["reason"] == ""]
     assert set(fitted["method"]) == set(METHODS)
     assert fitted[["r2_layer", "r2_tracing", "r2_both"]].stack().between(0, 1).all()
     assert (fitted["diff"] >= -1e-9).all()
-    written = pd.read_csv(study.out / "tables/r2.csv")
+
+
+@pytest.mark.parametrize("name", [*EDIT_TABLES, *TRACING_TABLES])
+def test_an_analysis_is_a_table_a_text_and_a_page(study, name):
+    table = pd.read_parquet(study.out / f"analysis/{name}.parquet")
+    assert len(table) > 0
+    assert (table["model"] == "Tiny Llama").all()
+    numbers = table.select_dtypes("number").drop(columns="best_layer", errors="ignore")
+    numbers = numbers[[c for c in numbers if not c.startswith("published")]]
+    assert (table.loc[numbers.isna().any(axis=1), "reason"] != "").all()
+    written = pd.read_csv(study.out / f"tables/{name}.csv")
     assert list(written.columns) == list(table.columns)
     assert len(written) == len(table)
+    page = ElementTree.parse(study.out / f"tables/{name}.html").getroot()
+    assert "Tiny Llama" in "".join(page.find("body").itertext())
+    assert len(list(page.iter("tr"))) > 2
 
 
 def test_every_figure_is_drawn_twice_and_says_whose_it_is(study):
@@ -325,12 +343,22 @@ CHANGES: dict[str, tuple[dict, set, dict[str, int]]] = {
         {
             "trace": 1,
             "effects": 1,
-            "regressions": 1,
+            **{f"table_{name}": 1 for name in (*TRACED_TABLES, *TRACING_TABLES)},
             "figure_r2_by_problem": 1,
             "figure_tracing_effect_by_layer": 1,
             "figure_tracing_peaks": 1,
             **{f"figure_rewrite_vs_effect_{problem}": 1 for problem in PROBLEMS},
         },
+    ),
+    "the bound of equivalence": (
+        {"analysis": {"equivalence_bound": 0.02}},
+        set(),
+        {"table_diff_intervals": 1},
+    ),
+    "the number of folds": (
+        {"analysis": {"folds": 5}},
+        set(),
+        {"table_out_of_fold": 1, "table_regret": 1},
     ),
     "the heat map's fact": (
         {"analysis": {"heatmap": "0"}},
@@ -377,6 +405,24 @@ def test_other_weights_of_the_same_size_rerun_what_reads_them(study, tmp_path):
 
 def test_a_checkout_that_was_moved_reruns_nothing(study, tmp_path):
     assert replace(study, root=copy_tree(study.root, tmp_path / "moved")).plan().nothing
+
+
+OWN_FILES = {
+    "regret.R": {"table_regret"},
+    "success.R": {"table_success"},
+    "folds.R": {"table_out_of_fold", "table_regret"},
+    "published.csv": {"table_r2"},
+    "captions/mixed_table.rst": {"table_mixed"},
+}
+
+
+@pytest.mark.parametrize("file", OWN_FILES)
+def test_a_tables_own_files_rerun_it_and_no_other_table(study, tmp_path, file):
+    changed = replace(study, root=copy_tree(study.root, tmp_path / "tree"))
+    path = changed.root / "analysis" / file
+    path.write_text(path.read_text() + "\n")
+    planned = {name for name in changed.plan().jobs if not name.startswith("figure_")}
+    assert planned == OWN_FILES[file]
 
 
 def test_a_comment_reruns_nothing_and_a_methods_code_only_its_edits(study, tmp_path):

@@ -63,6 +63,15 @@ test_that("verdicts: a clear effect is larger, many facts without one equivalent
   expect_equal(judge(8), "undecided")
 })
 
+test_that("few facts are seldom called larger where tracing tells nothing", {
+  draw <- fact_weights(100, 1)
+  judged <- lapply(1:60, function(seed) interval_row(rows_of(8, seed = seed), draw, 0.01))
+  above <- vapply(judged, function(row) row$diff_low90 > 0.01, TRUE)
+  larger <- vapply(judged, function(row) row$verdict == "larger", TRUE)
+  expect_gt(mean(above), 0.7) # the interval alone is not to be believed
+  expect_lt(mean(larger), 0.25)
+})
+
 test_that("the verdict follows from the interval, the bound and the robust test", {
   of <- function(low, high, p) {
     verdict(data.frame(diff_low90 = low, diff_high90 = high, bound = 0.01, wald_p = p))
