@@ -157,7 +157,7 @@ _FOLDS = Layout(
 )
 
 _VERSUS = Grid(
-    columns=(_estimate("Difference", "versus_fixed"),),
+    columns=(_estimate("Gain", "versus_fixed"),),
     only={"strategy": ("tracing_peak",)},
     by=None,
     across="score",

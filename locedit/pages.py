@@ -179,10 +179,12 @@ def grid(rows: pd.DataFrame, form: Grid, orders: Mapping[str, Sequence[Any]]) ->
             record = found.get(at) or found.get((*key, None))
             cells += [cell(record, c, notes) if record else EMPTY for c in columns]
         lines.append({"key": key, "cells": cells})
+    heads = [words(form.across, group) for group in groups] if form.across else []
+    single = bool(heads) and len(columns) == 1  # its header would stand under every group
     return {
         "heads": [name.capitalize() for name in form.index],
-        "groups": [words(form.across, group) for group in groups] if form.across else [],
-        "columns": [column.header for column in columns],
+        "groups": [] if single else heads,
+        "columns": heads if single else [column.header for column in columns],
         "lines": _with_spans(lines, form.index),
         "notes": notes.texts,
     }

@@ -91,10 +91,16 @@ def test_other_tracings_are_folded_up_side_by_side():
     (folded,) = page.findall("body/details")
     name = "MLP outputs, windows of 1 layer, fraction restored at the best token"
     assert text(folded.find("summary")) == name
-    assert lines(folded.find(".//table"))[:3] == [
+    assert lines(folded.find(".//table"))[:2] == [
         ["Problem", "Method", "Rewrite score", "Essence score"],
-        ["R2", "R2"],
         ["Fact forcing", "ROME", "0.250", "0.250"],
+    ]
+    two = Grid(columns=LAYOUT.first[0].columns, by=None, across="score")
+    table = show(example(), Layout(first=(two,))).find("body/div/table")
+    assert lines(table)[:3] == [
+        ["Problem", "Method", "Rewrite score", "Essence score"],
+        ["R2", "p", "R2", "p"],
+        ["Fact forcing", "ROME", "0.250", "<0.001", "0.250", "<0.001"],
     ]
 
 
@@ -123,7 +129,7 @@ def test_a_row_of_no_layer_says_why_under_every_layer():
     form = Grid(columns=(Column(header="r", value="r"),), by=None, across="layer")
     page = show(table, Layout(first=(form,), keys=()))
     assert lines(page.find("body/div/table"))[0] == ["Problem", "Method", "layer 2", "layer 9"]
-    assert lines(page.find("body/div/table"))[2:] == [
+    assert lines(page.find("body/div/table"))[1:] == [
         ["Fact forcing", "ROME", "0.250", "0.500"],
         ["MEMIT", "–1", "–1"],
     ]
