@@ -116,6 +116,12 @@ for _name, (_function, _arguments, _inputs, _label) in TABLES.items():
             "../workflow_scripts/table.py"
 
 
+# name: what the report calls it
+TABLES = {
+    "r2": "R2 of edit layer and tracing effect",
+    "correlations": "Score and tracing effect within each layer",
+}
+
 # name: (R function, R's arguments, inputs, label in the report)
 FIGURES = {
     "r2_by_problem": (
@@ -236,27 +242,3 @@ rule analysis:
 rule figures:
     input:
         expand(f"{OUT}/figures/{{name}}.{{kind}}", name=FIGURES, kind=["svg", "png"]),
-
-
-rule report:
-    input:
-        rules.analysis.input,
-        rules.figures.input,
-    output:
-        f"{OUT}/report.zip",
-    log:
-        f"logs/{MODEL}/{DATASET}/report.log",
-    benchmark:
-        f"logs/benchmarks/{MODEL}/{DATASET}/report.tsv"
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        mem_mb=1500,
-        runtime=15,
-    params:
-        fingerprint=fingerprint("report"),
-    message:
-        "Writing the report"
-    script:
-        "../workflow_scripts/report.py"

@@ -336,8 +336,9 @@ _DEPENDS = {
     "report": lambda: [
         fingerprint("analysis"),
         fingerprint("heatmap_cells"),
+        _drawing(),
         config["analysis"],
-        fingerprints.files((ROOT / "analysis" / "captions").glob("*.rst")),
+        fingerprints.files((ROOT / "analysis" / "report").iterdir()),
         script_code("report"),
     ],
     "published": lambda: [fingerprints.files([ROOT / PUBLISHED])],

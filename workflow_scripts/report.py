@@ -1,42 +1,82 @@
-"""The report: one zip with every figure and table, written by Snakemake itself."""
+"""The report: one zip with a page of every figure and table that opens without a network.
 
-import shutil
-import subprocess
-import sys
-import tempfile
+Inputs: `facts`, `study`; `analysis`, the tables shown; `upstream`, more tables whose origin is shown;
+the figures, their words, and the tables as pages and CSV are found beside the report by their names.
+Params: `design`, of findings.Design; `figures` and `tables`, what is shown in which order; `chosen`,
+which rows of a table are shown.
+"""
+
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import yaml
 
-from locedit import files
+from locedit import tables
+from workflow_scripts import findings, report_page
 from workflow_scripts.job import running
 
-ROOT = Path(__file__).resolve().parent.parent
+SOURCE = Path(__file__).resolve().parent.parent / "analysis" / "report"
+
+
+def origins(paths, base: Path) -> tuple[list[dict[str, str]], dict[str, str]]:
+    """Where each table comes from, and the versions of all packages that they were made with."""
+    rows, versions = [], {}
+    for path in map(Path, paths):
+        made = tables.provenance(path)
+        name = str(path.relative_to(base).with_suffix(""))
+        rows.append({"table": name, "rule": made.get("rule", "")})
+        rows[-1]["fingerprint"] = made.get("fingerprint") or "none"
+        for package, version in made.get("versions", {}).items():
+            versions.setdefault(package, {})[version] = None
+    return rows, {name: " and ".join(found) for name, found in sorted(versions.items())}
+
+
+def view_tables(params: Any, analysis: dict[str, pd.DataFrame], folder: Path) -> list[Any]:
+    """Each table as the page shows it, in the order of the rule."""
+    return [
+        report_page.view_table(
+            name,
+            analysis[name],
+            {kind: folder / f"{name}.{kind}" for kind in ("html", "csv")},
+            {"title": params.tables[name]},
+            params.chosen,
+        )
+        for name in params.tables
+    ]
+
+
+def make(target: Path, inputs: Any, params: Any, config: dict[str, Any]) -> None:
+    """Write the report of one study from the files that the workflow names."""
+    base = target.parent
+    design = findings.Design(**params.design)
+    analysis = {Path(path).stem: tables.read(path, None, flat=True) for path in inputs.analysis}
+    asked = {name: tables.read(inputs[name], "facts") for name in ("facts", "study")}
+    figures = [report_page.read_figure(base / "figures", name) for name in params.figures]
+    shown = view_tables(params, analysis, base / "tables")
+    rows, versions = origins([*inputs.upstream, *inputs.analysis], base)
+    science = {key: value for key, value in config.items() if key != "assets"}
+    settings = yaml.safe_dump(science, sort_keys=False, allow_unicode=True)
+    page = report_page.render(
+        SOURCE,
+        design=design,
+        paragraph=findings.paragraph({**analysis, **asked}, design),
+        sections=report_page.arranged(figures),
+        tables=shown,
+        origins=rows,
+        versions=versions,
+        config=settings,
+        folder=base,
+    )
+    beside = {f"figures/{path.name}": path for figure in figures for path in figure.files.values()}
+    beside |= {f"tables/{path.name}": path for table in shown for path in table.files.values()}
+    report_page.pack(target, page, {"config.yaml": settings}, beside)
 
 
 def main(snakemake) -> None:
-    with running(snakemake) as log, tempfile.TemporaryDirectory() as folder:
-        # the configuration as this run has it, with whatever was laid over config.yaml
-        config = Path(folder) / "config.yaml"
-        config.write_text(yaml.safe_dump(dict(snakemake.config)))
+    with running(snakemake):
         target = Path(snakemake.output[0])
-        part = Path(folder) / target.name  # its name becomes that of the folder inside
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
-        command += ["--configfile", str(config), "--nolock", "--cores", "1"]
-        command += [
-            "--report",
-            str(part),
-            "--report-stylesheet",
-            str(ROOT / "analysis" / "report.css"),
-        ]
-        done = subprocess.run(
-            command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
-        )
-        log.info("%s\n%s%s", " ".join(command), done.stdout, done.stderr)
-        if done.returncode != 0 or not part.is_file():
-            raise ValueError(f"snakemake --report failed; see {snakemake.log[0]}")
-        with files.atomic(target) as temporary:
-            shutil.copyfile(part, temporary)
+        make(target, snakemake.input, snakemake.params, dict(snakemake.config))
 
 
 if __name__ == "__main__":

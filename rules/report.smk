@@ -1,0 +1,51 @@
+# In: the tables and figures of the analysis, with their words; the facts.
+# Out: report.zip, a page with all of them that opens without a network.
+# Steps: compute the opening paragraph, fill the template, pack.
+
+# Rows of a table that the page shows, where it has them; its own page and CSV have all.
+READ_FIRST = {
+    **TRACED,
+    "tracing": config["analysis"]["tracing"],
+    "score": "rewrite",
+}
+
+
+rule report:
+    input:
+        rules.figures.input,
+        facts=f"{OUT}/facts.parquet",
+        study=f"{OUT}/study.parquet",
+        upstream=[f"{OUT}/effects.parquet", f"{OUT}/scores.parquet"],
+        analysis=expand(f"{OUT}/analysis/{{name}}.parquet", name=TABLES),
+        pages=expand(
+            f"{OUT}/tables/{{name}}.{{kind}}", name=TABLES, kind=["html", "csv"]
+        ),
+    output:
+        f"{OUT}/report.zip",
+    log:
+        f"logs/{MODEL}/{DATASET}/report.log",
+    benchmark:
+        f"logs/benchmarks/{MODEL}/{DATASET}/report.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=15,
+    params:
+        figures=list(FIGURES),
+        tables=list(TABLES),
+        chosen=READ_FIRST,
+        design={
+            "model": MODEL_SETTINGS["label"],
+            "dataset": DATASET,
+            "problems": PROBLEMS,
+            "methods": METHODS,
+            **TRACED,
+            "tracing": config["analysis"]["tracing"],
+        },
+        fingerprint=fingerprint("report"),
+    message:
+        "Writing the report"
+    script:
+        "../workflow_scripts/report.py"

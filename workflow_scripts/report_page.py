@@ -1,0 +1,247 @@
+"""The report's page: figures and tables as the template takes them, and the zip that holds all.
+
+The page holds its style and its figures in itself, so that it can be read straight from the zip or
+be sent alone. The files beside it (figures, tables, configuration) are for use elsewhere.
+"""
+
+import base64
+import json
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import jinja2
+import pandas as pd
+
+from locedit import files
+
+FOLDER = "report"  # the one folder of the zip
+LARGEST_SVG = 600_000  # bytes; a larger drawing is shown by its PNG
+ROWS_SHOWN = 60
+LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the zip's time for every file: same content, same bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A figure as the page shows it; without a `source` it says what is missing."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    files: Mapping[str, Path]  # by kind: svg, png
+    source: str = ""  # a data URI
+    width: int = 0  # in CSS pixels
+    height: int = 0
+    missing: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table as the page shows it: some rows as text, what they have in common, the files."""
+
+    name: str
+    title: str
+    about: str
+    files: Mapping[str, Path]  # by kind: html, csv
+    n_rows: int
+    common: Mapping[str, str]  # columns with one value in all rows shown
+    header: Sequence[tuple[str, str]]  # name, and "key", "number" or "text"
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A question, and which figures answer it: names, or patterns, in the order shown."""
+
+    id: str
+    title: str
+    intro: str
+    patterns: Sequence[str]
+
+
+SECTIONS = (
+    Section(
+        id="tracing",
+        title="Where does tracing find facts?",
+        intro="Causal tracing spoils the subject's embeddings, restores clean activations at one "
+        "token and a window of layers, and measures how much of the fact's probability returns.",
+        patterns=("tracing_peaks*", "tracing_effect*", "*window*", "heatmap*", "tracing_*"),
+    ),
+    Section(
+        id="editing",
+        title="Where do edits work?",
+        intro="Every fact is edited at every edit layer, by each method, each time from the "
+        "unedited model. Scores lie between 0 and 1; higher is better.",
+        patterns=("overall_by_layer", "rewrite_by_layer", "*_by_layer", "success*", "scores_*"),
+    ),
+    Section(
+        id="informing",
+        title="Does one inform the other?",
+        intro="If tracing told where to edit, edits would work better at layers with a larger "
+        "tracing effect, and the effect would explain scores beyond the edit layer itself.",
+        patterns=("r2_by_problem", "r2_*", "*regret*", "rewrite_vs_effect_all*", "*_vs_effect*"),
+    ),
+    Section(
+        id="certainty",
+        title="How sure are we?",
+        intro="Edits of one fact are not independent, and few facts flatter every regression. "
+        "These analyses know which rows share a fact.",
+        patterns=("diff_*", "*out_of_fold*", "*mixed*", "*reliab*"),
+    ),
+)
+REMAINING = Section(id="more", title="Further figures", intro="", patterns=("*",))
+
+
+# ---- figures -------------------------------------------------------------------------------------
+
+
+def read_figure(folder: Path, name: str) -> Figure:
+    """A figure's drawing and its words; whatever is missing is said in its place."""
+    paths = {kind: folder / f"{name}.{kind}" for kind in ("svg", "png")}
+    present = {kind: path for kind, path in paths.items() if path.is_file()}
+    words = _read_words(folder / f"{name}.json")
+    title = words.get("title") or name.replace("_", " ").capitalize()
+    caption = words.get("caption") or f"This figure has no caption: {name}.json is missing."
+    common = {
+        "name": name,
+        "title": title,
+        "caption": caption,
+        "alt": words.get("alt") or title,
+        "files": present,
+    }
+    if not present:
+        return Figure(**common, missing=f"{name}.svg and {name}.png are missing.")
+    return Figure(**common, **_embedded(present))
+
+
+def _read_words(path: Path) -> dict[str, str]:
+    try:
+        words = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); delete it to make it anew") from error
+    if not isinstance(words, dict):
+        raise ValueError(f"{path}: expected an object with title, caption and alt; delete it")
+    return words
+
+
+def _embedded(present: Mapping[str, Path]) -> dict[str, Any]:
+    """The drawing as a data URI with its size; the PNG where the SVG is huge, broken or absent."""
+    size = _svg_size(present["svg"]) if "svg" in present else None
+    small = size is not None and present["svg"].stat().st_size <= LARGEST_SVG
+    if size is not None and (small or "png" not in present):
+        path, kind = present["svg"], "image/svg+xml"
+    elif "png" in present:
+        path, kind = present["png"], "image/png"
+    else:
+        return {"missing": f"{present['svg'].name} is not a whole drawing."}
+    width, height = size or (816, 576)
+    data = base64.b64encode(path.read_bytes()).decode()
+    return {"source": f"data:{kind};base64,{data}", "width": width, "height": height}
+
+
+def _svg_size(path: Path) -> tuple[int, int] | None:
+    """Width and height in CSS pixels, by the drawing's view box in points."""
+    try:
+        box = ElementTree.parse(path).getroot().get("viewBox", "").split()
+        return round(float(box[2]) * 4 / 3), round(float(box[3]) * 4 / 3)
+    except (ElementTree.ParseError, ValueError, IndexError):
+        return None
+
+
+def arranged(figures: Iterable[Figure]) -> list[tuple[Section, list[Figure]]]:
+    """The sections with their figures, each figure once, where its name first fits."""
+    left = {figure.name: figure for figure in figures}
+    placed = []
+    for section in (*SECTIONS, REMAINING):
+        mine = []
+        for pattern in section.patterns:
+            names = [name for name in left if fnmatch(name, pattern)]
+            mine += [left.pop(name) for name in names]
+        if mine:
+            placed.append((section, mine))
+    return placed
+
+
+# ---- tables --------------------------------------------------------------------------------------
+
+
+def view_table(
+    name: str,
+    table: pd.DataFrame,
+    files: Mapping[str, Path],
+    words: Mapping[str, str],
+    chosen: Mapping[str, Any],
+) -> Table:
+    """The part of a table that is read first: the rows of the `chosen` values, as text."""
+    rows = table
+    for column, value in chosen.items():
+        if column in rows and (rows[column] == value).any():
+            rows = rows[rows[column] == value]
+    rows = rows.head(ROWS_SHOWN)
+    constant = [c for c in rows if len(rows) > 1 and rows[c].nunique(dropna=False) == 1]
+    common = {c: _text(c, rows[c].iloc[0]) for c in constant}
+    rows = rows.drop(columns=constant)
+    return Table(
+        name=name,
+        title=words.get("title") or name.replace("_", " ").capitalize(),
+        about=words.get("about", ""),
+        files={kind: path for kind, path in files.items() if path.is_file()},
+        n_rows=len(table),
+        common={c: value for c, value in common.items() if value},
+        header=_header(rows),
+        rows=[[_text(c, row[c]) for c in rows] for row in rows.to_dict("records")],
+    )
+
+
+def _header(rows: pd.DataFrame) -> list[tuple[str, str]]:
+    """Columns with their kinds; the leading ones that name a row are its keys."""
+    keys, leading = [], True
+    for column in rows:
+        numeric = pd.api.types.is_numeric_dtype(rows[column])
+        leading = leading and (not numeric or column in ("window", "layer"))
+        keys.append((str(column), "key" if leading else "number" if numeric else "text"))
+    return keys
+
+
+def _text(column: str, value: Any) -> str:
+    """A cell: three digits of a number, nothing for what could not be had."""
+    if value is None or (isinstance(value, float) and pd.isna(value)):
+        return ""
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e6 else f"{value:.3g}"
+    return str(value)
+
+
+# ---- the page and its zip ------------------------------------------------------------------------
+
+
+def render(source: Path, **context: Any) -> str:
+    """index.html, of the template and the style sheet in `source`."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(source),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    style = (source / "style.css").read_text(encoding="utf-8")
+    return environment.get_template("index.html.j2").render(style=style, **context)
+
+
+def pack(target: Path, page: str, texts: Mapping[str, str], beside: Mapping[str, Path]) -> None:
+    """Write the zip: the page, further texts, and copies of files, by their names in the folder."""
+    contents = {"index.html": page.encode(), **{name: t.encode() for name, t in texts.items()}}
+    contents |= {name: path.read_bytes() for name, path in beside.items()}
+    with files.atomic(target) as part, zipfile.ZipFile(part, "w") as archive:
+        for name, content in contents.items():
+            info = zipfile.ZipInfo(f"{FOLDER}/{name}", date_time=LONG_AGO)
+            info.external_attr = 0o644 << 16
+            kind = zipfile.ZIP_STORED if name.endswith(".png") else zipfile.ZIP_DEFLATED
+            archive.writestr(info, content, compress_type=kind)
