@@ -34,7 +34,7 @@ rule report:
         runtime=15,
     params:
         figures=list(FIGURES),
-        tables=list(TABLES),
+        tables=TABLES,
         chosen=READ_FIRST,
         design={
             "model": MODEL_SETTINGS["label"],

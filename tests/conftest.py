@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+import tiny_study
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -34,6 +35,17 @@ def tiny_lm(request) -> LanguageModel:
     """The engine's view of a tiny model of its own, whose parameters it freezes."""
     family, _, bos = request.param.partition(" ")
     return LanguageModel(*tiny.pair(family, adds_bos=bool(bos)))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> tuple[tiny_study.Study, tiny_study.Run]:
+    """The tiny study after its one real run, and that run; tests leave it as it is."""
+    return tiny_study.finished(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="session")
+def study(finished) -> tiny_study.Study:
+    return finished[0]
 
 
 @pytest.fixture(scope="session")

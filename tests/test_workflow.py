@@ -8,59 +8,26 @@ import os
 import random
 import shutil
 import xml.etree.ElementTree as ElementTree
-import zipfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from tiny_study import (
+    LAYERS,
+    METHODS,
     OUT,
-    ROOT,
-    Run,
-    Study,
+    PROBLEMS,
+    SCORES,
+    SETTINGS,
+    WINDOWS,
     copy_tree,
-    merged,
-    snakemake,
-    write_corpus,
-    write_inputs,
 )
 
 from locedit import facts, fingerprints, tables
 
-METHODS = ["FT-1", "ROME"]
-PROBLEMS = ["error_injection", "fact_erasure"]
-LAYERS = [0, 2]
-WINDOWS = [1, 3]
-SCORES = ["rewrite", "paraphrase", "neighbourhood", "essence", "overall"]
-SETTINGS: dict[str, Any] = {
-    "facts": {"completion_tokens": 8, "study": 6},
-    "tracing": {"windows": WINDOWS, "n_noise": 3},
-    "statistics": {"tokens": 320},
-    "contexts": {"rome": [[5, 2]], "memit_tokens": 5},
-    "essence": {"texts": 1, "tokens": 10},
-    "editing": {
-        "methods": METHODS,
-        "problems": PROBLEMS,
-        "layers": LAYERS,
-        # weights drawn so wide need long steps
-        "hyperparameters": {"FT-1": {"all": {"eps": 0.05, "lr": 0.01}}},
-    },
-    "scores": {"generation_tokens": 6},
-    "analysis": {"window": 3},
-    "tuning": {
-        "facts": 2,
-        "layer": 1,
-        "problems": ["error_injection"],
-        "grid": {
-            "FT-1": {"eps": [0.01, 0.05], "lr": [0.01]},
-            "ROME": {"kl_factor": [0.5], "lr": [0.5]},
-        },
-    },
-}
 SCORE_FIGURES = {f"figure_{score}_by_layer" for score in SCORES}
 EDIT_FIGURES = {"figure_r2_by_problem", *SCORE_FIGURES} | {
     f"figure_rewrite_vs_effect_{problem}" for problem in PROBLEMS
@@ -73,24 +40,6 @@ TRACING_FIGURES = {"figure_tracing_effect_by_layer", "figure_tracing_peaks", "fi
 AFTER_EDITS = dict.fromkeys(
     ("scores", *(f"table_{name}" for name in EDIT_TABLES), *EDIT_FIGURES), 1
 )
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> tuple[Study, Run]:
-    """The study after its one real run, and that run."""
-    base = tmp_path_factory.mktemp("study")
-    root, folder = copy_tree(ROOT, base / "tree"), base / "work"
-    folder.mkdir()
-    settings = merged(SETTINGS, write_inputs(base))
-    write_corpus(folder, settings, root)
-    run = snakemake(folder, settings, "all", "tune", "report", "rome_layout", root=root)
-    assert run.status == 0, run.text
-    return Study(folder=folder, root=root, settings=settings), run
-
-
-@pytest.fixture(scope="module")
-def study(finished) -> Study:
-    return finished[0]
 
 
 # ---- what the run makes --------------------------------------------------------------------------
@@ -253,13 +202,6 @@ def test_the_rome_suites_layout_has_a_run_for_each_problem_and_layer(study):
         runs = sorted((study.out / "rome" / method).glob("run_*"))
         assert [run.name for run in runs] == ["run_000", "run_002", "run_008", "run_010"]
         assert {len(list(run.glob("case_*.json"))) for run in runs} == {SETTINGS["facts"]["study"]}
-
-
-def test_the_report_holds_every_figure(study):
-    with zipfile.ZipFile(study.out / "report.zip") as archive:
-        names = archive.namelist()
-    assert any(name.endswith("report.html") for name in names)
-    assert sum(name.endswith(".svg") for name in names) >= len(TRACING_FIGURES | EDIT_FIGURES)
 
 
 # ---- what a change reruns ------------------------------------------------------------------------

@@ -21,6 +21,37 @@ from locedit import tables
 ROOT = Path(__file__).resolve().parent.parent
 OUT = Path("results/tiny/hand-made")
 
+METHODS = ["FT-1", "ROME"]
+PROBLEMS = ["error_injection", "fact_erasure"]
+LAYERS = [0, 2]
+WINDOWS = [1, 3]
+SCORES = ["rewrite", "paraphrase", "neighbourhood", "essence", "overall"]
+SETTINGS: dict[str, Any] = {
+    "facts": {"completion_tokens": 8, "study": 6},
+    "tracing": {"windows": WINDOWS, "n_noise": 3},
+    "statistics": {"tokens": 320},
+    "contexts": {"rome": [[5, 2]], "memit_tokens": 5},
+    "essence": {"texts": 1, "tokens": 10},
+    "editing": {
+        "methods": METHODS,
+        "problems": PROBLEMS,
+        "layers": LAYERS,
+        # weights drawn so wide need long steps
+        "hyperparameters": {"FT-1": {"all": {"eps": 0.05, "lr": 0.01}}},
+    },
+    "scores": {"generation_tokens": 6},
+    "analysis": {"window": 3},
+    "tuning": {
+        "facts": 2,
+        "layer": 1,
+        "problems": ["error_injection"],
+        "grid": {
+            "FT-1": {"eps": [0.01, 0.05], "lr": [0.01]},
+            "ROME": {"kl_factor": [0.5], "lr": [0.5]},
+        },
+    },
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -182,3 +213,14 @@ def write_corpus(folder: Path, settings: Mapping[str, Any], root: Path) -> None:
         for title, text in enumerate(tiny.SENTENCES)
     ]
     tables.write(match[1], rows, "corpus")
+
+
+def finished(base: Path) -> tuple[Study, Run]:
+    """A study after a real run of everything, from a checkout of its own, and that run."""
+    root, folder = copy_tree(ROOT, base / "tree"), base / "work"
+    folder.mkdir()
+    settings = merged(SETTINGS, write_inputs(base))
+    write_corpus(folder, settings, root)
+    run = snakemake(folder, settings, "all", "tune", "report", "rome_layout", root=root)
+    assert run.status == 0, run.text
+    return Study(folder=folder, root=root, settings=settings), run

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-FOLLOW, FIXED = "tracing_peak", "best_fixed"
-FOLLOW_LESS_FIXED = f"{FOLLOW} - {FIXED}"
+CHOICE = "overall"  # the score by which layers are compared
+MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,19 +30,24 @@ class Design:
         """The usual editing problem, or the first one that was studied."""
         return "error_injection" if "error_injection" in self.problems else self.problems[0]
 
+    @property
+    def traced(self) -> dict[str, object]:
+        """What tells one tracing from another in the tables of the analysis."""
+        return {"module": self.module, "window": self.window, "tracing": self.tracing}
+
 
 def paragraph(tables: Mapping[str, pd.DataFrame], design: Design) -> list[str]:
-    """Its sentences, of the tables `facts`, `study`, `success`, `diff_intervals`, `regret`.
+    """Its sentences; the last one is the conclusion.
 
-    A table that is missing counts as an empty one. The last sentence is the conclusion.
+    `tables` has `facts`, `study`, `success`, `diff_intervals`, `out_of_fold` and `regret`; one that
+    is missing counts as empty.
     """
     empty = pd.DataFrame()
-    facts, study = tables.get("facts", empty), tables.get("study", empty)
-    diffs, regret = tables.get("diff_intervals", empty), tables.get("regret", empty)
+    regret = tables.get("regret", empty)
     return [
-        count(facts, study, design),
+        count(tables.get("facts", empty), tables.get("study", empty), design),
         best_layers(tables.get("success", empty), design),
-        largest_diff(diffs, design),
+        largest_diff(tables.get("diff_intervals", empty), tables.get("out_of_fold", empty), design),
         following(regret, design),
         conclusion(regret, design),
     ]
@@ -50,105 +55,137 @@ def paragraph(tables: Mapping[str, pd.DataFrame], design: Design) -> list[str]:
 
 def count(facts: pd.DataFrame, study: pd.DataFrame, design: Design) -> str:
     """How many facts the model was asked, how many it knows, how many were studied."""
-    if facts.empty:
-        return f"No fact of the data set {design.dataset} was put to {design.model}."
-    usable = facts[facts["status"] == "kept"]
-    known = int(usable["is_correct"].eq(True).sum())
+    usable = _rows(facts, status="kept")
     excluded = len(facts) - len(usable)
     aside = f" ({excluded:,} more could not be used)" if excluded else ""
-    asked = f"{design.model} knows {known:,} of the {len(usable):,} facts of the data set "
-    asked += f"{design.dataset} that were put to it{aside}"
+    if usable.empty:
+        return f"No fact of the data set {design.dataset} was put to {design.model}{aside}."
+    known = int(usable["is_correct"].eq(True).sum())
+    asked = (
+        f"{design.model} knows {known:,} of the {len(usable):,} facts of the data set "
+        f"{design.dataset} that were put to it{aside}"
+    )
     if study.empty:
-        return f"{asked}, and none was traced or edited: there is nothing to conclude."
-    were = "was" if len(study) == 1 else "were"
-    return f"{asked}; {len(study):,} of these {were} traced and edited."
+        return f"{asked}, and none was traced or edited."
+    return f"{asked}; {len(study):,} of these {_were(len(study))} traced and edited."
 
 
 def best_layers(success: pd.DataFrame, design: Design) -> str:
-    """The edit layer with the highest mean overall score of the problem, for each method."""
-    problem = _plain(design.problem)
+    """The edit layer with the highest mean score of the problem, for each method."""
     rows = _rows(success, problem=design.problem)
     by_layer: dict[int, list[str]] = {}
     missing = []
     for method in design.methods:
         found = _rows(rows, method=method)
-        scored = found[found["overall"].notna()] if "overall" in found else found.head(0)
+        scored = _known(found, CHOICE)
         if scored.empty:
             missing.append((method, _reason(found)))
             continue
-        best = scored.sort_values(["overall", "layer"], ascending=[False, True]).iloc[0]
-        by_layer.setdefault(int(best["layer"]) + 1, []).append(f"{method} ({best['overall']:.2f})")
+        best = scored.sort_values([CHOICE, "layer"], ascending=[False, True]).iloc[0]
+        by_layer.setdefault(int(best["layer"]) + 1, []).append(f"{method} ({best[CHOICE]:.2f})")
     if not by_layer:
         return f"The best layer to edit could not be computed: {_reasons(missing)}."
-    layers = [str(int(layer) + 1) for layer in sorted(rows["layer"].unique())]
+    layers = [str(int(layer) + 1) for layer in sorted(_known(rows, CHOICE)["layer"].unique())]
     best = _listed([f"{layer} with {_listed(by_layer[layer])}" for layer in sorted(by_layer)])
     return (
-        f"Of the edit layers {_listed(layers)}, the best for {problem} by mean overall score is "
-        f"{best}{_but(missing)}."
+        f"For {_plain(design.problem)}, the best edit layer by mean {CHOICE} score is {best}, "
+        f"of {_listed(layers)} tried{_but(missing)}."
     )
 
 
-def largest_diff(diffs: pd.DataFrame, design: Design) -> str:
+def largest_diff(diffs: pd.DataFrame, out_of_fold: pd.DataFrame, design: Design) -> str:
     """The largest share of the rewrite score's variance that tracing adds to the edit layer."""
-    rows = _rows(
-        diffs,
-        module=design.module,
-        window=design.window,
-        tracing=design.tracing,
-        score="rewrite",
-    )
-    what = "what the tracing effect explains beyond the edit layer"
-    fitted = rows[rows["diff"].notna()] if "diff" in rows else rows.head(0)
+    rows = _rows(diffs, **design.traced, score="rewrite")
+    fitted = _known(rows, "diff")
     if fitted.empty:
-        return f"How much of an edit's success is {what} could not be computed: {_reason(rows)}."
+        return f"What tracing adds to the edit layer could not be computed: {_reason(rows)}."
     top = fitted.loc[fitted["diff"].idxmax()]
-    where = f"{_plain(top['problem'])} with {top['method']}"
-    sentence = (
-        f"Of the rewrite score's variance, {what} is at most {top['diff']:.3f} "
-        f"({where}; 95 % interval {_range(top, 3)})"
+    return (
+        "Beyond the edit layer, the tracing effect there explains at most "
+        f"{top['diff']:.3f} of the rewrite score's variance ({_plain(top['problem'])} with "
+        f"{top['method']}; {_interval(top, 'diff')}){_on_other_facts(out_of_fold, top, design)}"
+        f"{_equivalent(fitted)}."
     )
-    return f"{sentence}{_against_bound(top)}."
+
+
+def _on_other_facts(out_of_fold: pd.DataFrame, top: pd.Series, design: Design) -> str:
+    """The same difference where it cannot be inflated: on facts that the regression lacks."""
+    same = {"problem": top["problem"], "method": top["method"], "score": "rewrite"}
+    found = _known(_rows(out_of_fold, **design.traced, **same), "diff")
+    if found.empty:
+        return ""
+    return f"; on facts left out of the regression it is {_signed(found.iloc[0]['diff'], 3)}"
+
+
+def _equivalent(fitted: pd.DataFrame) -> str:
+    """How many differences are shown to be below the bound that counts as nothing."""
+    if not {"verdict", "bound"} <= set(fitted.columns):
+        return ""
+    judged = fitted[fitted["verdict"].fillna("").ne("")]
+    if judged.empty:
+        return ""
+    below = int(judged["verdict"].eq("equivalent").sum())
+    return (
+        f"; {below or 'none'} of the {len(judged)} pairs of problem and method {_were(below)} "
+        f"shown to stay below {judged['bound'].iloc[0]:g}, which counts as nothing"
+    )
 
 
 def following(regret: pd.DataFrame, design: Design) -> str:
-    """What editing each fact where its tracing peaks costs against one layer for all facts."""
-    rows = _rows(regret, problem=design.problem, score="overall", strategy=FOLLOW_LESS_FIXED)
+    """What editing each fact where its tracing peaks changes against one layer for all facts."""
+    rows = _followed(regret, design)
     said, missing = [], []
     for method in design.methods:
         found = _rows(rows, method=method)
-        known = found[found["regret"].notna()] if "regret" in found else found.head(0)
+        known = _known(found, "versus_fixed")
         if known.empty:
             missing.append((method, _reason(found)))
             continue
         row = known.iloc[0]
-        said.append(f"{_signed(row['regret'])} with {method} ({_range(row, 2)})")
-    act = "diting each fact where its tracing peaks, instead of all facts at the one best layer,"
+        said.append(f"{_signed(row['versus_fixed'], 2)} with {method} ({_range(row)})")
+    act = "each fact edited where its tracing is strongest, instead of at the best fixed layer,"
     if not said:
-        return f"What e{act} would cost could not be computed: {_reasons(missing)}."
+        return f"How the score changes with {act} could not be computed: {_reasons(missing)}."
     return (
-        f"E{act} costs this much of the mean overall score (95 % intervals in brackets): "
-        f"{_listed(said)}{_but(missing)}."
+        f"With {act} the mean {CHOICE} score changes by {_listed(said)}{_but(missing)}; the ranges "
+        "are 95 % intervals."
     )
 
 
 def conclusion(regret: pd.DataFrame, design: Design) -> str:
-    """What the costs of following the trace say, by where their intervals lie."""
-    rows = _rows(regret, problem=design.problem, score="overall", strategy=FOLLOW_LESS_FIXED)
-    if not {"low", "high"} <= set(rows.columns) or rows[["low", "high"]].dropna().empty:
-        return "So this study does not say whether tracing should choose the layer to edit."
-    rows = rows.dropna(subset=["low", "high"])
-    worse = [m for m in design.methods if m in set(rows[rows["low"] > 0]["method"])]
-    better = [m for m in design.methods if m in set(rows[rows["high"] < 0]["method"])]
+    """What these changes say, by where their intervals lie."""
+    rows = _known(_known(_followed(regret, design), "versus_fixed_low"), "versus_fixed_high")
+    if rows.empty:
+        return "This study does not say whether tracing should choose the layer to edit."
+    worse = _methods(rows[rows["versus_fixed_high"] < 0], design)
+    better = _methods(rows[rows["versus_fixed_low"] > 0], design)
     if better and worse:
-        return f"So tracing chooses a better layer for {_listed(better)}, a worse for {_listed(worse)}."
+        return (
+            f"So the trace chooses a better layer than a fixed one for {_listed(better)}, and a "
+            f"worse one for {_listed(worse)}."
+        )
     if better:
-        return f"So for {_listed(better)} tracing does tell where to edit."
+        return (
+            f"So the trace tells where to edit with {_listed(better)}, better than a fixed layer."
+        )
     if worse:
-        return f"So tracing does not tell where to edit: it misleads {_listed(worse)}, and helps none."
-    return "Every interval contains zero, so tracing is not shown to choose better or worse."
+        return (
+            "So the trace does not tell where to edit: its layer is worse than a fixed one with "
+            f"{_listed(worse)}, and better with no method."
+        )
+    return "All these ranges hold zero: the trace is not shown to choose better than a fixed layer."
 
 
-# ---- words ---------------------------------------------------------------------------------------
+def _followed(regret: pd.DataFrame, design: Design) -> pd.DataFrame:
+    keys = {**design.traced, "problem": design.problem, "score": CHOICE}
+    return _rows(regret, **keys, strategy="tracing_peak")
+
+
+def _methods(rows: pd.DataFrame, design: Design) -> list[str]:
+    return [method for method in design.methods if method in set(rows["method"])]
+
+
+# ---- rows and words ------------------------------------------------------------------------------
 
 
 def _rows(table: pd.DataFrame, **values: object) -> pd.DataFrame:
@@ -160,14 +197,19 @@ def _rows(table: pd.DataFrame, **values: object) -> pd.DataFrame:
     return table
 
 
+def _known(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The rows that have a number in a column."""
+    return rows[rows[column].notna()] if column in rows else rows.head(0)
+
+
 def _reason(rows: pd.DataFrame) -> str:
     given = rows["reason"].dropna() if "reason" in rows else []
     given = list(dict.fromkeys(str(reason) for reason in given if str(reason)))
-    return "; ".join(given) if given else "the tables have no such row"
+    return "; ".join(given) if given else "its table has no such row"
 
 
 def _reasons(missing: Iterable[tuple[str, str]]) -> str:
-    """Reasons with the methods that share each."""
+    """Reasons, each with the methods that share it."""
     by_reason: dict[str, list[str]] = {}
     for method, reason in missing:
         by_reason.setdefault(reason, []).append(method)
@@ -175,34 +217,36 @@ def _reasons(missing: Iterable[tuple[str, str]]) -> str:
 
 
 def _but(missing: Sequence[tuple[str, str]]) -> str:
-    return f"; it could not be computed for some: {_reasons(missing)}" if missing else ""
+    return f" (not computed: {_reasons(missing)})" if missing else ""
 
 
 def _plain(name: str) -> str:
     return str(name).replace("_", " ")
 
 
+def _were(n: int) -> str:
+    return "was" if n <= 1 else "were"
+
+
 def _listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _signed(value: float, digits: int = 2) -> str:
-    return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+def _signed(value: float, digits: int) -> str:
+    """With its sign; what rounds to zero has none."""
+    text = f"{value:+.{digits}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", MINUS)
 
 
-def _range(row: pd.Series, digits: int) -> str:
-    if pd.isna(row.get("low")) or pd.isna(row.get("high")):
-        reason = row.get("reason")
-        return f"no interval: {reason}" if isinstance(reason, str) and reason else "no interval"
-    return f"{_signed(row['low'], digits)} to {_signed(row['high'], digits)}"
+def _range(row: pd.Series) -> str:
+    low, high = row.get("versus_fixed_low"), row.get("versus_fixed_high")
+    if pd.isna(low) or pd.isna(high):
+        return f"no interval: {_reason(row.to_frame().T)}"
+    return f"{_signed(low, 2)} to {_signed(high, 2)}"
 
 
-def _against_bound(row: pd.Series) -> str:
-    """Where the interval lies against the bound below which a gain is as good as none."""
-    if any(pd.isna(row.get(column)) for column in ("low", "high", "bound")):
-        return ""
-    if row["high"] < row["bound"]:
-        return f", which is below the bound of {row['bound']:g}: as good as nothing"
-    if row["low"] > row["bound"]:
-        return f", which is more than the bound of {row['bound']:g} for nothing to speak of"
-    return f", so that neither a gain above the bound of {row['bound']:g} nor its absence is shown"
+def _interval(row: pd.Series, name: str) -> str:
+    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    if pd.isna(low) or pd.isna(high):
+        return f"no interval: {_reason(row.to_frame().T)}"
+    return f"95 % interval {low:.3f} to {high:.3f}".replace("-", MINUS)

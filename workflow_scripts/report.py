@@ -1,9 +1,9 @@
 """The report: one zip with a page of every figure and table that opens without a network.
 
-Inputs: `facts`, `study`; `analysis`, the tables shown; `upstream`, more tables whose origin is shown;
-the figures, their words, and the tables as pages and CSV are found beside the report by their names.
-Params: `design`, of findings.Design; `figures` and `tables`, what is shown in which order; `chosen`,
-which rows of a table are shown.
+Inputs: `facts`, `study`; `analysis`, the tables shown; `upstream`, more tables whose origin is
+shown. The figures with their words, and the tables as pages and CSV, lie beside the report by their
+names. Params: `design`, of findings.Design; `figures`, names in order; `tables`, titles by name in
+order; `chosen`, which rows of a table are shown.
 """
 
 from pathlib import Path
@@ -37,9 +37,9 @@ def view_tables(params: Any, analysis: dict[str, pd.DataFrame], folder: Path) ->
     return [
         report_page.view_table(
             name,
+            params.tables[name],
             analysis[name],
             {kind: folder / f"{name}.{kind}" for kind in ("html", "csv")},
-            {"title": params.tables[name]},
             params.chosen,
         )
         for name in params.tables

@@ -6,6 +6,7 @@ be sent alone. The files beside it (figures, tables, configuration) are for use 
 
 import base64
 import json
+import re
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +17,17 @@ from xml.etree import ElementTree
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup, escape
 
 from locedit import files
 
 FOLDER = "report"  # the one folder of the zip
 LARGEST_SVG = 600_000  # bytes; a larger drawing is shown by its PNG
-ROWS_SHOWN = 60
+ROWS_SHOWN = 100
+KEYS = ("model", "dataset", "module", "window", "tracing", "subset", "problem", "method", "layer")
+KEYS += ("score", "strategy")
+LAYERS = ("layer", "best_layer")  # from zero in files, from one for readers
+MINUS = "\N{MINUS SIGN}"
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the zip's time for every file: same content, same bytes
 
 
@@ -46,7 +52,6 @@ class Table:
 
     name: str
     title: str
-    about: str
     files: Mapping[str, Path]  # by kind: html, csv
     n_rows: int
     common: Mapping[str, str]  # columns with one value in all rows shown
@@ -174,49 +179,83 @@ def arranged(figures: Iterable[Figure]) -> list[tuple[Section, list[Figure]]]:
 
 def view_table(
     name: str,
+    title: str,
     table: pd.DataFrame,
     files: Mapping[str, Path],
-    words: Mapping[str, str],
     chosen: Mapping[str, Any],
 ) -> Table:
     """The part of a table that is read first: the rows of the `chosen` values, as text."""
-    rows = table
-    for column, value in chosen.items():
-        if column in rows and (rows[column] == value).any():
-            rows = rows[rows[column] == value]
-    rows = rows.head(ROWS_SHOWN)
-    constant = [c for c in rows if len(rows) > 1 and rows[c].nunique(dropna=False) == 1]
-    common = {c: _text(c, rows[c].iloc[0]) for c in constant}
-    rows = rows.drop(columns=constant)
+    rows = _chosen(table, chosen).head(ROWS_SHOWN)
+    common = {}
+    if len(rows) > 1:
+        common = {c: _text(c, rows[c].iloc[0]) for c in rows if rows[c].nunique(dropna=False) == 1}
+    rows = _with_intervals(rows.drop(columns=list(common)))
+    header = _header(rows)
     return Table(
         name=name,
-        title=words.get("title") or name.replace("_", " ").capitalize(),
-        about=words.get("about", ""),
+        title=title,
         files={kind: path for kind, path in files.items() if path.is_file()},
         n_rows=len(table),
-        common={c: value for c, value in common.items() if value},
-        header=_header(rows),
-        rows=[[_text(c, row[c]) for c in rows] for row in rows.to_dict("records")],
+        common={_named(c): value for c, value in common.items() if value},
+        header=[(_named(c), kind) for c, kind in header],
+        rows=[[_text(c, row[c]) for c, _ in header] for row in rows.to_dict("records")],
     )
+
+
+def _chosen(table: pd.DataFrame, chosen: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows with the chosen values, of the columns that the table has, and values that occur."""
+    for column, value in chosen.items():
+        if column in table and (table[column] == value).any():
+            table = table[table[column] == value]
+    return table
+
+
+def _with_intervals(rows: pd.DataFrame) -> pd.DataFrame:
+    """Columns x, x_low and x_high as one column of text."""
+    rows = rows.copy()
+    for column in list(rows):
+        ends = [f"{column}_low", f"{column}_high"]
+        if set(ends) <= set(rows.columns):
+            values = rows[[column, *ends]].itertuples(index=False)
+            rows[column] = [_interval(*value) for value in values]
+            rows = rows.drop(columns=ends)
+    return rows
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    inside = "" if pd.isna(low) or pd.isna(high) else f" ({_number(low)} to {_number(high)})"
+    return "" if pd.isna(value) else _number(value) + inside
 
 
 def _header(rows: pd.DataFrame) -> list[tuple[str, str]]:
     """Columns with their kinds; the leading ones that name a row are its keys."""
-    keys, leading = [], True
+    header, leading = [], True
     for column in rows:
-        numeric = pd.api.types.is_numeric_dtype(rows[column])
-        leading = leading and (not numeric or column in ("window", "layer"))
-        keys.append((str(column), "key" if leading else "number" if numeric else "text"))
-    return keys
+        key = str(column) in KEYS
+        leading = leading and key
+        text = column in ("reason", "verdict") or (key and not leading)
+        header.append((str(column), "key" if leading else "text" if text else "number"))
+    return header
+
+
+def _named(column: str) -> str:
+    return f"{column} (from 1)" if column in LAYERS else column
 
 
 def _text(column: str, value: Any) -> str:
-    """A cell: three digits of a number, nothing for what could not be had."""
+    """A cell: three decimals of a number, layers from one, nothing for what could not be had."""
     if value is None or (isinstance(value, float) and pd.isna(value)):
         return ""
+    if column in LAYERS:
+        return str(int(value) + 1)
     if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < 1e6 else f"{value:.3g}"
-    return str(value)
+        return str(int(value)) if value.is_integer() and abs(value) < 1e6 else _number(value)
+    return value.replace("_", " ") if isinstance(value, str) and column in KEYS else str(value)
+
+
+def _number(value: float) -> str:
+    text = f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"
+    return text.replace("-", MINUS)
 
 
 # ---- the page and its zip ------------------------------------------------------------------------
@@ -231,8 +270,14 @@ def render(source: Path, **context: Any) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["unbroken"] = _unbroken
     style = (source / "style.css").read_text(encoding="utf-8")
     return environment.get_template("index.html.j2").render(style=style, **context)
+
+
+def _unbroken(text: str) -> Markup:
+    """Words such as FT-1 that no line may end within."""
+    return Markup(re.sub(r"\w+-\d+\b", r'<span class="word">\g<0></span>', str(escape(text))))
 
 
 def pack(target: Path, page: str, texts: Mapping[str, str], beside: Mapping[str, Path]) -> None:
