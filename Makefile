@@ -29,7 +29,8 @@ setup:  ## R, .venv and the pinned packages; nothing the second time
 reproduce: setup  ## set up, then run the whole study of config.yaml
 	$(RUN) snakemake --cores $(CORES) $(ARGS)
 
-test: setup  ## set up, then run every test, R's included
+test:  ## set up, with a browser for the report's tests, then run every test, R's included
+	@scripts/setup.sh --tests
 	$(RUN) python -m pytest $(ARGS)
 
 lint: setup  ## check style, formatting, types and the workflow
@@ -42,7 +43,7 @@ lint: setup  ## check style, formatting, types and the workflow
 bench: setup  ## time the engine against the textbook algorithms
 	$(RUN) python benchmarks/bench.py $(if $(filter quick,$(BENCH)),--quick) $(ARGS)
 
-report: setup  ## one file with every figure and table: results/MODEL/DATASET/report.zip
+report: setup  ## one page with every figure and table: results/MODEL/DATASET/report.zip
 	$(RUN) snakemake --cores $(CORES) report $(ARGS)
 
 clean-env:  ## remove the virtual environment (the results stay)

@@ -336,9 +336,13 @@ _DEPENDS = {
     "report": lambda: [
         fingerprint("analysis"),
         fingerprint("heatmap_cells"),
-        _drawing(),
         config["analysis"],
-        fingerprints.files((ROOT / "analysis" / "report").iterdir()),
+        fingerprints.files(
+            path
+            for path in (ROOT / "analysis").rglob("*")
+            if path.suffix in (".R", ".j2", ".css")
+        ),
+        script_code("figure"),
         script_code("report"),
     ],
     "published": lambda: [fingerprints.files([ROOT / PUBLISHED])],

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Sets up all that the workflow and its tests need: R and its packages, a virtual environment with
-# the packages that requirements.txt pins, and the project itself. Does nothing the second time;
-# with --check it does nothing at all, and its status says whether there is anything to do.
+# the packages that requirements.txt pins, and the project itself. Does nothing the second time.
+#
+#   --check      do nothing at all; the status says whether there is anything to do
+#   --tests      also install the browser in which the report is tested, if that can be done
 #
 #   PYTHON       the interpreter to use (default: python3, if it is at least 3.11)
 #   VENV         where the environment goes (default: .venv)
@@ -20,6 +22,10 @@ r_packages=(
 )
 # What rpy2 compiles against, and a plain link test that tells whether it is there.
 r_build=(r-base-dev libtirpc-dev)
+
+# The browser of the report's tests and the program that drives it; the study itself needs neither.
+browser=(chromium chromium-driver)
+no_browser=$venv/.no-browser
 
 say() { printf '%s\n' "set-up: $*" >&2; }
 fail() {
@@ -108,6 +114,18 @@ ensure_system() {
         "If $1 or Rscript is not the system's own, install their parts in their own way."
 }
 
+# The tests skip the report's page where there is no browser, so its absence is no failure; it is
+# tried once.
+ensure_browser() {
+    if { have chromium && have chromedriver; } || [ -f "$no_browser" ]; then
+        return
+    fi
+    (install_system "${browser[@]}") || {
+        say "without ${browser[*]} the tests of the report's page are skipped."
+        touch "$no_browser"
+    }
+}
+
 ensure_venv() {
     if [ ! -x "$venv/bin/python" ] || ! is_recent "$venv/bin/python"; then
         say "creating $venv with $("$1" --version)"
@@ -124,15 +142,26 @@ ensure_venv() {
     "${pip[@]}" --no-deps --no-build-isolation --editable .
 }
 
-if [ -f "$stamp" ] && fingerprint | cmp -s - "$stamp" && have Rscript; then
-    exit 0
-fi
-[ "${1:-}" != --check ] || fail "$venv is not set up for this state of the project."
-started=$SECONDS
-python=$(find_python)
-ensure_system "$python"
-rm -f "$stamp"
-ensure_venv "$python"
-fingerprint >"$stamp.part"
-mv "$stamp.part" "$stamp"
-say "done in $((SECONDS - started)) s"
+ensure_study() {
+    if [ -f "$stamp" ] && fingerprint | cmp -s - "$stamp" && have Rscript; then
+        return
+    fi
+    [ "${1:-}" != --check ] || fail "$venv is not set up for this state of the project."
+    local started=$SECONDS python
+    python=$(find_python)
+    ensure_system "$python"
+    rm -f "$stamp" "$no_browser"
+    ensure_venv "$python"
+    fingerprint >"$stamp.part"
+    mv "$stamp.part" "$stamp"
+    say "done in $((SECONDS - started)) s"
+}
+
+case "${1:-}" in
+    "" | --check) ensure_study "$@" ;;
+    --tests)
+        ensure_study
+        ensure_browser
+        ;;
+    *) fail "$1 is none of --check and --tests" ;;
+esac

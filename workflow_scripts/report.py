@@ -51,7 +51,7 @@ def make(target: Path, inputs: Any, params: Any, config: dict[str, Any]) -> None
     base = target.parent
     design = findings.Design(**params.design)
     analysis = {Path(path).stem: tables.read(path, None, flat=True) for path in inputs.analysis}
-    asked = {name: tables.read(inputs[name], "facts") for name in ("facts", "study")}
+    asked = {name: tables.read(getattr(inputs, name), "facts") for name in ("facts", "study")}
     figures = [report_page.read_figure(base / "figures", name) for name in params.figures]
     shown = view_tables(params, analysis, base / "tables")
     rows, versions = origins([*inputs.upstream, *inputs.analysis], base)

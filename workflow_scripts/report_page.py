@@ -75,28 +75,35 @@ SECTIONS = (
         title="Where does tracing find facts?",
         intro="Causal tracing spoils the subject's embeddings, restores clean activations at one "
         "token and a window of layers, and measures how much of the fact's probability returns.",
-        patterns=("tracing_peaks*", "tracing_effect*", "*window*", "heatmap*", "tracing_*"),
+        patterns=("tracing_peaks*", "tracing_effect*", "tracing_*", "heatmap*"),
     ),
     Section(
         id="editing",
         title="Where do edits work?",
         intro="Every fact is edited at every edit layer, by each method, each time from the "
         "unedited model. Scores lie between 0 and 1; higher is better.",
-        patterns=("overall_by_layer", "rewrite_by_layer", "*_by_layer", "success*", "scores_*"),
+        patterns=(
+            "overall_by_layer",
+            "rewrite_by_layer",
+            "paraphrase_by_layer",
+            "neighbourhood_by_layer",
+            "essence_by_layer",
+            "success*",
+        ),
     ),
     Section(
         id="informing",
         title="Does one inform the other?",
         intro="If tracing told where to edit, edits would work better at layers with a larger "
         "tracing effect, and the effect would explain scores beyond the edit layer itself.",
-        patterns=("r2_by_problem", "r2_*", "*regret*", "rewrite_vs_effect_all*", "*_vs_effect*"),
+        patterns=("regret*", "r2_by_problem", "rewrite_vs_effect*", "correlations*", "r2_*"),
     ),
     Section(
         id="certainty",
         title="How sure are we?",
         intro="Edits of one fact are not independent, and few facts flatter every regression. "
         "These analyses know which rows share a fact.",
-        patterns=("diff_*", "*out_of_fold*", "*mixed*", "*reliab*"),
+        patterns=("diff_*", "out_of_fold*", "mixed*", "reliability*"),
     ),
 )
 REMAINING = Section(id="more", title="Further figures", intro="", patterns=("*",))

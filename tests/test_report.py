@@ -1,0 +1,408 @@
+"""The report: what its page shows of a study, and how a browser without a network finds it.
+
+The page is made of two studies: the tiny one, and a hand-made one in which everything that can be
+missing is missing. Both are opened from disk in headless Chromium.
+"""
+
+import itertools
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+
+from locedit import tables
+from workflow_scripts import report, report_page
+
+WIDTHS = (1200, 390)
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync"
+).split()
+SVG = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="90pt" height="60pt" viewBox="0 0 90 60">'
+    '<rect width="90" height="60" fill="#0072B2"/></svg>'
+)
+WORDS = {"title": "Bars & layers", "caption": "Two < three.", "alt": "A blue rectangle."}
+
+
+def unpacked(archive: Path, folder: Path) -> Path:
+    """The report's folder, out of its zip."""
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(folder)
+    assert [path.name for path in folder.iterdir()] == ["report"]
+    return folder / "report"
+
+
+# ---- a hand-made study ---------------------------------------------------------------------------
+
+
+def fact_rows(count: int) -> list[dict[str, Any]]:
+    return [{"case_id": str(i), "status": "kept", "is_correct": True} for i in range(count)]
+
+
+def hand_made(out: Path, figures: tuple[str, ...], analysis: dict[str, pd.DataFrame]) -> Path:
+    """Make the report of a study with these tables, whose figures were (or were not) drawn before.
+
+    Nothing was studied: of three known facts none was edited.
+    """
+    inputs = {name: out / f"{name}.parquet" for name in ("facts", "study")}
+    tables.write(inputs["facts"], fact_rows(3), "facts", {"rule": "know", "fingerprint": "f00"})
+    tables.write(inputs["study"], [], "facts", {"rule": "study"})
+    made = {"rule": "regressions", "fingerprint": "ab12", "versions": {"numpy": "1.2"}}
+    for name, table in analysis.items():
+        tables.write(out / f"analysis/{name}.parquet", table, None, made)
+        (out / "tables").mkdir(exist_ok=True)
+        table.to_csv(out / f"tables/{name}.csv", index=False)
+    params = SimpleNamespace(
+        design={
+            "model": "Tiny <Llama>",
+            "dataset": "hand-made",
+            "problems": ["error_injection"],
+            "methods": ["ROME"],
+            "module": "mlp",
+            "window": 3,
+            "tracing": "fraction_max",
+        },
+        figures=figures,
+        tables={name: f"About {name}" for name in analysis},
+        chosen={"module": "mlp", "score": "rewrite"},
+    )
+    named = SimpleNamespace(
+        **inputs,
+        analysis=[out / f"analysis/{name}.parquet" for name in analysis],
+        upstream=list(inputs.values()),
+    )
+    config = {"model": "tiny", "assets": {"cache": "/somewhere"}, "editing": {"layers": [0, 2]}}
+    report.make(out / "report.zip", named, params, config)
+    return out / "report.zip"
+
+
+def write_figure(out: Path, name: str, **parts: str) -> None:
+    folder = out / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind, content in parts.items():
+        (folder / f"{name}.{kind}").write_text(content)
+
+
+R2 = pd.DataFrame(
+    {
+        "model": "Tiny <Llama>",
+        "module": ["mlp", "mlp", "attn"],
+        "problem": "error_injection",
+        "method": ["FT-1", "ROME", "ROME"],
+        "score": "rewrite",
+        "best_layer": [0, 2, 2],
+        "diff": [-0.1234567, np.nan, 0.5],
+        "diff_low": [-0.2, np.nan, 0.1],
+        "diff_high": [0.1, np.nan, 0.9],
+        "n": [24, 0, 24],
+        "reason": ["", "no edits", ""],
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def lacking(tmp_path_factory) -> Path:
+    """The report of a study that lacks facts, a figure's words, a drawing, a table's rows."""
+    out = tmp_path_factory.mktemp("lacking")
+    write_figure(out, "r2_by_problem", svg=SVG, json=json.dumps(WORDS))
+    write_figure(out, "tracing_peaks", svg=SVG)
+    write_figure(out, "heatmap", svg="<svg")
+    archive = hand_made(
+        out,
+        ("r2_by_problem", "tracing_peaks", "heatmap", "regret", "newly_invented"),
+        {"r2": R2, "regret": R2.head(0)},
+    )
+    return unpacked(archive, out / "unpacked")
+
+
+@pytest.fixture(scope="module")
+def whole(study, tmp_path_factory) -> Path:
+    """The report of the tiny study."""
+    return unpacked(study.out / "report.zip", tmp_path_factory.mktemp("whole"))
+
+
+# ---- what the page holds -------------------------------------------------------------------------
+
+
+def test_the_page_holds_its_style_and_figures_and_asks_for_nothing(lacking):
+    page = (lacking / "index.html").read_text()
+    assert "<script" not in page
+    assert '<link rel="stylesheet"' not in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
+    assert page.count('src="data:image/svg+xml;base64,') == 2
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are(lacking):
+    page = (lacking / "index.html").read_text()
+    assert "Tiny &lt;Llama&gt;" in page
+    assert "Tiny <Llama>" not in page
+    assert "Bars &amp; layers" in page
+
+
+def test_the_zip_holds_figures_tables_and_configuration_for_use_elsewhere(lacking):
+    names = {str(path.relative_to(lacking)) for path in lacking.rglob("*") if path.is_file()}
+    assert names >= {"index.html", "config.yaml", "tables/r2.csv", "figures/r2_by_problem.svg"}
+    settings = yaml.safe_load((lacking / "config.yaml").read_text())
+    assert settings == {"model": "tiny", "editing": {"layers": [0, 2]}}
+
+
+def test_the_same_study_makes_the_same_zip(tmp_path):
+    first, second = (hand_made(tmp_path, (), {"r2": R2}).read_bytes() for _ in range(2))
+    assert first == second
+
+
+def test_a_figure_without_its_words_is_shown_and_says_so(lacking):
+    page = (lacking / "index.html").read_text()
+    assert '<h3 id="title-tracing_peaks">Tracing peaks</h3>' in page
+    assert "This figure has no caption: tracing_peaks.json is missing." in page
+
+
+def test_a_figure_that_was_not_drawn_keeps_its_place_and_says_so(lacking):
+    page = (lacking / "index.html").read_text()
+    assert "heatmap.svg is not a whole drawing." in page
+    assert "regret.svg and regret.png are missing." in page
+
+
+def test_a_table_without_rows_says_so(lacking):
+    assert (lacking / "index.html").read_text().count("This table has no rows.") == 1
+
+
+def test_words_that_are_not_json_name_the_file(tmp_path):
+    write_figure(tmp_path, "heatmap", svg=SVG, json="{")
+    with pytest.raises(ValueError, match=r"heatmap.json is not JSON .* delete it"):
+        report_page.read_figure(tmp_path / "figures", "heatmap")
+
+
+def test_a_huge_drawing_is_shown_by_its_png(tmp_path):
+    rows = "<!--" + "x" * report_page.LARGEST_SVG + "-->"
+    write_figure(tmp_path, "cloud", svg=SVG.replace("<rect", rows + "<rect"), png="PNG")
+    figure = report_page.read_figure(tmp_path / "figures", "cloud")
+    assert figure.source.startswith("data:image/png;base64,")
+    assert (figure.width, figure.height) == (120, 80)  # 90 x 60 points
+
+
+def test_every_figure_has_one_place_under_its_question():
+    names = ["newly_invented", "r2_paraphrase", "correlations_by_layer", "rewrite_by_layer"]
+    names += ["mixed", "heatmap", "r2_by_problem"]
+    figures = [
+        report_page.Figure(name=name, title="", caption="", alt="", files={}) for name in names
+    ]
+    placed = {
+        section.id: [figure.name for figure in mine]
+        for section, mine in report_page.arranged(figures)
+    }
+    assert placed == {
+        "tracing": ["heatmap"],
+        "editing": ["rewrite_by_layer"],
+        "informing": ["r2_by_problem", "correlations_by_layer", "r2_paraphrase"],
+        "certainty": ["mixed"],
+        "more": ["newly_invented"],
+    }
+
+
+def test_a_table_shows_the_chosen_rows_with_what_they_share_said_once():
+    chosen = {"module": "mlp", "window": 5, "score": "essence"}  # two of which it does not have
+    view = report_page.view_table("r2", "R2", R2, {}, chosen)
+    assert view.n_rows == 3
+    assert view.common == {
+        "model": "Tiny <Llama>",
+        "module": "mlp",
+        "problem": "error injection",
+        "score": "rewrite",
+    }
+    assert [name for name, _ in view.header] == [
+        "method",
+        "best_layer (from 1)",
+        "diff",
+        "n",
+        "reason",
+    ]
+    minus = "\N{MINUS SIGN}"
+    assert view.rows == [
+        ["FT-1", "1", f"{minus}0.123 ({minus}0.200 to 0.100)", "24", ""],
+        ["ROME", "3", "", "0", "no edits"],
+    ]
+
+
+def test_a_long_table_shows_its_first_rows():
+    table = pd.DataFrame({"layer": range(1000), "n": range(1000)})
+    view = report_page.view_table("long", "Long", table, {}, {})
+    assert len(view.rows) == report_page.ROWS_SHOWN
+    assert view.n_rows == 1000
+
+
+def test_the_report_of_the_tiny_study_has_every_figure_and_table(study, whole):
+    drawn = {path.name for path in (study.out / "figures").glob("*.svg")}
+    written = {path.name for path in (study.out / "tables").glob("*.csv")}
+    assert {path.name for path in (whole / "figures").glob("*.svg")} == drawn
+    assert {path.name for path in (whole / "tables").glob("*.csv")} == written
+    page = (whole / "index.html").read_text()
+    assert "missing" not in page.split("</style>")[1]
+    for name in ("scores", "facts"):
+        assert tables.provenance(study.out / f"{name}.parquet")["fingerprint"] in page
+
+
+# ---- in a browser --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium that keeps its console's messages and its requests."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    program = next((path for path in map(shutil.which, names) if path), None)
+    driver = shutil.which("chromedriver")
+    if program is None or driver is None:
+        pytest.skip("no Chromium with its chromedriver here; scripts/setup.sh --tests installs it")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for flag in FLAGS:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    started = webdriver.Chrome(options=options, service=Service(driver))
+    yield started
+    started.quit()
+
+
+@pytest.fixture(params=["whole", "lacking"])
+def page(request, browser):
+    """The browser with a report's page open, and the folder that it is in."""
+    folder = request.getfixturevalue(request.param)
+    browser.get_log("performance")  # forgets what came before
+    browser.get_log("browser")
+    resize(browser, WIDTHS[0])
+    browser.get((folder / "index.html").as_uri())
+    return browser, folder
+
+
+def resize(browser, width: int) -> None:
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+def requests_of(browser) -> list[str]:
+    entries = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [entry for entry in entries if entry["method"] == "Network.requestWillBeSent"]
+    return [entry["params"]["request"]["url"] for entry in sent]
+
+
+def test_every_figure_loads(page):
+    browser, folder = page
+    sizes = browser.execute_script(
+        "return [...document.images].map(i => [i.complete, i.naturalWidth, i.clientWidth, i.alt])"
+    )
+    whole_drawings = [p for p in (folder / "figures").glob("*.svg") if p.stat().st_size > 10]
+    assert len(sizes) == len(whole_drawings) > 0
+    for complete, natural, shown, alt in sizes:
+        assert complete
+        assert natural > 0
+        assert shown > 0
+        assert alt
+
+
+def test_every_table_has_rows_and_headers(page):
+    browser, _ = page
+    found = browser.find_elements(By.TAG_NAME, "table")
+    assert found
+    for table in found:
+        rows = table.find_elements(By.CSS_SELECTOR, "tbody tr")
+        header = table.find_elements(By.CSS_SELECTOR, "thead th[scope=col]")
+        assert rows
+        cells = browser.execute_script(
+            "return [...arguments[0].rows].map(r => r.cells.length)", table
+        )
+        assert set(cells) == {len(header)}
+
+
+def test_the_page_asks_for_nothing_and_complains_of_nothing(page):
+    browser, folder = page
+    assert browser.get_log("browser") == []
+    urls = requests_of(browser)
+    assert (folder / "index.html").as_uri() in urls
+    assert [url for url in urls if not url.startswith(("file://", "data:"))] == []
+
+
+def test_every_link_leads_somewhere(page):
+    browser, folder = page
+    links = [a.get_dom_attribute("href") for a in browser.find_elements(By.TAG_NAME, "a")]
+    for link in links:
+        if link.startswith("#"):
+            assert browser.find_elements(By.ID, link[1:]), link
+        else:
+            assert (folder / link).is_file(), link
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_reaches_beyond_the_window(page, width):
+    browser, _ = page
+    resize(browser, width)
+    widest = browser.execute_script("return document.documentElement.scrollWidth")
+    assert widest <= width
+
+
+def test_a_screen_reader_finds_its_way(page):
+    browser, _ = page
+    for landmark in ("header", "nav", "main", "footer"):
+        assert len(browser.find_elements(By.TAG_NAME, landmark)) == 1
+    assert len(browser.find_elements(By.TAG_NAME, "h1")) == 1
+    ids = [e.get_dom_attribute("id") for e in browser.find_elements(By.CSS_SELECTOR, "[id]")]
+    assert len(ids) == len(set(ids))
+    for element in browser.find_elements(By.CSS_SELECTOR, "[aria-labelledby]"):
+        assert element.get_dom_attribute("aria-labelledby") in ids
+    levels = browser.execute_script(
+        "return [...document.querySelectorAll('h1,h2,h3,h4')].map(h => +h.tagName[1])"
+    )
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
+
+
+CONTRAST = """
+const channel = c => { c /= 255; return c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4 };
+const light = ([r, g, b]) => .2126 * channel(r) + .7152 * channel(g) + .0722 * channel(b);
+const colour = text => text.match(/[\\d.]+/g).map(Number);
+const behind = e => { for (; e; e = e.parentElement) {
+    const c = colour(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] > 0) return c; }
+  return [255, 255, 255] };
+return [...document.querySelectorAll('h1,h2,h3,p,a,th,td,b,code')].filter(e => e.innerText)
+  .map(e => { const a = light(colour(getComputedStyle(e).color)), b = light(behind(e));
+    return [(Math.max(a, b) + .05) / (Math.min(a, b) + .05), e.outerHTML.slice(0, 90)] });
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(page, scheme):
+    """At least 4.5 : 1 (WCAG 2.2, 1.4.3)."""
+    browser, _ = page
+    scheme_feature = {"name": "prefers-color-scheme", "value": scheme}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme_feature]})
+    try:
+        pairs = browser.execute_script(CONTRAST)
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert pairs
+    assert [pair for pair in pairs if pair[0] < 4.5] == []
+
+
+def test_the_first_paragraph_is_the_studys_answer(whole, browser):
+    browser.get((whole / "index.html").as_uri())
+    first = browser.find_element(By.CSS_SELECTOR, "main p")
+    assert first.text.startswith("Tiny Llama knows 9 of the 10 facts of the data set hand-made")
+    assert "(2 more could not be used); 6 of these were traced and edited." in first.text
+
+
+def test_an_empty_study_says_that_nothing_could_be_computed(lacking, browser):
+    browser.get((lacking / "index.html").as_uri())
+    first = browser.find_element(By.CSS_SELECTOR, "main p").text
+    assert "knows 3 of the 3 facts" in first
+    assert "none was traced or edited" in first
+    assert first.count("could not be computed") == 3
