@@ -2,13 +2,6 @@
 # Out: report.zip, a page with all of them that opens without a network.
 # Steps: compute the opening paragraph, fill the template, pack.
 
-# Rows of a table that the page shows, where it has them; its own page and CSV have all.
-READ_FIRST = {
-    **TRACED,
-    "tracing": config["analysis"]["tracing"],
-    "score": "rewrite",
-}
-
 
 rule report:
     input:
@@ -34,8 +27,7 @@ rule report:
         runtime=15,
     params:
         figures=list(FIGURES),
-        tables=TABLES,
-        chosen=READ_FIRST,
+        tables=list(TABLES),
         design={
             "model": MODEL_SETTINGS["label"],
             "dataset": DATASET,

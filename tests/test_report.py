@@ -12,7 +12,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -33,6 +32,28 @@ SVG = (
     '<rect width="90" height="60" fill="#0072B2"/></svg>'
 )
 WORDS = {"title": "Bars & layers", "caption": "Two < three.", "alt": "A blue rectangle."}
+PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"/><title>R² &amp; more</title>
+<style>body { color: red }</style></head>
+<body>
+<h1>R² &amp; more</h1>
+<p class="of">Tiny Llama · <b>hand-made</b></p>
+<div class="text"><p>Below <code>.01</code> &lt; nothing.</p></div>
+<h2>Rewrite score</h2>
+<div class="wide"><table>
+<thead><tr><th scope="col">Method</th><th scope="col">Diff</th></tr></thead>
+<tbody><tr><th scope="row">ROME</th><td>–<sup>1</sup></td></tr></tbody>
+</table></div>
+<ol class="notes"><li>no edits</li></ol>
+<h2>Essence score</h2>
+<div class="wide"><table>
+<thead><tr><th scope="col">Method</th></tr></thead>
+<tbody><tr><th scope="row">MEMIT</th></tr></tbody>
+</table></div>
+<details><summary>Other windows</summary><h2>Deep</h2><p>down</p></details>
+</body>
+</html>
+"""
 
 
 def unpacked(archive: Path, folder: Path) -> Path:
@@ -63,6 +84,7 @@ def hand_made(out: Path, figures: tuple[str, ...], analysis: dict[str, pd.DataFr
         tables.write(out / f"analysis/{name}.parquet", table, None, made)
         (out / "tables").mkdir(exist_ok=True)
         table.to_csv(out / f"tables/{name}.csv", index=False)
+        (out / f"tables/{name}.html").write_text(PAGE)
     params = SimpleNamespace(
         design={
             "model": "Tiny <Llama>",
@@ -74,8 +96,7 @@ def hand_made(out: Path, figures: tuple[str, ...], analysis: dict[str, pd.DataFr
             "tracing": "fraction_max",
         },
         figures=figures,
-        tables={name: f"About {name}" for name in analysis},
-        chosen={"module": "mlp", "score": "rewrite"},
+        tables=list(analysis),
     )
     named = SimpleNamespace(
         **inputs,
@@ -94,21 +115,7 @@ def write_figure(out: Path, name: str, **parts: str) -> None:
         (folder / f"{name}.{kind}").write_text(content)
 
 
-R2 = pd.DataFrame(
-    {
-        "model": "Tiny <Llama>",
-        "module": ["mlp", "mlp", "attn"],
-        "problem": "error_injection",
-        "method": ["FT-1", "ROME", "ROME"],
-        "score": "rewrite",
-        "best_layer": [0, 2, 2],
-        "diff": [-0.1234567, np.nan, 0.5],
-        "diff_low": [-0.2, np.nan, 0.1],
-        "diff_high": [0.1, np.nan, 0.9],
-        "n": [24, 0, 24],
-        "reason": ["", "no edits", ""],
-    }
-)
+R2 = pd.DataFrame({"method": ["FT-1", "ROME"], "diff": [0.5, None], "reason": ["", "no edits"]})
 
 
 @pytest.fixture(scope="module")
@@ -175,8 +182,23 @@ def test_a_figure_that_was_not_drawn_keeps_its_place_and_says_so(lacking):
     assert "regret.svg and regret.png are missing." in page
 
 
-def test_a_table_without_rows_says_so(lacking):
-    assert (lacking / "index.html").read_text().count("This table has no rows.") == 1
+def test_a_table_without_rows_or_without_its_page_says_so(tmp_path):
+    (tmp_path / "regret.html").write_text(PAGE)
+    assert report_page.read_table(tmp_path, "regret", 0).missing == "it has no rows"
+    assert report_page.read_table(tmp_path, "r2", 3).missing == "r2.html is missing"
+    assert report_page.read_table(tmp_path, "regret", 3).missing == ""
+
+
+def test_a_table_is_shown_as_on_its_page_without_what_is_folded_there(tmp_path):
+    (tmp_path / "r2.html").write_text(PAGE)
+    table = report_page.read_table(tmp_path, "r2", 2)
+    assert table.title == "R² &amp; more"
+    grids = PAGE[PAGE.index('<div class="text">') : PAGE.index("<details>")].strip()
+    grids = grids.replace("h2>", "h4>").replace(
+        '<div class="wide">', '<div class="wide" role="region" aria-label="Rows" tabindex="0">'
+    )
+    folded = "<details><summary>More of this table</summary><h4>Essence"
+    assert table.content == grids.replace("<h4>Essence", folded) + "\n</details>"
 
 
 def test_words_that_are_not_json_name_the_file(tmp_path):
@@ -210,37 +232,6 @@ def test_every_figure_has_one_place_under_its_question():
         "certainty": ["mixed"],
         "more": ["newly_invented"],
     }
-
-
-def test_a_table_shows_the_chosen_rows_with_what_they_share_said_once():
-    chosen = {"module": "mlp", "window": 5, "score": "essence"}  # two of which it does not have
-    view = report_page.view_table("r2", "R2", R2, {}, chosen)
-    assert view.n_rows == 3
-    assert view.common == {
-        "model": "Tiny <Llama>",
-        "module": "mlp",
-        "problem": "error injection",
-        "score": "rewrite",
-    }
-    assert [name for name, _ in view.header] == [
-        "method",
-        "best_layer (from 1)",
-        "diff",
-        "n",
-        "reason",
-    ]
-    minus = "\N{MINUS SIGN}"
-    assert view.rows == [
-        ["FT-1", "1", f"{minus}0.123 ({minus}0.200 to 0.100)", "24", ""],
-        ["ROME", "3", "", "0", "no edits"],
-    ]
-
-
-def test_a_long_table_shows_its_first_rows():
-    table = pd.DataFrame({"layer": range(1000), "n": range(1000)})
-    view = report_page.view_table("long", "Long", table, {}, {})
-    assert len(view.rows) == report_page.ROWS_SHOWN
-    assert view.n_rows == 1000
 
 
 def test_the_report_of_the_tiny_study_has_every_figure_and_table(study, whole):

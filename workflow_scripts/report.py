@@ -2,14 +2,12 @@
 
 Inputs: `facts`, `study`; `analysis`, the tables shown; `upstream`, more tables whose origin is
 shown. The figures with their words, and the tables as pages and CSV, lie beside the report by their
-names. Params: `design`, of findings.Design; `figures`, names in order; `tables`, titles by name in
-order; `chosen`, which rows of a table are shown.
+names. Params: `design`, of findings.Design; `figures` and `tables`, the names of those shown.
 """
 
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 
 from locedit import tables
@@ -32,20 +30,6 @@ def origins(paths, base: Path) -> tuple[list[dict[str, str]], dict[str, str]]:
     return rows, {name: " and ".join(found) for name, found in sorted(versions.items())}
 
 
-def view_tables(params: Any, analysis: dict[str, pd.DataFrame], folder: Path) -> list[Any]:
-    """Each table as the page shows it, in the order of the rule."""
-    return [
-        report_page.view_table(
-            name,
-            params.tables[name],
-            analysis[name],
-            {kind: folder / f"{name}.{kind}" for kind in ("html", "csv")},
-            params.chosen,
-        )
-        for name in params.tables
-    ]
-
-
 def make(target: Path, inputs: Any, params: Any, config: dict[str, Any]) -> None:
     """Write the report of one study from the files that the workflow names."""
     base = target.parent
@@ -53,7 +37,9 @@ def make(target: Path, inputs: Any, params: Any, config: dict[str, Any]) -> None
     analysis = {Path(path).stem: tables.read(path, None, flat=True) for path in inputs.analysis}
     asked = {name: tables.read(getattr(inputs, name), "facts") for name in ("facts", "study")}
     figures = [report_page.read_figure(base / "figures", name) for name in params.figures]
-    shown = view_tables(params, analysis, base / "tables")
+    shown = [
+        report_page.read_table(base / "tables", name, len(analysis[name])) for name in params.tables
+    ]
     rows, versions = origins([*inputs.upstream, *inputs.analysis], base)
     science = {key: value for key, value in config.items() if key != "assets"}
     settings = yaml.safe_dump(science, sort_keys=False, allow_unicode=True)

@@ -11,23 +11,18 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import jinja2
-import pandas as pd
 from markupsafe import Markup, escape
 
 from locedit import files
 
 FOLDER = "report"  # the one folder of the zip
 LARGEST_SVG = 600_000  # bytes; a larger drawing is shown by its PNG
-ROWS_SHOWN = 100
-KEYS = ("model", "dataset", "module", "window", "tracing", "subset", "problem", "method", "layer")
-KEYS += ("score", "strategy")
-LAYERS = ("layer", "best_layer")  # from zero in files, from one for readers
-MINUS = "\N{MINUS SIGN}"
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the zip's time for every file: same content, same bytes
 
 
@@ -48,15 +43,13 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table as the page shows it: some rows as text, what they have in common, the files."""
+    """A table as the page shows it: the main part of its own page, and the files."""
 
     name: str
-    title: str
+    title: Markup
+    content: Markup
+    missing: str  # why there is no content
     files: Mapping[str, Path]  # by kind: html, csv
-    n_rows: int
-    common: Mapping[str, str]  # columns with one value in all rows shown
-    header: Sequence[tuple[str, str]]  # name, and "key", "number" or "text"
-    rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,85 +177,73 @@ def arranged(figures: Iterable[Figure]) -> list[tuple[Section, list[Figure]]]:
 # ---- tables --------------------------------------------------------------------------------------
 
 
-def view_table(
-    name: str,
-    title: str,
-    table: pd.DataFrame,
-    files: Mapping[str, Path],
-    chosen: Mapping[str, Any],
-) -> Table:
-    """The part of a table that is read first: the rows of the `chosen` values, as text."""
-    rows = _chosen(table, chosen).head(ROWS_SHOWN)
-    common = {}
-    if len(rows) > 1:
-        common = {c: _text(c, rows[c].iloc[0]) for c in rows if rows[c].nunique(dropna=False) == 1}
-    rows = _with_intervals(rows.drop(columns=list(common)))
-    header = _header(rows)
-    return Table(
-        name=name,
-        title=title,
-        files={kind: path for kind, path in files.items() if path.is_file()},
-        n_rows=len(table),
-        common={_named(c): value for c, value in common.items() if value},
-        header=[(_named(c), kind) for c, kind in header],
-        rows=[[_text(c, row[c]) for c, _ in header] for row in rows.to_dict("records")],
-    )
+def read_table(folder: Path, name: str, n_rows: int) -> Table:
+    """A table's words and its main part, from its own page, with the rest of that folded."""
+    paths = {kind: folder / f"{name}.{kind}" for kind in ("html", "csv")}
+    present = {kind: path for kind, path in paths.items() if path.is_file()}
+    reader = TablePage()
+    if "html" in present:
+        reader.feed(present["html"].read_text(encoding="utf-8"))
+    title = Markup("".join(reader.title).strip()) or name.replace("_", " ").capitalize()
+    content = Markup(reader.content()) if n_rows else Markup("")
+    missing = "" if content else f"{name}.html is missing" if n_rows else "it has no rows"
+    return Table(name=name, title=title, content=content, missing=missing, files=present)
 
 
-def _chosen(table: pd.DataFrame, chosen: Mapping[str, Any]) -> pd.DataFrame:
-    """The rows with the chosen values, of the columns that the table has, and values that occur."""
-    for column, value in chosen.items():
-        if column in table and (table[column] == value).any():
-            table = table[table[column] == value]
-    return table
+class TablePage(HTMLParser):
+    """The body of a table's page but for its heading, the line below that, and folded parts.
 
+    What follows the second of its other headings, which go down two levels, is folded in turn; what
+    scrolls can be reached by the keyboard.
+    """
 
-def _with_intervals(rows: pd.DataFrame) -> pd.DataFrame:
-    """Columns x, x_low and x_high as one column of text."""
-    rows = rows.copy()
-    for column in list(rows):
-        ends = [f"{column}_low", f"{column}_high"]
-        if set(ends) <= set(rows.columns):
-            values = rows[[column, *ends]].itertuples(index=False)
-            rows[column] = [_interval(*value) for value in values]
-            rows = rows.drop(columns=ends)
-    return rows
+    LEFT_OUT = ("head", "style", "title", "details", "h1")
+    NO_END = ("meta", "link", "br", "hr", "img")
+    AROUND = ("html", "body", *NO_END)
 
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=False)
+        self.kept: list[str] = []
+        self.title: list[str] = []
+        self._parts = 0  # headings kept
+        self._skipped: list[str] = []  # open elements, from the outermost that is left out
 
-def _interval(value: float, low: float, high: float) -> str:
-    inside = "" if pd.isna(low) or pd.isna(high) else f" ({_number(low)} to {_number(high)})"
-    return "" if pd.isna(value) else _number(value) + inside
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        kind = dict(attrs).get("class")
+        if self._skipped or tag in self.LEFT_OUT or (tag, kind) == ("p", "of"):
+            self._skipped += [tag] if tag not in self.NO_END else []
+        elif tag == "h2":
+            self.kept.append(self._opened() + "<h4>")
+        elif kind == "wide":
+            self.kept.append('<div class="wide" role="region" aria-label="Rows" tabindex="0">')
+        elif tag not in self.AROUND:
+            self.kept.append(self.get_starttag_text() or "")
 
+    def _opened(self) -> str:
+        """What stands before a heading: before the second, the fold of all but the first part."""
+        self._parts += 1
+        return "<details><summary>More of this table</summary>" if self._parts == 2 else ""
 
-def _header(rows: pd.DataFrame) -> list[tuple[str, str]]:
-    """Columns with their kinds; the leading ones that name a row are its keys."""
-    header, leading = [], True
-    for column in rows:
-        key = str(column) in KEYS
-        leading = leading and key
-        text = column in ("reason", "verdict") or (key and not leading)
-        header.append((str(column), "key" if leading else "text" if text else "number"))
-    return header
+    def content(self) -> str:
+        return "".join(self.kept).strip() + ("</details>" if self._parts > 1 else "")
 
+    def handle_endtag(self, tag: str) -> None:
+        if self._skipped:
+            self._skipped = self._skipped[:-1] if tag == self._skipped[-1] else self._skipped
+        elif tag not in self.AROUND:
+            self.kept.append("</h4>" if tag == "h2" else f"</{tag}>")
 
-def _named(column: str) -> str:
-    return f"{column} (from 1)" if column in LAYERS else column
+    def handle_data(self, data: str) -> None:
+        if not self._skipped:
+            self.kept.append(data)
+        elif self._skipped[0] == "h1":
+            self.title.append(data)
 
+    def handle_entityref(self, name: str) -> None:
+        self.handle_data(f"&{name};")
 
-def _text(column: str, value: Any) -> str:
-    """A cell: three decimals of a number, layers from one, nothing for what could not be had."""
-    if value is None or (isinstance(value, float) and pd.isna(value)):
-        return ""
-    if column in LAYERS:
-        return str(int(value) + 1)
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < 1e6 else _number(value)
-    return value.replace("_", " ") if isinstance(value, str) and column in KEYS else str(value)
-
-
-def _number(value: float) -> str:
-    text = f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"
-    return text.replace("-", MINUS)
+    def handle_charref(self, name: str) -> None:
+        self.handle_data(f"&#{name};")
 
 
 # ---- the page and its zip ------------------------------------------------------------------------
