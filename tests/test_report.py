@@ -198,7 +198,7 @@ def test_a_table_is_shown_as_on_its_page_without_what_is_folded_there(tmp_path):
         '<div class="wide">', '<div class="wide" role="region" aria-label="Rows" tabindex="0">'
     )
     folded = "<details><summary>More of this table</summary><h4>Essence"
-    assert table.content == grids.replace("<h4>Essence", folded) + "\n</details>"
+    assert table.content == grids.replace("<h4>Essence", folded) + "</details>"
 
 
 def test_words_that_are_not_json_name_the_file(tmp_path):
