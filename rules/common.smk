@@ -340,7 +340,7 @@ _DEPENDS = {
         fingerprints.files(
             path
             for path in (ROOT / "analysis").rglob("*")
-            if path.suffix in (".R", ".j2", ".css")
+            if path.suffix in (".R", ".jinja", ".css")
         ),
         script_code("figure"),
         script_code("report"),

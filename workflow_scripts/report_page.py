@@ -260,7 +260,7 @@ def render(source: Path, **context: Any) -> str:
     )
     environment.filters["unbroken"] = _unbroken
     style = (source / "style.css").read_text(encoding="utf-8")
-    return environment.get_template("index.html.j2").render(style=style, **context)
+    return environment.get_template("index.html.jinja").render(style=style, **context)
 
 
 def _unbroken(text: str) -> Markup:
