@@ -104,7 +104,7 @@ def hand_made(out: Path, figures: tuple[str, ...], analysis: dict[str, pd.DataFr
         upstream=list(inputs.values()),
     )
     config = {"model": "tiny", "assets": {"cache": "/somewhere"}, "editing": {"layers": [0, 2]}}
-    report.make(out / "report.zip", named, params, config)
+    report.make(out / "report.zip", named, params, config, {"R": "9.8.7"})
     return out / "report.zip"
 
 
@@ -149,6 +149,11 @@ def test_the_page_holds_its_style_and_figures_and_asks_for_nothing(lacking):
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
     assert page.count('src="data:image/svg+xml;base64,') == 2
+
+
+def test_versions_are_those_of_the_tables_and_of_r(lacking):
+    assert "numpy 1.2, R 9.8.7." in (lacking / "index.html").read_text()
+    assert {"R", "ggplot2"} <= report.r_versions().keys()
 
 
 def test_names_that_look_like_markup_are_shown_as_they_are(lacking):

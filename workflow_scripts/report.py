@@ -10,11 +10,12 @@ from typing import Any
 
 import yaml
 
-from locedit import tables
+from locedit import rbridge, tables
 from workflow_scripts import findings, report_page
 from workflow_scripts.job import running
 
-SOURCE = Path(__file__).resolve().parent.parent / "analysis" / "report"
+ANALYSIS = Path(__file__).resolve().parent.parent / "analysis"
+R_PACKAGES = ["ggplot2", "lme4", "sandwich", "svglite", "ragg"]
 
 
 def origins(paths, base: Path) -> tuple[list[dict[str, str]], dict[str, str]]:
@@ -30,8 +31,20 @@ def origins(paths, base: Path) -> tuple[list[dict[str, str]], dict[str, str]]:
     return rows, {name: " and ".join(found) for name, found in sorted(versions.items())}
 
 
-def make(target: Path, inputs: Any, params: Any, config: dict[str, Any]) -> None:
-    """Write the report of one study from the files that the workflow names."""
+def r_versions() -> dict[str, str]:
+    """The versions of R and of its packages that the analysis uses."""
+    sources = [ANALYSIS / "versions.R"]
+    table = rbridge.call("used_versions", {}, {"packages": R_PACKAGES}, sources)
+    return {} if table is None else dict(zip(table["name"], table["version"], strict=True))
+
+
+def make(
+    target: Path, inputs: Any, params: Any, config: dict[str, Any], versions: dict[str, str]
+) -> None:
+    """Write the report of one study from the files that the workflow names.
+
+    `versions`: of the programs that the tables do not name themselves.
+    """
     base = target.parent
     design = findings.Design(**params.design)
     analysis = {Path(path).stem: tables.read(path, None, flat=True) for path in inputs.analysis}
@@ -40,17 +53,17 @@ def make(target: Path, inputs: Any, params: Any, config: dict[str, Any]) -> None
     shown = [
         report_page.read_table(base / "tables", name, len(analysis[name])) for name in params.tables
     ]
-    rows, versions = origins([*inputs.upstream, *inputs.analysis], base)
+    rows, named = origins([*inputs.upstream, *inputs.analysis], base)
     science = {key: value for key, value in config.items() if key != "assets"}
     settings = yaml.safe_dump(science, sort_keys=False, allow_unicode=True)
     page = report_page.render(
-        SOURCE,
+        ANALYSIS / "report",
         design=design,
         paragraph=findings.paragraph({**analysis, **asked}, design),
         sections=report_page.arranged(figures),
         tables=shown,
         origins=rows,
-        versions=versions,
+        versions={**named, **versions},
         config=settings,
         folder=base,
     )
@@ -62,7 +75,8 @@ def make(target: Path, inputs: Any, params: Any, config: dict[str, Any]) -> None
 def main(snakemake) -> None:
     with running(snakemake):
         target = Path(snakemake.output[0])
-        make(target, snakemake.input, snakemake.params, dict(snakemake.config))
+        config = dict(snakemake.config)
+        make(target, snakemake.input, snakemake.params, config, r_versions())
 
 
 if __name__ == "__main__":
