@@ -165,8 +165,8 @@ def test_names_that_look_like_markup_are_shown_as_they_are(lacking):
 
 def test_the_zip_holds_figures_tables_and_configuration_for_use_elsewhere(lacking):
     names = {str(path.relative_to(lacking)) for path in lacking.rglob("*") if path.is_file()}
-    assert names >= {"index.html", "config.yaml", "tables/r2.csv", "figures/r2_by_problem.svg"}
-    settings = yaml.safe_load((lacking / "config.yaml").read_text())
+    assert names >= {"index.html", "study.yaml", "tables/r2.csv", "figures/r2_by_problem.svg"}
+    settings = yaml.safe_load((lacking / "study.yaml").read_text())
     assert settings == {"model": "tiny", "editing": {"layers": [0, 2]}}
 
 

@@ -69,7 +69,7 @@ def make(
     )
     beside = {f"figures/{path.name}": path for figure in figures for path in figure.files.values()}
     beside |= {f"tables/{path.name}": path for table in shown for path in table.files.values()}
-    report_page.pack(target, page, {"config.yaml": settings}, beside)
+    report_page.pack(target, page, {"study.yaml": settings}, beside)
 
 
 def main(snakemake) -> None:
