@@ -8,7 +8,9 @@ rule report:
         rules.figures.input,
         facts=f"{OUT}/facts.parquet",
         study=f"{OUT}/study.parquet",
-        upstream=[f"{OUT}/effects.parquet", f"{OUT}/scores.parquet"],
+        upstream=[
+            f"{OUT}/{name}.parquet" for name in ("facts", "study", "effects", "scores")
+        ],
         analysis=expand(f"{OUT}/analysis/{{name}}.parquet", name=TABLES),
         pages=expand(
             f"{OUT}/tables/{{name}}.{{kind}}", name=TABLES, kind=["html", "csv"]
