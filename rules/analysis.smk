@@ -116,12 +116,6 @@ for _name, (_function, _arguments, _inputs, _label) in TABLES.items():
             "../workflow_scripts/table.py"
 
 
-# name: what the report calls it
-TABLES = {
-    "r2": "R2 of edit layer and tracing effect",
-    "correlations": "Score and tracing effect within each layer",
-}
-
 # name: (R function, R's arguments, inputs, label in the report)
 FIGURES = {
     "r2_by_problem": (
