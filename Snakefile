@@ -15,6 +15,8 @@ include: "rules/facts.smk"
 include: "rules/tracing.smk"
 include: "rules/editing.smk"
 include: "rules/analysis.smk"
+include: "rules/figures.smk"
+include: "rules/report.smk"
 include: "rules/tuning.smk"
 include: "rules/export.smk"
 

@@ -143,17 +143,9 @@ def edit_inputs(wildcards):
     }
 
 
-def figure_outputs(name, label, caption=None, category="Figures"):
-    """SVG and PNG of a figure; the report shows the SVG."""
-    return {
-        "svg": report(
-            f"{OUT}/figures/{name}.svg",
-            caption=f"../analysis/captions/{caption or name}.rst",
-            category=category,
-            labels={"figure": label},
-        ),
-        "png": f"{OUT}/figures/{name}.png",
-    }
+def figure_sources(file):
+    """The R files of a figure, in their order: those of every figure, and its own."""
+    return ["frames.R", "theme.R", "figures.R", f"figures_{file}.R"]
 
 
 def table_outputs(name, label, caption, category="Tables"):
@@ -225,11 +217,8 @@ _edits = lambda: [
     for la in LAYERS
 ]
 
-_drawing = lambda: [
-    fingerprints.files((ROOT / "analysis").glob("*.R")),
-    script_code("figure"),
-    MODEL_SETTINGS["label"],
-]
+# The stage that makes a figure's table, where its name is another
+MADE_BY = {"cells": "heatmap_cells", "sweep": "sweep_table"}
 
 _DEPENDS = {
     "corpus": lambda: [pinned.named("enwiki-shortened").sha256, script_code("corpus")],
@@ -326,16 +315,24 @@ _DEPENDS = {
         ],
         script_code("sweep_table"),
     ],
-    "sweep_figure": lambda: [fingerprint("sweep_table"), _drawing()],
     "heatmap_cells": lambda: [
-        fingerprint("trace", kind=TRACED["module"], window=str(TRACED["window"])),
-        config["analysis"]["heatmap"],
+        fingerprint("study"),
+        fingerprint("noise"),
+        picked("tracing", "n_noise", "noise_seed"),
+        picked("analysis", "heatmap", "window"),
         script_code("heatmap_cells"),
     ],
-    "figure": lambda inputs: [[fingerprint(stage) for stage in inputs], _drawing()],
+    "figure": lambda file, tables: [
+        [fingerprint(MADE_BY.get(table, table)) for table in tables],
+        fingerprints.files(ROOT / "analysis" / name for name in figure_sources(file)),
+        script_code("figure"),
+    ],
     "report": lambda: [
         fingerprint("analysis"),
-        fingerprint("heatmap_cells"),
+        [
+            fingerprint("figure", file=file, tables=list(inputs))
+            for file, _, _, inputs in FIGURES.values()
+        ],
         config["analysis"],
         fingerprints.files((ROOT / "analysis" / "captions").glob("*.rst")),
         script_code("report"),
