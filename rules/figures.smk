@@ -5,21 +5,6 @@
 
 STUDY = {"study": [MODEL_SETTINGS["label"], f"data set {DATASET}"]}
 EFFECT = {"effect": config["analysis"]["tracing"]}
-AT = {**TRACED, "tracing": config["analysis"]["tracing"]}  # rows of a statistics' table
-
-
-def tables_of(*names):
-    """The inputs of a figure by the names that its R function gives them."""
-    paths = {name: f"{OUT}/{name}.parquet" for name in ("scores", "effects")}
-    paths["cells"] = f"{OUT}/analysis/heatmap_cells.parquet"
-    return {name: paths.get(name, f"{OUT}/analysis/{name}.parquet") for name in names}
-
-
-def r2_figure(score, **tracing):
-    """R2 of one score, bars by problem and method."""
-    return ("r2", "r2_by_problem", {**AT, "score": score, **tracing}, tables_of("r2"))
-
-
 # name: (R file figures_*.R, R function, its arguments, its inputs)
 FIGURES = {
     # tracing
