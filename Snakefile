@@ -15,9 +15,10 @@ include: "rules/facts.smk"
 include: "rules/tracing.smk"
 include: "rules/editing.smk"
 include: "rules/analysis.smk"
+include: "rules/figures.smk"
+include: "rules/report.smk"
 include: "rules/tuning.smk"
 include: "rules/export.smk"
-include: "rules/report.smk"
 
 
 localrules:

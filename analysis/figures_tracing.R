@@ -1,20 +1,26 @@
-# The figures of causal tracing: its effect by layer, the layers where it peaks, and the heat map of
-# one fact. See figures.R.
+# The figures of causal tracing: its effect by layer, the layers where it peaks, and how reliable it
+# is. See figures.R.
 
-# ---- tracing -------------------------------------------------------------------------------------
-
-tracing_effect_by_layer <- function(effects, model_label, effect = "fraction_max", module = NULL) {
+tracing_effect_by_layer <- function(effects, study, effect = "fraction_max", module = NULL) {
   require_columns(effects, c("case_id", "module", "window", "layer", effect), "effects")
   title <- "Tracing effect by layer"
   effects <- effects[is.finite(as.numeric(effects[[effect]])), , drop = FALSE]
   if (!is.null(module)) effects <- pick(effects, "module", module)$rows
   if (nrow(effects) == 0) {
-    return(empty_figure(title, model_label, sprintf("no finite %s in the table", effect)))
+    return(empty_figure(title, study, sprintf("no finite %s in the table", effect)))
   }
   means <- mean_by(effects, c("module", "window", "layer"), effect)
   means$module <- labelled(means$module, MODULES)
   means$window <- factor(means$window, levels = sort(unique(means$window)))
-  plot <- ggplot(means, aes(.data$layer + 1, .data$mean, group = .data$window)) +
+  with_titles(
+    effect_plot(means, effect), title, c(study, facts_words(length(unique(effects$case_id)))),
+    interval_words(means), c(WIDTH, 4.6), effect_of_layer_words(means)
+  )
+}
+
+effect_plot <- function(means, effect) {
+  words <- "Layers restored"
+  ggplot(means, aes(.data$layer + 1, .data$mean, group = .data$window)) +
     geom_ribbon(aes(ymin = .data$low, ymax = .data$high, fill = .data$window),
       data = means[!is.na(means$low), , drop = FALSE], alpha = 0.18
     ) +
@@ -26,54 +32,99 @@ tracing_effect_by_layer <- function(effects, model_label, effect = "fraction_max
     scale_x_layer(means$layer) +
     scale_colour_viridis_d(end = 0.85, aesthetics = c("colour", "fill")) +
     scale_shape_manual(values = shapes_for(means$window)) +
-    window_labels() +
-    labs(x = "Layer (centre of the restored window)", y = axis_words(effect))
-  size <- c(max(7.5, 1.5 + 3 * nlevels(means$module)), 5)
-  with_titles(plot, title, c(model_label, count_of(length(unique(effects$case_id)), "fact")),
-    interval_words(means),
-    size = size
+    labs(
+      x = "Layer (centre of the restored window)", y = axis_words(effect), colour = words,
+      fill = words, shape = words
+    )
+}
+
+effect_of_layer_words <- function(means) {
+  list(
+    shows = paste(
+      "How much of the true object's probability returns when clean activations are restored at",
+      "one token, in a window of layers centred at each layer; a line for each width of the window."
+    ),
+    see = c(peak_of_means(means), "See whether the peak moves with the width of the window."),
+    alt = sprintf(
+      "Lines of the mean tracing effect by layer, %s, the highest mean %s.",
+      listed(unique(window_words(means$window))), short_number(max(means$mean), 2)
+    )
   )
 }
 
-axis_words <- function(effect) sub(" (", "\n(", label_of(effect, EFFECTS), fixed = TRUE)
-
-window_labels <- function() {
-  words <- "Layers restored"
-  labs(colour = words, fill = words, shape = words)
+peak_of_means <- function(means) {
+  peaks <- vapply(split_by(means, c("module", "window")), function(group) {
+    row <- group$rows[which.max(group$rows$mean), ]
+    sprintf(
+      "layer %d with %s (%s, %s)", row$layer + 1L, window_words(row$window), row$module,
+      short_number(row$mean, 2)
+    )
+  }, "")
+  sprintf("The mean is largest at %s.", listed(peaks))
 }
 
-tracing_peaks <- function(effects, model_label, effect = "fraction_max", module = NULL) {
+# ---- peaks ---------------------------------------------------------------------------------------
+
+# `usual`: the layers (zero-based) that methods are usually edited at, by method.
+tracing_peaks <- function(effects, study, effect = "fraction_max", module = NULL, usual = list()) {
   require_columns(effects, c("case_id", "module", "window", "layer", effect), "effects")
   title <- "Layer with the largest tracing effect, by fact"
   chosen <- pick(effects, "module", module, "mlp")
   peaks <- peak_layers(chosen$rows, effect)
   if (nrow(peaks) == 0) {
     reason <- c(chosen$missing, "no fact has a tracing effect above zero")[1]
-    return(empty_figure(title, model_label, reason))
+    return(empty_figure(title, study, reason))
   }
-  windows <- sort(unique(peaks$window))
-  peaks$panel <- factor(window_words(peaks$window), levels = window_words(windows))
-  bars <- as.data.frame(table(layer = peaks$layer, panel = peaks$panel), stringsAsFactors = FALSE)
-  bars$panel <- factor(bars$panel, levels = levels(peaks$panel))
-  bars$layer <- as.integer(bars$layer)
-  range <- range(chosen$rows$layer) + 1
-  plot <- ggplot(bars[bars$Freq > 0, ], aes(.data$layer + 1, .data$Freq)) +
-    geom_col(width = 0.85, fill = OKABE_ITO[1]) +
-    facet_wrap(~panel, ncol = 2) +
-    scale_x_layer(chosen$rows$layer, limits = range + c(-0.6, 0.6), expand = expansion(0)) +
-    scale_y_continuous(
-      breaks = function(limits) unique(floor(pretty(limits, 5))),
-      expand = expansion(c(0, 0.08))
-    ) +
-    labs(x = "Layer (centre of the restored window)", y = "Facts")
+  bars <- peak_counts(peaks)
+  usual <- usual_layers(usual, max(bars$count))
   without <- length(unique(chosen$rows$case_id)) - length(unique(peaks$case_id))
-  with_titles(plot, title,
+  with_titles(
+    peaks_plot(bars, usual, chosen$rows$layer), title,
     c(
-      model_label, count_of(length(unique(peaks$case_id)), "fact"), module_words(chosen$value),
-      tolower(label_of(effect, EFFECTS))
+      study, facts_words(length(unique(peaks$case_id))), module_words(chosen$value),
+      effect_words(effect)
     ),
-    if (without > 0) paste(count_of(without, "fact"), "without an effect above zero left out."),
-    size = c(7.5, 1.7 + 1.9 * ceiling(length(windows) / 2))
+    c(
+      if (nrow(usual) > 0) "Marks above: the layers usually edited.",
+      if (without > 0) paste(count_of(without, "fact"), "without an effect above zero left out.")
+    ),
+    c(WIDTH, 1.5 + 1.8 * ceiling(nlevels(bars$panel) / 2)), peaks_words(bars, peaks, usual)
+  )
+}
+
+peaks_plot <- function(bars, usual, layers) {
+  range <- range(layers, usual$layer) + 1
+  colours <- method_colours(usual$method)
+  ggplot(bars, aes(.data$layer + 1, .data$count)) +
+    geom_col(width = 0.85, fill = "grey45") +
+    usual_marks(usual, range) +
+    facet_wrap(~panel, ncol = 2) +
+    scale_x_layer(layers) +
+    coord_cartesian(xlim = range + c(-0.6, 0.6), expand = FALSE, clip = "off") +
+    scale_y_continuous(
+      breaks = whole_counts(max(bars$count)),
+      limits = c(0, max(1.08 * bars$count, usual$y + usual$height))
+    ) +
+    scale_fill_manual(values = colours, drop = FALSE, guide = "none") +
+    scale_colour_manual(values = colours, drop = FALSE, guide = "none") +
+    labs(x = "Layer (centre of the restored window)", y = "Facts")
+}
+
+peaks_words <- function(bars, peaks, usual) {
+  most <- bars[which.max(bars$count), ]
+  list(
+    shows = paste(
+      "Where tracing places each fact: the layer with the largest tracing effect, the lowest where",
+      "several share it, counted over facts; a panel for each width of the restored window."
+    ),
+    see = c(usual_words(peaks, usual), paste(
+      "A wide histogram means that facts differ in where they are found, which the regressions",
+      "need."
+    )),
+    alt = sprintf(
+      "Histograms of the layer where tracing peaks; the highest bar is %s at layer %d with %s.",
+      facts_words(most$count), most$layer + 1L, most$panel
+    )
   )
 }
 
@@ -85,50 +136,154 @@ peak_layers <- function(effects, effect) {
   positive[!duplicated(positive[c("case_id", "window")]), c("case_id", "window", "layer")]
 }
 
-# ---- one fact's restoration ----------------------------------------------------------------------
-
-# `fact_label`: words that tell the reader which fact it is; the case id otherwise.
-heatmap <- function(cells, model_label, case_id = NULL, module = NULL, window = NULL,
-                    fact_label = NULL) {
-  columns <- c(
-    "case_id", "module", "window", "token", "token_text", "is_subject", "layer", "p_clean",
-    "p_corrupted", "p_restored"
-  )
-  require_columns(cells, columns, "cells")
-  title <- "Probability of the true object, one token restored at a time"
-  fact <- pick(cells, "case_id", case_id)
-  trace <- pick_trace(fact$rows, module, window)
-  rows <- trace$rows[is.finite(as.numeric(trace$rows$p_restored)), , drop = FALSE]
-  if (nrow(rows) == 0) {
-    reason <- c(fact$missing, trace$missing, "no finite probability for this fact")[1]
-    return(empty_figure(title, model_label, reason))
-  }
-  tokens <- token_labels(rows)
-  plot <- ggplot(rows, aes(.data$layer + 1, factor(.data$token, levels = rev(tokens$token)))) +
-    geom_tile(aes(fill = .data$p_restored)) +
-    scale_y_discrete(labels = stats::setNames(tokens$text, tokens$token), expand = expansion(0)) +
-    scale_x_layer(seq(min(rows$layer), max(rows$layer)), expand = expansion(0)) +
-    scale_fill_viridis_c(
-      option = "mako", direction = -1, limits = range(rows$p_restored, rows$p_corrupted[1]),
-      breaks = scales::breaks_pretty(4),
-      guide = guide_colourbar(barheight = unit(1.6, "in"))
-    ) +
-    labs(
-      x = "Layer (centre of the restored window)", y = NULL, fill = "Restored\nprobability"
-    )
-  if (is.null(fact_label)) fact_label <- paste("fact", fact$value)
-  plot <- with_titles(plot, title, c(
-    model_label, fact_label, trace$words, sprintf("clean %s", short_number(rows$p_clean[1])),
-    sprintf("corrupted %s", short_number(rows$p_corrupted[1]))
-  ), "* subject tokens, whose embeddings are corrupted.",
-  size = c(7.5, max(3.2, 1.9 + 0.26 * nrow(tokens))))
-  plot + theme(panel.grid = element_blank(), legend.position = "right")
+peak_counts <- function(peaks) {
+  bars <- do.call(rbind, lapply(split_by(peaks, c("window", "layer")), function(group) {
+    cbind(group$keys, count = nrow(group$rows))
+  }))
+  windows <- sort(unique(bars$window))
+  bars$panel <- factor(window_words(bars$window), levels = window_words(windows))
+  bars
 }
 
-token_labels <- function(rows) {
-  tokens <- unique(rows[order(rows$token), c("token", "token_text", "is_subject")])
-  text <- trimws(gsub("\n", "\\n", tokens$token_text, fixed = TRUE), whitespace = " ")
-  text <- ifelse(nchar(text) > 18, paste0(substr(text, 1, 17), "\u2026"), text)
-  star <- ifelse(tokens$is_subject %in% TRUE, "*", "")
-  data.frame(token = tokens$token, text = paste0(text, star))
+whole_counts <- function(most) {
+  breaks <- pretty(c(0, most), 4)
+  breaks[breaks == round(breaks) & breaks <= most]
+}
+
+# A row for each method and layer, at a height of its own above the highest bar.
+usual_layers <- function(usual, highest) {
+  usual <- usual[lengths(usual) > 0]
+  rows <- data.frame(
+    method = rep(as.character(names(usual)), lengths(usual)),
+    layer = as.integer(unlist(usual)), stringsAsFactors = FALSE
+  )
+  rows$y <- highest * (1.02 + 0.14 * match(rows$method, names(usual)))
+  rows$height <- rep(0.07 * highest, nrow(rows))
+  rows$method <- labelled(rows$method, METHODS)
+  rows
+}
+
+usual_marks <- function(usual, range) {
+  names <- usual[!duplicated(usual$method), , drop = FALSE]
+  ends <- vapply(names$method, function(m) max(usual$layer[usual$method == m]), 0L)
+  starts <- vapply(names$method, function(m) min(usual$layer[usual$method == m]), 0L)
+  right <- ends + 1 < mean(range) # the side with more room
+  names$x <- ifelse(right, ends + 1.8, starts + 0.2)
+  names$side <- as.numeric(!right)
+  list(
+    geom_tile(
+      aes(.data$layer + 1, .data$y,
+        fill = .data$method, colour = .data$method, height = .data$height
+      ),
+      data = usual, width = 1, linewidth = 0.2
+    ),
+    geom_text(
+      aes(.data$x, .data$y, label = .data$method, colour = .data$method, hjust = .data$side),
+      data = names, size = 2.8, fontface = "bold"
+    )
+  )
+}
+
+usual_words <- function(peaks, usual) {
+  vapply(split_by(usual, "method"), function(group) {
+    layers <- group$rows$layer
+    inside <- vapply(split_by(peaks[order(peaks$window), ], "window"), function(window) {
+      n <- sum(window$rows$layer %in% layers)
+      sprintf("%d of %d with %s", n, nrow(window$rows), window_words(window$keys$window))
+    }, "")
+    sprintf(
+      "Facts that peak at %s's usual layers (%s): %s.", group$keys$method,
+      toString(sort(layers) + 1L), listed(inside)
+    )
+  }, "")
+}
+
+# ---- reliability ---------------------------------------------------------------------------------
+
+RELIABILITIES <- c(
+  spearman_brown = "all facts and layers", spearman_brown_within = "facts within a layer"
+)
+
+# reliability: split-half correlations of the tracing effect over noise rows, and the reliability
+# of the whole by Spearman and Brown's formula, for each module, window and measure.
+reliability <- function(reliability, study) {
+  columns <- c("module", "window", "tracing", names(RELIABILITIES), "n_facts", "reason")
+  require_columns(reliability, columns, "reliability")
+  title <- "Reliability of the tracing effect over noise"
+  rows <- reliability_long(reliability)
+  known <- rows[!is.na(rows$value), , drop = FALSE]
+  if (nrow(known) == 0) {
+    reason <- c(setdiff(reliability$reason, c("", NA)), "the table is empty")[1]
+    return(empty_figure(title, study, reason))
+  }
+  plot <- with_titles(
+    reliability_plot(known), title, c(study, facts_words(reliability$n_facts)),
+    reliability_notes(reliability), c(WIDTH, 1.8 + 1.7 * nlevels(known$module)),
+    reliability_words(known)
+  )
+  plot + theme(strip.text.x = element_text(size = rel(0.78)))
+}
+
+reliability_plot <- function(known) {
+  ggplot(known, aes(.data$window, .data$value, colour = .data$kind, shape = .data$kind)) +
+    geom_hline(yintercept = 1, colour = "grey40", linewidth = 0.3) +
+    geom_point(size = 2.4, position = position_dodge(0.4)) +
+    facet_grid(module ~ tracing) +
+    scale_y_continuous(breaks = scales::breaks_pretty(4)) +
+    scale_colour_manual(values = unname(OKABE_ITO[1:2]), drop = FALSE) +
+    scale_shape_manual(values = SHAPES[1:2], drop = FALSE) +
+    labs(x = "Layers restored", y = "Reliability", colour = NULL, shape = NULL)
+}
+
+reliability_words <- function(known) {
+  ends <- short_number(range(known$value), 2)
+  list(
+    shows = paste(
+      "Split-half reliability of the tracing effect: the effect from one half of the noise rows is",
+      "correlated with that from the other half, and raised to all rows by the Spearman-Brown",
+      "formula."
+    ),
+    see = c(lowest_reliability(known), paste(
+      "No regression on the tracing effect can explain more than its reliability: near 1, a small",
+      "R\u00b2 is not the noise's fault."
+    )),
+    alt = sprintf(
+      "Dots of the reliability of the tracing effect, from %s to %s.", ends[1], ends[2]
+    )
+  )
+}
+
+reliability_long <- function(table) {
+  long <- do.call(rbind, lapply(names(RELIABILITIES), function(name) {
+    data.frame(table[c("module", "window", "tracing")],
+      value = as.numeric(table[[name]]), kind = rep(RELIABILITIES[[name]], nrow(table))
+    )
+  }))
+  long$value[!is.finite(long$value)] <- NA
+  long$module <- labelled(long$module, MODULES)
+  long$window <- factor(long$window, levels = sort(unique(long$window)))
+  measures <- c(intersect(names(EFFECTS), long$tracing), setdiff(long$tracing, names(EFFECTS)))
+  panel <- function(tracing) capital(sub(", ", "\n", effect_words(tracing)))
+  long$tracing <- factor(panel(long$tracing), levels = panel(measures))
+  long$kind <- factor(long$kind, levels = RELIABILITIES)
+  long
+}
+
+reliability_notes <- function(table) {
+  rows <- table[!table$reason %in% c("", NA), , drop = FALSE]
+  vapply(unique(rows$reason), function(reason) {
+    cells <- rows[rows$reason == reason, , drop = FALSE]
+    sprintf(
+      "n/a, %s: %s.", reason,
+      toString(unique(sprintf("%s, %s", module_words(cells$module), window_words(cells$window))))
+    )
+  }, "", USE.NAMES = FALSE)
+}
+
+lowest_reliability <- function(known) {
+  row <- known[which.min(known$value), ]
+  sprintf(
+    "Lowest: %s (%s, %s, %s, %s).", short_number(row$value, 2), row$module,
+    window_words(row$window), lower(sub("\n", ", ", row$tracing)), row$kind
+  )
 }

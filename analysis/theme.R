@@ -1,5 +1,5 @@
-# What the figures share: how they look, what things are called in them, the rows and means they
-# show, and how they are written to disk.
+# How figures look, what things are called in them, and how they are written to disk: the one place
+# of labels, colours and sizes.
 
 suppressPackageStartupMessages(library(ggplot2))
 
@@ -22,10 +22,25 @@ EFFECTS <- c(
   effect_last = "Tracing effect (probability restored, last subject token)"
 )
 PREDICTORS <- c(layer = "Edit layer", tracing = "Tracing effect", both = "Both")
+STRATEGY_LABELS <- c(
+  tracing_peak = "Layer where tracing peaks", best_fixed = "Best fixed layer",
+  random = "Random layer"
+)
+VERDICTS <- c(
+  equivalent = "Below the bound", larger = "Larger than the bound", undecided = "Undecided"
+)
+SUCCESS_LABELS <- c(
+  rewrite_success = "Rewrite", paraphrase_success = "Paraphrase",
+  neighbourhood_success = "Neighbourhood", harmonic = "Harmonic mean"
+)
 
 OKABE_ITO <- c(
   "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000"
 )
+PREDICTOR_COLOURS <- stats::setNames(OKABE_ITO[c(1, 5, 3)], PREDICTORS)
+STRATEGY_COLOURS <- stats::setNames(OKABE_ITO[c(2, 1, 8)], STRATEGY_LABELS)
+VERDICT_COLOURS <- stats::setNames(OKABE_ITO[c(1, 2, 8)], VERDICTS)
+SHAPES <- c(16, 17, 15, 18, 3, 4, 8)
 
 # The text for each name: from the table of known ones, otherwise the name itself.
 label_of <- function(names, labels) {
@@ -51,37 +66,59 @@ method_colours <- function(methods) {
   stats::setNames(colours, c(METHODS, unknown)[seq_along(colours)])[levels]
 }
 
+shapes_for <- function(values) rep(SHAPES, length.out = nlevels(values))
+
 theme_locedit <- function() {
-  theme_bw(base_size = 12) +
+  theme_bw(base_size = 11) +
     theme(
-      plot.title = element_text(face = "bold", size = rel(1.1)),
+      plot.title = element_text(face = "bold", size = rel(1.12)),
       plot.title.position = "plot",
-      plot.subtitle = element_text(colour = "grey25", size = rel(0.88), lineheight = 1.1),
-      plot.caption = element_text(colour = "grey25", size = rel(0.8), hjust = 0, lineheight = 1.1),
+      plot.subtitle = element_text(colour = "grey25", size = rel(0.9), lineheight = 1.1),
+      plot.caption = element_text(colour = "grey25", size = rel(0.82), hjust = 0, lineheight = 1.1),
       plot.caption.position = "plot",
       plot.margin = margin(8, 12, 8, 8),
       panel.grid.minor = element_blank(),
-      panel.spacing = unit(14, "pt"),
-      panel.spacing.x = unit(24, "pt"), # between an axis's last number and the next one's first
+      panel.spacing = unit(11, "pt"),
+      panel.spacing.x = unit(16, "pt"), # between an axis's last number and the next one's first
       strip.background = element_blank(),
-      strip.text = element_text(face = "bold", hjust = 0, size = rel(0.9)),
+      strip.text = element_text(face = "bold", hjust = 0, vjust = 0, size = rel(0.9)),
+      strip.text.y = element_text(hjust = 0.5, size = rel(0.8)),
       legend.position = "bottom",
       legend.title = element_text(size = rel(0.9)),
       legend.box.margin = margin(-4, 0, -4, 0)
     )
 }
 
-# Title, subtitle and caption, wrapped to the figure's width (characters an inch of each font);
-# `size` (inches) is kept with the plot and grows with the lines of text.
-with_titles <- function(plot, title, subtitle, caption = NULL, size = c(7.5, 5)) {
-  title <- wrapped(title, size[1] * 9)
-  subtitle <- joined(subtitle, size[1] * 12)
-  caption <- if (length(caption) > 0) wrapped(caption, size[1] * 14)
-  plot <- plot + labs(title = title, subtitle = subtitle, caption = caption) + theme_locedit()
-  lines <- sum(lengths(strsplit(c(title, subtitle, caption), "\n", fixed = TRUE)) - 1L)
-  attr(plot, "size") <- size + c(0, 0.18 * lines)
+# ---- words ---------------------------------------------------------------------------------------
+
+WIDTH <- 7.5 # inches: a page's text
+
+# Title, subtitle (its parts) and note, wrapped to the figure's width (characters an inch of each
+# font). Kept with the plot: its `size` (inches), which grows with the lines of text, and what a
+# page says beside it. `words`: what the figure `shows`, what to `see` (sentences), and `alt` (one
+# for a screen reader).
+with_titles <- function(plot, title, subtitle, note, size, words) {
+  words <- caption_words(title, subtitle, note, words)
+  title <- wrapped(title, size[1] * 9.5)
+  subtitle <- joined(subtitle, size[1] * 12.5)
+  note <- if (length(note) > 0) wrapped(note, size[1] * 14)
+  plot <- plot + labs(title = title, subtitle = subtitle, caption = note) + theme_locedit()
+  lines <- sum(lengths(strsplit(c(title, subtitle, note), "\n", fixed = TRUE)) - 1L)
+  attr(plot, "size") <- size + c(0, 0.17 * lines)
+  attr(plot, "words") <- words
   plot
 }
+
+caption_words <- function(title, subtitle, note, words) {
+  setting <- paste0(capital(paste(subtitle, collapse = "; ")), ".")
+  sentences <- gsub("\\s+", " ", c(words$shows, setting, note, words$see))
+  data.frame(title = title, caption = paste(sentences, collapse = " "), alt = words$alt)
+}
+
+capital <- function(text) paste0(toupper(substr(text, 1, 1)), substring(text, 2))
+
+# Only the first letter: "FT-1" and "R\u00b2" keep theirs.
+lower <- function(text) paste0(tolower(substr(text, 1, 1)), substring(text, 2))
 
 wrapped <- function(text, width) {
   paste(vapply(text, function(line) paste(strwrap(line, width), collapse = "\n"), ""),
@@ -98,12 +135,15 @@ joined <- function(parts, width) {
 }
 
 # A figure that cannot be drawn says why, in its place.
-empty_figure <- function(title, model_label, reason) {
-  text <- data.frame(x = 0, y = 0, label = wrapped(paste0("Nothing to show: ", reason), 60))
+empty_figure <- function(title, study, reason) {
+  reason <- paste0("Nothing to show: ", reason)
+  text <- data.frame(x = 0, y = 0, label = wrapped(reason, 60))
   plot <- ggplot(text, aes(.data$x, .data$y, label = .data$label)) +
     geom_text(size = 4.2, colour = "grey25") +
     labs(x = NULL, y = NULL)
-  plot <- with_titles(plot, title, model_label)
+  sentence <- paste0(reason, ".")
+  words <- list(shows = sentence, alt = sentence)
+  plot <- with_titles(plot, title, study, NULL, c(WIDTH, 2.2), words)
   plot + theme(
     axis.text = element_blank(), axis.ticks = element_blank(), panel.grid = element_blank()
   )
@@ -111,46 +151,30 @@ empty_figure <- function(title, model_label, reason) {
 
 count_of <- function(n, noun) sprintf("%d %s%s", n, noun, if (n == 1) "" else "s")
 
-# Layers are zero-based in the data and one-based on every axis.
-scale_x_layer <- function(layers, ...) {
-  shown <- sort(unique(layers)) + 1
-  breaks <- if (length(shown) <= 8) shown else whole_breaks(range(shown))
-  scale_x_continuous(breaks = breaks, guide = guide_axis(check.overlap = TRUE), ...)
+# "a, b and c"
+listed <- function(words) {
+  words <- as.character(words)
+  if (length(words) < 2) return(words)
+  paste(toString(words[-length(words)]), "and", words[length(words)])
 }
 
-# The first layer, and round numbers up to the last.
-whole_breaks <- function(range) {
-  breaks <- pretty(range, 6)
-  breaks <- breaks[breaks == round(breaks) & breaks > range[1] + 1 & breaks <= range[2]]
-  c(range[1], breaks)
+# ".031"
+short_number <- function(x, digits = 3) {
+  text <- formatC(round(x, digits) + 0, format = "f", digits = digits) # + 0: no "-.00"
+  sub("^(-?)0\\.", "\\1.", text)
 }
 
-# ---- rows and means ------------------------------------------------------------------------------
-
-# The rows at one value of a column: the wanted one, otherwise `preferred`, otherwise the first.
-# `missing` says why nothing is left.
-pick <- function(frame, column, wanted = NULL, preferred = NULL) {
-  present <- sort(unique(stats::na.omit(frame[[column]])), method = "radix")
-  if (is.null(wanted)) wanted <- c(intersect(preferred, present), present)[1]
-  rows <- frame[frame[[column]] %in% wanted, , drop = FALSE]
-  missing <- if (nrow(frame) == 0) {
-    "the table is empty"
-  } else if (nrow(rows) == 0) {
-    sprintf("no row with %s %s (there are: %s)", column, toString(wanted), toString(present))
-  }
-  list(rows = rows, value = wanted, missing = missing)
+# What is not zero is not called so: "<.001".
+small_number <- function(x) {
+  tiny <- x != 0 & abs(x) < 5e-4
+  ifelse(tiny, ifelse(x > 0, "<.001", ">-.001"), short_number(x))
 }
 
-# One module and one window of a tracing table, with the words for the subtitle.
-pick_trace <- function(frame, module, window) {
-  by_module <- pick(frame, "module", module, "mlp")
-  by_window <- pick(by_module$rows, "window", window, 5)
-  list(
-    rows = by_window$rows, missing = c(by_module$missing, by_window$missing)[1],
-    words = sprintf(
-      "%s, %s", module_words(by_module$value), window_words(by_window$value)
-    )
-  )
+facts_words <- function(n_facts) {
+  counts <- sort(unique(as.integer(n_facts[n_facts > 0]))) # what was not edited has a reason
+  if (length(counts) == 0) return("no facts")
+  if (length(counts) == 1) return(count_of(counts, "fact"))
+  sprintf("%d to %d facts", counts[1], counts[length(counts)])
 }
 
 window_words <- function(window) {
@@ -162,52 +186,55 @@ module_words <- function(module) {
   ifelse(module %in% "mlp", "MLP", tolower(label_of(module, MODULES)))
 }
 
-# Mean with the 95 % interval of Student's t over facts; no interval for a single fact.
-mean_interval <- function(values) {
-  values <- values[is.finite(values)]
-  n <- length(values)
-  half <- if (n > 1) stats::qt(0.975, n - 1) * stats::sd(values) / sqrt(n) else NA_real_
-  data.frame(n = n, mean = mean(values), low = mean(values) - half, high = mean(values) + half)
-}
+# ---- axes and panels -----------------------------------------------------------------------------
 
-interval_words <- function(means) {
-  if (all(is.na(means$low))) return("A single fact: no interval.")
-  "Mean over facts with its 95 % interval."
-}
-
-mean_by <- function(frame, columns, value) {
-  groups <- split_by(frame, columns)
-  rows <- lapply(groups, function(group) {
-    cbind(group$keys, mean_interval(group$rows[[value]]), row.names = NULL)
-  })
-  means <- do.call(rbind, rows)
-  means[means$n > 0, , drop = FALSE]
-}
-
-# Words in the middle of panels: `notes` has the facet's columns and `text`.
-panel_notes <- function(notes, x, y) {
-  notes$x <- rep(mean(range(x, na.rm = TRUE)), nrow(notes))
-  notes$y <- rep(mean(range(y, na.rm = TRUE)), nrow(notes))
-  notes$text <- vapply(notes$text, wrapped, "", width = 24)
-  geom_text(aes(.data$x, .data$y, label = .data$text),
-    data = notes, inherit.aes = FALSE, size = 3.2, colour = "grey35", lineheight = 1
+# Layers are zero-based in the data and one-based on every axis.
+scale_x_layer <- function(layers, ...) {
+  shown <- sort(unique(layers)) + 1
+  scale_x_continuous(
+    breaks = layer_breaks(shown), guide = guide_axis(check.overlap = TRUE), ...
   )
 }
 
-short_number <- function(x, digits = 3) {
-  text <- formatC(round(x, digits) + 0, format = "f", digits = digits) # + 0: no "-.00"
-  sub("^(-?)0\\.", "\\1.", text)
+# All of few layers, of many neighbours round numbers, of others every second (third, ...).
+layer_breaks <- function(shown) {
+  if (length(shown) <= 6) return(shown)
+  if (all(diff(shown) == 1)) return(whole_breaks(range(shown)))
+  shown[seq(1, length(shown), by = ceiling(length(shown) / 6))]
 }
 
-# The rows of groups that have several: a line needs two points.
-several <- function(frame, columns) {
-  groups <- Filter(function(group) nrow(group$rows) > 1, split_by(frame, columns))
-  if (length(groups) == 0) return(frame[0, , drop = FALSE])
-  do.call(rbind, lapply(groups, `[[`, "rows"))
+# The first layer, and round numbers up to the last.
+whole_breaks <- function(range) {
+  breaks <- pretty(range, 6)
+  breaks <- breaks[breaks == round(breaks) & breaks > range[1] + 1 & breaks <= range[2]]
+  c(range[1], breaks)
 }
 
-SHAPES <- c(16, 17, 15, 18, 3, 4, 8)
-shapes_for <- function(values) rep(SHAPES, length.out = nlevels(values))
+# "0", "0.005", "0.01": no digit more than it takes.
+plain_numbers <- function(x) {
+  ifelse(is.na(x), NA, format(x, drop0trailing = TRUE, trim = TRUE, scientific = FALSE))
+}
+
+COLUMNS <- 3L # of panels in a row
+
+# A panel for each problem, three in a row; the legend stands in the cell that they leave free.
+problem_panels <- function(n, scales = "fixed") {
+  facet_wrap(~problem, ncol = COLUMNS, drop = FALSE, scales = scales)
+}
+
+legend_in_gap <- function(n) {
+  rows <- ceiling(n / COLUMNS)
+  if (rows < 2 || n %% COLUMNS == 0) return(theme())
+  theme(
+    legend.position = c(1 - 0.5 / COLUMNS, 0.5 / rows), legend.direction = "vertical",
+    legend.background = element_blank()
+  )
+}
+
+problem_size <- function(n, row = 2) {
+  rows <- ceiling(n / COLUMNS)
+  c(WIDTH, 1.3 + (if (rows > 1 && n %% COLUMNS > 0) 0 else 0.35) + row * rows)
+}
 
 # ---- files ---------------------------------------------------------------------------------------
 

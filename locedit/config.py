@@ -73,6 +73,10 @@ def check(config: Mapping[str, Any], n_layers: int, assets: Iterable[str] = ()) 
     """What no schema can say: layers within the model, traced windows, the data set's path."""
     places = [("editing.layers", config["editing"]["layers"])]
     places.append(("tuning.layer", [config["tuning"]["layer"]]))
+    analysis = config["analysis"]
+    places.append(("analysis.layer", [la for la in [analysis["layer"]] if la is not None]))
+    for method, layers in analysis["usual_layers"].items():
+        places.append((f"analysis.usual_layers.{method}", layers))
     for name, layers in places:
         for layer in layers:
             if layer >= n_layers:

@@ -1,9 +1,8 @@
-# In: scores.parquet, effects.parquet, the traced cells of one fact.
-# Out: analysis/*.parquet, tables/*.csv and *.html, figures/*.svg and *.png, report.zip.
-# Steps: make each table (R), draw (R), gather.
+# In: scores.parquet, effects.parquet.
+# Out: analysis/*.parquet, tables/*.csv and *.html.
+# Steps: make each table (R).
 
 SCORES = ["rewrite", "paraphrase", "neighbourhood", "essence", "overall"]
-LABEL = {"model_label": MODEL_SETTINGS["label"]}
 
 
 EFFECTS = ["effect_max", "fraction_max", "effect_last", "fraction_last"]
@@ -13,7 +12,7 @@ _RESAMPLED = {"resamples": config["analysis"]["resamples"], "seed": config["seed
 _FOLDED = {"folds": config["analysis"]["folds"], "seed": config["seed"]}
 _BOTH = {"scores": f"{OUT}/scores.parquet", "effects": f"{OUT}/effects.parquet"}
 
-# name: (R function, R's arguments, inputs, label in the report)
+# name: (R function, R's arguments, inputs, title of its page)
 TABLES = {
     "r2": (
         "r2_table",
@@ -78,7 +77,7 @@ for _name, (_function, _arguments, _inputs, _label) in TABLES.items():
         input:
             **_inputs,
         output:
-            **table_outputs(_name, _label, caption=_function),
+            **table_outputs(_name),
         log:
             f"logs/{MODEL}/{DATASET}/tables/{_name}.log",
         benchmark:
@@ -116,123 +115,7 @@ for _name, (_function, _arguments, _inputs, _label) in TABLES.items():
             "../workflow_scripts/table.py"
 
 
-# name: (R function, R's arguments, inputs, label in the report)
-FIGURES = {
-    "r2_by_problem": (
-        "r2_by_problem",
-        {**TRACED, "tracing": config["analysis"]["tracing"]},
-        {"r2": f"{OUT}/analysis/r2.parquet"},
-        "R2 of the rewrite score, by problem and method",
-    ),
-    "tracing_effect_by_layer": (
-        "tracing_effect_by_layer",
-        {"module": TRACED["module"], "effect": config["analysis"]["tracing"]},
-        {"effects": f"{OUT}/effects.parquet"},
-        "Tracing effect by layer, per window",
-    ),
-    "tracing_peaks": (
-        "tracing_peaks",
-        {"module": TRACED["module"], "effect": config["analysis"]["tracing"]},
-        {"effects": f"{OUT}/effects.parquet"},
-        "Where tracing peaks, per window",
-    ),
-    **{
-        f"{score}_by_layer": (
-            "score_by_layer",
-            {"score": score, "problems": PROBLEMS},
-            {"scores": f"{OUT}/scores.parquet"},
-            f"{score.capitalize()} score by edit layer",
-        )
-        for score in SCORES
-    },
-    **{
-        f"rewrite_vs_effect_{problem}": (
-            "rewrite_vs_effect",
-            {**TRACED, "problem": problem, "effect": config["analysis"]["tracing"]},
-            {"scores": f"{OUT}/scores.parquet", "effects": f"{OUT}/effects.parquet"},
-            f"Rewrite score against tracing effect: {problem.replace('_', ' ')}",
-        )
-        for problem in PROBLEMS
-    },
-    "heatmap": (
-        "heatmap",
-        TRACED,
-        {"cells": f"{OUT}/analysis/heatmap_cells.parquet"},
-        "One fact's restoration",
-    ),
-}
-STAGE_OF = {
-    "r2": "r2",
-    "effects": "effects",
-    "scores": "scores",
-    "cells": "heatmap_cells",
-}
-
-
-rule heatmap_cells:
-    input:
-        study=f"{OUT}/study.parquet",
-        trace=f"{OUT}/tracing/{TRACED['module']}/window-{TRACED['window']}.parquet",
-    output:
-        f"{OUT}/analysis/heatmap_cells.parquet",
-    log:
-        f"logs/{MODEL}/{DATASET}/heatmap_cells.log",
-    benchmark:
-        f"logs/benchmarks/{MODEL}/{DATASET}/heatmap_cells.tsv"
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=5,
-    params:
-        case_id=config["analysis"]["heatmap"],
-        module=TRACED["module"],
-        window=TRACED["window"],
-        fingerprint=fingerprint("heatmap_cells"),
-    message:
-        "Picking the heat map's fact"
-    script:
-        "../workflow_scripts/heatmap_cells.py"
-
-
-for _name, (_function, _arguments, _inputs, _label) in FIGURES.items():
-
-    rule:
-        name:
-            f"figure_{_name}"
-        input:
-            **_inputs,
-        output:
-            **figure_outputs(_name, _label, caption=_function),
-        log:
-            f"logs/{MODEL}/{DATASET}/figures/{_name}.log",
-        benchmark:
-            f"logs/benchmarks/{MODEL}/{DATASET}/figures/{_name}.tsv"
-        conda:
-            ENVIRONMENT
-        threads: 1
-        resources:
-            mem_mb=1500,
-            runtime=15,
-        params:
-            function=_function,
-            arguments={**LABEL, **_arguments},
-            fingerprint=fingerprint(
-                "figure", inputs=[STAGE_OF[table] for table in _inputs]
-            ),
-        message:
-            f"Drawing {_name}"
-        script:
-            "../workflow_scripts/figure.py"
-
-
 rule analysis:
     input:
         expand(f"{OUT}/analysis/{{name}}.parquet", name=TABLES),
         expand(f"{OUT}/tables/{{name}}.{{kind}}", name=TABLES, kind=["csv", "html"]),
-
-
-rule figures:
-    input:
-        expand(f"{OUT}/figures/{{name}}.{{kind}}", name=FIGURES, kind=["svg", "png"]),

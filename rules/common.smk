@@ -143,34 +143,37 @@ def edit_inputs(wildcards):
     }
 
 
-def figure_outputs(name, label, caption=None, category="Figures"):
-    """SVG and PNG of a figure; the report shows the SVG."""
-    return {
-        "svg": report(
-            f"{OUT}/figures/{name}.svg",
-            caption=f"../analysis/captions/{caption or name}.rst",
-            category=category,
-            labels={"figure": label},
-        ),
-        "png": f"{OUT}/figures/{name}.png",
-    }
+AT = {**TRACED, "tracing": config["analysis"]["tracing"]}  # rows of a statistics' table
 
 
-def table_outputs(name, label, caption, category="Tables"):
-    """A table as Parquet, CSV and a page; the report shows the last two."""
-    described = {"caption": f"../analysis/captions/{caption}.rst", "category": category}
+def tables_of(*names):
+    """The inputs of a figure by the names that its R function gives them."""
+    paths = {name: f"{OUT}/{name}.parquet" for name in ("scores", "effects")}
+    paths["cells"] = f"{OUT}/analysis/heatmap_cells.parquet"
+    return {name: paths.get(name, f"{OUT}/analysis/{name}.parquet") for name in names}
+
+
+def r2_figure(score, **settings):
+    """R2 of one score, bars by problem and method."""
+    return (
+        "r2",
+        "r2_by_problem",
+        {**AT, "score": score, **settings},
+        tables_of("r2"),
+    )
+
+
+def figure_sources(file):
+    """The R files of a figure, in their order: those of every figure, and its own."""
+    return ["frames.R", "theme.R", "figures.R", f"figures_{file}.R"]
+
+
+def table_outputs(name):
+    """A table as Parquet, CSV and a page."""
     return {
         "parquet": f"{OUT}/analysis/{name}.parquet",
-        "csv": report(
-            f"{OUT}/tables/{name}.csv",
-            labels={"table": label, "format": "CSV"},
-            **described,
-        ),
-        "html": report(
-            f"{OUT}/tables/{name}.html",
-            labels={"table": label, "format": "page"},
-            **described,
-        ),
+        "csv": f"{OUT}/tables/{name}.csv",
+        "html": f"{OUT}/tables/{name}.html",
     }
 
 
@@ -225,11 +228,8 @@ _edits = lambda: [
     for la in LAYERS
 ]
 
-_drawing = lambda: [
-    fingerprints.files((ROOT / "analysis").glob("*.R")),
-    script_code("figure"),
-    MODEL_SETTINGS["label"],
-]
+# The stage that makes a figure's table, where its name is another
+MADE_BY = {"cells": "heatmap_cells", "sweep": "sweep_table"}
 
 _DEPENDS = {
     "corpus": lambda: [pinned.named("enwiki-shortened").sha256, script_code("corpus")],
@@ -326,23 +326,27 @@ _DEPENDS = {
         ],
         script_code("sweep_table"),
     ],
-    "sweep_figure": lambda: [fingerprint("sweep_table"), _drawing()],
     "heatmap_cells": lambda: [
-        fingerprint("trace", kind=TRACED["module"], window=str(TRACED["window"])),
-        config["analysis"]["heatmap"],
+        fingerprint("study"),
+        fingerprint("noise"),
+        picked("tracing", "n_noise", "noise_seed"),
+        picked("analysis", "heatmap", "window"),
         script_code("heatmap_cells"),
     ],
-    "figure": lambda inputs: [[fingerprint(stage) for stage in inputs], _drawing()],
+    "figure": lambda file, tables: [
+        [fingerprint(MADE_BY.get(table, table)) for table in tables],
+        fingerprints.files(ROOT / "analysis" / name for name in figure_sources(file)),
+        script_code("figure"),
+    ],
     "report": lambda: [
         fingerprint("analysis"),
-        fingerprint("heatmap_cells"),
+        [
+            fingerprint("figure", file=file, tables=list(inputs))
+            for file, _, _, inputs in FIGURES.values()
+        ],
         config["analysis"],
-        fingerprints.files(
-            path
-            for path in (ROOT / "analysis").rglob("*")
-            if path.suffix in (".R", ".jinja", ".css")
-        ),
-        script_code("figure"),
+        fingerprints.files((ROOT / "analysis" / "report").iterdir()),
+        fingerprints.files([ROOT / "analysis" / "versions.R"]),
         script_code("report"),
     ],
     "published": lambda: [fingerprints.files([ROOT / PUBLISHED])],

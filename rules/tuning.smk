@@ -1,6 +1,6 @@
 # In: known facts outside the study, the model, what its methods share.
 # Out: tuning/{method}/{problem}.parquet (a row per setting), tuning/sweep.parquet and .csv,
-# tuning/tuned.yaml (to copy into the model's configuration), tuning/sweep.svg and .png.
+# tuning/tuned.yaml (to copy into the model's configuration), tuning/sweep.svg, .png, .json.
 # Steps: try every setting of the grid, choose, gather, draw. Not part of `all`.
 
 TUNED_METHODS = [m for m in METHODS if m in config["tuning"]["grid"]]
@@ -81,6 +81,7 @@ rule figure_sweep:
     output:
         svg=f"{OUT}/tuning/sweep.svg",
         png=f"{OUT}/tuning/sweep.png",
+        json=f"{OUT}/tuning/sweep.json",
     log:
         f"logs/{MODEL}/{DATASET}/tuning/figure.log",
     benchmark:
@@ -92,9 +93,10 @@ rule figure_sweep:
         mem_mb=1500,
         runtime=15,
     params:
+        sources=figure_sources("sweep"),
         function="sweep",
-        arguments=LABEL,
-        fingerprint=fingerprint("sweep_figure"),
+        arguments=STUDY,
+        fingerprint=fingerprint("figure", file="sweep", tables=["sweep"]),
     message:
         "Drawing the sweep"
     script:

@@ -306,6 +306,9 @@ def test_the_last_layer_is_within_the_model_and_the_next_is_not():
     sentence = "layer 30 is beyond the model, whose 30 layers are numbered 0 to 29"
     faulty("editing.layers", [0, N_LAYERS], f"config: editing.layers: {sentence}")
     faulty("tuning.layer", N_LAYERS, f"config: tuning.layer: {sentence}")
+    faulty("analysis.layer", N_LAYERS, f"config: analysis.layer: {sentence}")
+    usual = {"ROME": [5], "MEMIT": [3, N_LAYERS]}
+    faulty("analysis.usual_layers", usual, f"config: analysis.usual_layers.MEMIT: {sentence}")
 
 
 def test_the_analysed_module_and_window_are_traced():

@@ -2,6 +2,7 @@
 
 import html
 import importlib.util
+import json
 import logging
 import shutil
 import subprocess
@@ -368,29 +369,91 @@ def test_warnings_of_r_are_in_the_tables_log(tables, tmp_path):
     assert "WARNING R, r2_table: mind the gap" in (tmp_path / "log").read_text()
 
 
-def test_a_figure_is_written_as_svg_and_png(tables, tmp_path):
-    output = Named(svg=str(tmp_path / "score.svg"), png=str(tmp_path / "score.png"))
-    arguments = {"model_label": "tiny model", "score": "rewrite"}
+def draw(folder, inputs, name, file, function, **arguments):
+    """A figure by the workflow's script: its files, named by kind."""
+    output = Named({kind: str(folder / f"{name}.{kind}") for kind in ("svg", "png", "json")})
+    params = {
+        "sources": ["frames.R", "theme.R", "figures.R", f"figures_{file}.R"],
+        "function": function,
+        "arguments": {"study": ["tiny model", "data set d"], **arguments},
+    }
+    script("figure").main(job(folder, "figure", inputs, output, **params))
+    return output
+
+
+def test_a_figure_is_written_as_svg_and_png_with_its_words(tables, tmp_path):
     inputs = {"scores": tables.scores, "code": "analysis/figures.R"}
-    script("figure").main(
-        job(tmp_path, "figure", inputs, output, function="score_by_layer", arguments=arguments)
-    )
+    output = draw(tmp_path, inputs, "x", "scores", "score_by_layer", score="rewrite")
     svg = Path(output.svg).read_text()
     assert "tiny model" in svg
     assert "Fact forcing" in svg
     assert Path(output.png).stat().st_size > 5000
+    words = json.loads(Path(output.json).read_text())
+    assert set(words) == {"title", "caption", "alt"}
+    assert words["title"] == "Rewrite score by edit layer"
+    assert "Tiny model; data set d; 8 facts." in words["caption"]
+    assert "1 edit without a usable rewrite score left out." in words["caption"]
+    assert words["alt"].endswith(".")
     assert not list(tmp_path.glob(".*"))
 
 
+SCATTER = ("scatter", "rewrite_vs_effect_at_layer")
+LACKING = {
+    # the figure, what is wrong with the scores, and what the figure says
+    "three facts": (
+        SCATTER,
+        lambda scores: scores[scores["case_id"].isin(["c0", "c1", "c2"])],
+        "n = 3: too few",
+    ),
+    "a problem left out": (
+        ("scores", "score_by_layer", {"problems": ["fact_forcing", "fact_erasure"]}),
+        lambda scores: scores,
+        "no edits",
+    ),
+    "a score without variance": (
+        SCATTER,
+        lambda scores: scores.assign(rewrite=0.5),
+        "n = 8: constant",
+    ),
+    "failed edits at one layer": (
+        ("scores", "score_by_layer"),
+        lambda scores: scores.assign(status=np.where(scores["layer"] == 3, "failed: x", "ok")),
+        "9 edits without a usable rewrite score left out",
+    ),
+    "not a number": (
+        ("scores", "score_by_layer"),
+        lambda scores: scores.assign(rewrite=np.nan),
+        "Nothing to show: no usable rewrite score among 24 edits",
+    ),
+    "no fact known": (
+        SCATTER,
+        lambda scores: scores.assign(is_correct=False),
+        "Nothing to show: no edit with both numbers",
+    ),
+    "no row": (
+        ("scores", "score_by_layer"),
+        lambda scores: scores[:0],
+        "Nothing to show: no usable rewrite score among 0 edits",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LACKING)
+def test_a_figure_of_broken_scores_is_drawn_and_says_what_it_lacks(tables, tmp_path, name):
+    (file, function, *more), breaking, words = LACKING[name]
+    breaking(pd.read_parquet(tables.scores)).to_parquet(tmp_path / "broken.parquet")
+    inputs = {"scores": str(tmp_path / "broken.parquet")}
+    if function == "rewrite_vs_effect_at_layer":
+        inputs["effects"] = tables.effects
+    output = draw(tmp_path, inputs, "x", file, function, **dict(*more))
+    said = "".join(ElementTree.parse(output.svg).getroot().itertext())
+    assert words in " ".join(said.split()) + json.loads(Path(output.json).read_text())["caption"]
+
+
 def test_a_figure_that_fails_says_why_and_leaves_no_file(tables, tmp_path):
-    output = Named(svg=str(tmp_path / "x.svg"), png=str(tmp_path / "x.png"))
-    arguments = {"model_label": "m", "score": "fluency"}
-    inputs = {"scores": tables.scores}
     with pytest.raises(SystemExit, match=r"figure: .*missing column fluency"):
-        script("figure").main(
-            job(tmp_path, "figure", inputs, output, function="score_by_layer", arguments=arguments)
-        )
-    assert not Path(output.svg).exists()
+        draw(tmp_path, {"scores": tables.scores}, "x", "scores", "score_by_layer", score="fluency")
+    assert not list(tmp_path.glob("x.*"))
 
 
 def test_starting_r_leaves_the_library_path_of_later_programs_alone():

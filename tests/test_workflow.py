@@ -4,6 +4,7 @@ The workflow runs once, from a copy of its files and in a folder of its own; mos
 Snakemake what it would do next.
 """
 
+import json
 import os
 import random
 import shutil
@@ -28,14 +29,28 @@ from tiny_study import (
 
 from locedit import facts, fingerprints, tables
 
-SCORE_FIGURES = {f"figure_{score}_by_layer" for score in SCORES}
-EDIT_FIGURES = {"figure_r2_by_problem", *SCORE_FIGURES} | {
-    f"figure_rewrite_vs_effect_{problem}" for problem in PROBLEMS
+SCORE_FIGURES = {*(f"figure_{score}_by_layer" for score in SCORES), "figure_success_by_layer"}
+STATISTICS = {"mixed", "diff_intervals", "out_of_fold", "regret"}
+# Figures of edits and of tracing effects
+BOTH_FIGURES = {
+    "figure_r2_by_problem",
+    *(f"figure_r2_{score}" for score in SCORES[1:]),
+    "figure_r2_rewrite_window_1",
+    "figure_r2_rewrite_unscaled",
+    "figure_r2_rewrite_last_token",
+    "figure_rewrite_vs_effect",
+    *(f"figure_rewrite_vs_effect_{problem}" for problem in PROBLEMS),
+    "figure_correlations_by_layer",
+    *(f"figure_{name}" for name in STATISTICS),
 }
 EDIT_TABLES = ["r2", "correlations", "success", "mixed", "diff_intervals", "out_of_fold", "regret"]
 TRACED_TABLES = [name for name in EDIT_TABLES if name != "success"]
 TRACING_TABLES = ["reliability"]
-TRACING_FIGURES = {"figure_tracing_effect_by_layer", "figure_tracing_peaks", "figure_heatmap"}
+EDIT_FIGURES = SCORE_FIGURES | BOTH_FIGURES
+EFFECT_FIGURES = {
+    f"figure_{n}" for n in ("tracing_effect_by_layer", "tracing_peaks", "reliability")
+}
+TRACING_FIGURES = {*EFFECT_FIGURES, "figure_heatmap"}
 # What comes after an edit
 AFTER_EDITS = dict.fromkeys(
     ("scores", *(f"table_{name}" for name in EDIT_TABLES), *EDIT_FIGURES), 1
@@ -182,9 +197,29 @@ def test_every_figure_is_drawn_twice_and_says_whose_it_is(study):
         drawing = ElementTree.parse(folder / f"{name}.svg")
         text = " ".join("".join(drawing.getroot().itertext()).split())
         assert "Tiny Llama" in text, name
+        words = json.loads((folder / f"{name}.json").read_text())
+        assert set(words) == {"title", "caption", "alt"}, name
+        assert words["title"].split()[0] in text, name
+        assert "Tiny Llama; data set hand-made" in words["caption"], name
         image = (folder / f"{name}.png").read_bytes()
         assert image.startswith(b"\x89PNG")
         assert len(image) > 20_000, name
+
+
+def test_the_heat_map_shows_every_module_of_one_fact(study):
+    cells = pd.read_parquet(study.out / "analysis/heatmap_cells.parquet")
+    assert set(cells["module"]) == {"mlp", "attn", "hidden"}  # the study traces one of them
+    traced = tables.read(study.out / "tracing/mlp/window-3.parquet", "tracing")
+    same = cells[cells["module"] == "mlp"].merge(traced, on=["case_id", "token", "layer"])
+    assert len(same) == len(cells) / 3
+    assert np.allclose(same["p_restored_x"], same["p_restored_y"], atol=1e-12)
+
+
+def test_a_figure_depends_on_its_own_r_code_alone(study, tmp_path):
+    changed = replace(study, root=copy_tree(study.root, tmp_path / "tree"))
+    code = changed.root / "analysis" / "figures_choice.R"
+    code.write_text(code.read_text() + "\nanother <- 1\n")
+    assert set(changed.plan().jobs) == {"figure_regret", "figure_diff_intervals"}
 
 
 def test_tuning_uses_other_facts_and_chooses_one_setting_each(study):
@@ -282,30 +317,38 @@ CHANGES: dict[str, tuple[dict, set, dict[str, int]]] = {
     "a window": (
         {"tracing": {"windows": [*WINDOWS, 2]}},
         set(),
-        {
-            "trace": 1,
-            "effects": 1,
-            **{f"table_{name}": 1 for name in (*TRACED_TABLES, *TRACING_TABLES)},
-            "figure_r2_by_problem": 1,
-            "figure_tracing_effect_by_layer": 1,
-            "figure_tracing_peaks": 1,
-            **{f"figure_rewrite_vs_effect_{problem}": 1 for problem in PROBLEMS},
-        },
+        dict.fromkeys(
+            {"trace", "effects", "figure_r2_rewrite_window_2", *BOTH_FIGURES, *EFFECT_FIGURES}
+            | {f"table_{name}" for name in (*TRACED_TABLES, *TRACING_TABLES)},
+            1,
+        ),
     ),
     "the bound of equivalence": (
         {"analysis": {"equivalence_bound": 0.02}},
         set(),
-        {"table_diff_intervals": 1},
+        {"table_diff_intervals": 1, "figure_diff_intervals": 1},
     ),
     "the number of folds": (
         {"analysis": {"folds": 5}},
         set(),
-        {"table_out_of_fold": 1, "table_regret": 1},
+        dict.fromkeys(
+            ("table_out_of_fold", "table_regret", "figure_out_of_fold", "figure_regret"), 1
+        ),
     ),
     "the heat map's fact": (
         {"analysis": {"heatmap": "0"}},
         set(),
         {"heatmap_cells": 1, "figure_heatmap": 1},
+    ),
+    "the layer of the one-layer scatter": (
+        {"analysis": {"layer": 0}},
+        set(),
+        {"figure_rewrite_vs_effect": 1},
+    ),
+    "the usual layers": (
+        {"analysis": {"usual_layers": {"ROME": [1]}}},
+        set(),
+        {"figure_tracing_peaks": 1},
     ),
 }
 

@@ -1,10 +1,12 @@
-"""Draw one figure and write it as SVG and PNG.
+"""Draw one figure: SVG, PNG, and its words as JSON.
 
 Inputs: every named Parquet file is handed to the R function as the data frame of that name (a list
-of files as one frame). Params: `function`, the figure's name; `arguments`, its other arguments,
-`model_label` among them. Outputs: `svg`, `png`.
+of files as one frame). Params: `sources`, R files of analysis/; `function`, the figure's; its other
+`arguments`, `study` among them. Outputs: `svg`, `png`, `json` (title, caption and alt: what a page
+says beside the picture).
 """
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -13,10 +15,6 @@ from locedit import files, rbridge
 from workflow_scripts.job import running
 
 ANALYSIS = Path(__file__).resolve().parent.parent / "analysis"
-SOURCES = [
-    ANALYSIS / name
-    for name in ("frames.R", "theme.R", "regressions.R", "figures.R", "figures_tracing.R")
-]
 
 
 def read_frames(inputs) -> dict[str, pd.DataFrame]:
@@ -29,27 +27,27 @@ def read_frames(inputs) -> dict[str, pd.DataFrame]:
     }
 
 
-def draw(frames, function: str, arguments: dict, svg: str, png: str) -> None:
+def draw(frames, sources: list[str], function: str, arguments: dict, output) -> None:
     """Draw into temporary files and move them: a figure is whole or absent."""
-    with files.atomic(svg) as svg_part, files.atomic(png) as png_part:
-        paths = {"svg": str(svg_part), "png": str(png_part)}
-        rbridge.call(
+    with (
+        files.atomic(output.svg) as svg,
+        files.atomic(output.png) as png,
+        files.atomic(output.json) as words,
+    ):
+        row = rbridge.call(
             "render",
             frames=frames,
-            arguments={**arguments, "figure": function, **paths},
-            sources=SOURCES,
+            arguments={**arguments, "figure": function, "svg": str(svg), "png": str(png)},
+            sources=[ANALYSIS / name for name in sources],
         )
+        words.write_text(json.dumps(row.to_dict("records")[0], indent=1, ensure_ascii=False))
 
 
 def main(snakemake) -> None:
     with running(snakemake):
-        draw(
-            read_frames(snakemake.input),
-            snakemake.params.function,
-            dict(snakemake.params.arguments),
-            str(snakemake.output.svg),
-            str(snakemake.output.png),
-        )
+        params = snakemake.params
+        frames = read_frames(snakemake.input)
+        draw(frames, params.sources, params.function, dict(params.arguments), snakemake.output)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,48 @@
-"""The traced cells of the fact that the heat map shows."""
+"""Trace the heat map's fact for every kind of activation, whichever of them the study traces."""
 
-from locedit import tables
-from workflow_scripts.job import provenance, running
+import pandas as pd
+
+from locedit import facts, tables, tracing
+from workflow_scripts.job import load_model, provenance, read_sigma, running
 
 
 def main(snakemake) -> None:
     with running(snakemake):
-        study = list(tables.read(snakemake.input.study, "facts")["case_id"])
-        case_id = snakemake.params.case_id or study[0]
-        if case_id not in study:
-            raise ValueError(
-                f"config: analysis.heatmap: fact {case_id!r} is not in the study "
-                f"({', '.join(study[:10])}, ...)"
+        params = snakemake.params
+        study = tables.read(snakemake.input.study, "facts")
+        record = chosen(study, params.case_id)
+        sigma, lm = read_sigma(snakemake), load_model(snakemake)
+        rows = [
+            {**row, "module": module, "window": params.window}
+            for module in tracing.MODULES
+            for row in tracing.trace_rows(
+                lm,
+                facts.from_row(record),
+                module=module,
+                window=params.window,
+                sigma=sigma,
+                n_noise=params.settings["tracing.n_noise"],
+                seed=params.settings["tracing.noise_seed"],
+                batch_tokens=snakemake.config["tracing"]["batch_tokens"],
             )
-        cells = tables.read(snakemake.input.trace, "tracing")
-        cells = cells[cells["case_id"] == case_id].assign(
-            module=snakemake.params.module, window=snakemake.params.window
-        )
+        ]
+        # all columns, also of a fact that cannot be traced: the figure says why
+        columns = [*tables.SCHEMAS["tracing"].names, "module", "window"]
+        cells = pd.DataFrame(rows, columns=columns)
         tables.write(snakemake.output[0], cells, None, provenance(snakemake))
+
+
+def chosen(study, case_id) -> dict:
+    """The record of the fact asked for, or of the study's first."""
+    records = study.to_dict("records")
+    for record in records:
+        if case_id in (None, record["case_id"]):
+            return record
+    known = [record["case_id"] for record in records[:10]]
+    raise ValueError(
+        f"config: analysis.heatmap: fact {case_id!r} is not in the study "
+        f"({', '.join(known)}{', ...' if len(records) > len(known) else ''})"
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 # Made-up tables of the workflow's shape, and the code under test.
 
 FILES <- c(
-  "frames.R", "groups.R", "theme.R", "regressions.R", "success.R", "mixed.R", "intervals.R",
-  "folds.R", "regret.R", "reliability.R", "figures.R", "figures_tracing.R"
+  "frames.R", "groups.R", "regressions.R", "success.R", "mixed.R", "intervals.R", "folds.R",
+  "regret.R", "reliability.R"
 )
 for (file in FILES) source(file.path("..", "..", file), encoding = "UTF-8")
 
@@ -61,7 +61,7 @@ make_cells <- function(layers = 0:29) {
   data.frame(
     case_id = "case01", module = "mlp", window = 10L, grid, token_text = tokens[grid$token + 1],
     is_subject = grid$token <= 8, p_clean = 0.61, p_corrupted = 0.04,
-    p_restored = 0.04 + 0.4 * spot + 0.25 * late
+    p_restored = 0.04 + 0.4 * spot + 0.25 * late, status = "ok"
   )
 }
 

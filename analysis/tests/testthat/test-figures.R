@@ -13,16 +13,34 @@ expect_words <- function(plot, words) {
 scores <- make_scores()
 effects <- make_effects()
 
-figures_of <- function(scores, effects, cells, settings) {
-  r2 <- r2_table(scores, effects, c("rewrite", "essence"))
+# Every figure, by its function's name. `tables`: those of the statistics.
+figures_of <- function(scores, effects, cells, settings, tables) {
   list(
-    r2_by_problem = r2_by_problem(r2, "Model"),
+    r2_by_problem = r2_by_problem(r2_table(scores, effects, "rewrite"), "Model"),
+    out_of_fold = out_of_fold(tables$out_of_fold, "Model"),
+    mixed = mixed(tables$mixed, "Model"),
     tracing_effect_by_layer = tracing_effect_by_layer(effects, "Model"),
-    tracing_peaks = tracing_peaks(effects, "Model"),
+    tracing_peaks = tracing_peaks(effects, "Model", usual = list(ROME = 5L, MEMIT = 3:8)),
+    reliability = reliability(tables$reliability, "Model"),
     score_by_layer = score_by_layer(scores, "Model", "essence"),
+    success_by_layer = success_by_layer(tables$success, "Model"),
     rewrite_vs_effect = rewrite_vs_effect(scores, effects, "Model"),
+    rewrite_vs_effect_at_layer = rewrite_vs_effect_at_layer(scores, effects, "Model"),
+    correlations_by_layer = correlations_by_layer(
+      correlation_table(scores, effects, "rewrite"), "Model"
+    ),
+    diff_intervals = diff_intervals(tables$diff_intervals, "Model"),
+    regret = regret(tables$regret, "Model"),
     heatmap = heatmap(cells, "Model"),
     sweep = sweep(settings, "Model")
+  )
+}
+
+tables_of <- function(scores, ...) {
+  list(
+    out_of_fold = make_out_of_fold(...), mixed = make_mixed(...),
+    diff_intervals = make_diff_intervals(...), regret = make_regret(...),
+    reliability = make_reliability(), success = make_success(scores)
   )
 }
 
@@ -32,49 +50,119 @@ expect_drawn <- function(plot) {
   expect_gt(file.size(path), 1000)
 }
 
-test_that("all figures are drawn, without a warning", {
-  figures <- figures_of(scores, effects, make_cells(), make_sweep())
-  expect_setequal(names(figures), FIGURES)
+test_that("all figures are drawn, without a warning, and say whose they are", {
+  figures <- figures_of(scores, effects, make_cells(), make_sweep(), tables_of(scores))
   for (plot in figures) {
     expect_words(plot, "Model")
     expect_drawn(plot)
   }
 })
 
-test_that("a figure is written as SVG and as PNG", {
+test_that("every figure function has its test here", {
+  here <- names(figures_of(scores, effects, make_cells(), make_sweep(), tables_of(scores)))
+  files <- list.files(file.path("..", ".."), "^figures_.*[.]R$", full.names = TRUE)
+  code <- unlist(lapply(files, readLines))
+  heads <- grep("^[a-z_0-9]+ <- function\\(.*\\bstudy", code, value = TRUE)
+  defined <- sub(" <-.*", "", heads)
+  expect_setequal(setdiff(defined, "explained_variance"), here)
+})
+
+test_that("a figure is written as SVG and as PNG, and returns its words", {
   svg <- withr::local_tempfile()
   png <- withr::local_tempfile()
-  expect_null(render(make_sweep(), "Model", figure = "sweep", svg = svg, png = png))
+  words <- render(make_sweep(), c("Model", "data set x"), figure = "sweep", svg = svg, png = png)
   expect_match(readLines(svg, 1), "xml")
   expect_equal(readBin(png, "raw", 4)[2:4], charToRaw("PNG"))
+  expect_named(words, c("title", "caption", "alt"))
+  expect_match(words$caption, "Model; data set x; 12 facts; edit layer 11\\.")
+})
+
+test_that("all figures have a caption and an alternative text of whole sentences", {
+  figures <- figures_of(scores, effects, make_cells(), make_sweep(), tables_of(scores))
+  for (name in names(figures)) {
+    words <- attr(figures[[name]], "words")
+    expect_equal(nrow(words), 1, info = name)
+    expect_match(words$caption, "^[A-Z].*Model.*\\.$", info = name)
+    expect_match(words$alt, "^[A-Z][^.].*\\.$", info = name)
+    expect_no_match(paste(words$caption, words$alt), "NA|NaN|Inf|\\n|character\\(0\\)", info = name)
+  }
 })
 
 test_that("all figures are drawn for a single fact, layer, window and method", {
+  one <- make_scores(1, 4, "ROME", "fact_forcing")
   figures <- figures_of(
-    make_scores(1, 4, "ROME", "fact_forcing"), make_effects(1, 4, 1), make_cells(4),
-    make_sweep("ROME")[3, ]
+    one, make_effects(1, 4, 1), make_cells(4), make_sweep("ROME")[3, ],
+    tables_of(one, "fact_forcing", "ROME", 1L)
+  )
+  for (plot in figures) expect_drawn(plot)
+})
+
+test_that("all figures are drawn for methods and problems that nobody knew", {
+  names <- c("a_rather_long_method_name", "ROME", "another_method")
+  problems <- c("error_injection", "my_problem")
+  new <- make_scores(12, c(2, 10), names, problems)
+  figures <- figures_of(
+    new, effects, make_cells(), make_sweep(names), tables_of(new, problems, names)
   )
   for (plot in figures) expect_drawn(plot)
 })
 
 test_that("all figures say in words that there is nothing to show", {
-  figures <- figures_of(scores[0, ], effects[0, ], make_cells()[0, ], make_sweep()[0, ])
-  for (plot in figures) expect_words(plot, "Nothing to show: ")
+  tables <- lapply(tables_of(scores), function(table) table[0, ])
+  figures <- figures_of(scores[0, ], effects[0, ], make_cells()[0, ], make_sweep()[0, ], tables)
+  for (plot in figures) {
+    expect_words(plot, "Nothing to show: ")
+    expect_match(attr(plot, "words")$caption, "Nothing to show: [a-z]")
+  }
   expect_drawn(figures$sweep)
 })
 
+# A table whose numbers, keys and counts apart, are all one value.
+with_numbers <- function(table, value, reason = "") {
+  kept <- c("layer", "window", "n", "n_facts", "folds", "token", "bound")
+  numeric <- setdiff(names(table)[vapply(table, is.numeric, NA)], kept)
+  table[numeric] <- value
+  if ("reason" %in% names(table)) table$reason <- reason
+  table
+}
+
 test_that("all figures are drawn of missing numbers and of constant ones", {
   for (value in c(NaN, 0.5)) {
+    some <- make_scores(methods = c("ROME", "MEMIT"), problems = "fact_forcing")
+    reason <- if (is.nan(value)) "score has no variance" else ""
     broken <- list(
-      scores = make_scores(methods = c("ROME", "MEMIT"), problems = "fact_forcing"),
-      effects = make_effects(windows = 5), cells = make_cells(), settings = make_sweep("ROME")
+      scores = some, effects = make_effects(windows = 5), cells = make_cells(),
+      settings = make_sweep("ROME")
     )
     broken$scores[names(SCORES)] <- value
     broken$effects[names(EFFECTS)] <- value
     broken$cells$p_restored <- value
     broken$settings[c("rewrite", "neighbourhood", "objective")] <- value
-    for (plot in do.call(figures_of, broken)) expect_drawn(plot)
+    broken$tables <- lapply(tables_of(some), with_numbers, value, reason)
+    figures <- do.call(figures_of, broken)
+    for (plot in figures) expect_drawn(plot)
+    if (is.nan(value)) {
+      for (name in names(broken$tables)) {
+        plot <- figures[[sub("success", "success_by_layer", name)]]
+        expect_words(plot, "score has no variance")
+      }
+    }
   }
+})
+
+test_that("a row that could not be computed keeps its place and gives its reason", {
+  gone <- function(table) {
+    out <- table$problem == "fact_erasure" & table$method == "ROME"
+    table[out, ] <- with_numbers(table[out, ], NA, "no edits of the facts under study")
+    table
+  }
+  words <- "no edits of the facts under study: Fact erasure \\(ROME\\)"
+  expect_words(out_of_fold(gone(make_out_of_fold()), "Model"), words)
+  expect_words(mixed(gone(make_mixed()), "Model"), words)
+  expect_words(diff_intervals(gone(make_diff_intervals()), "Model"), words)
+  expect_words(regret(gone(make_regret()), "Model"), words)
+  expect_drawn(diff_intervals(gone(make_diff_intervals()), "Model"))
+  expect_drawn(regret(gone(make_regret()), "Model"))
 })
 
 test_that("a panel without data says why", {
@@ -94,8 +182,8 @@ test_that("a panel without data says why", {
 
 test_that("layers are zero-based in the data and one-based in the figures", {
   expect_words(rewrite_vs_effect(scores, effects, "Model"), "12 facts")
-  panels <- levels(rewrite_vs_effect(scores, effects, "Model")$data$panel)
-  expect_equal(panels, c("Edit layer 3", "Edit layer 11", "Edit layer 21"))
+  panels <- levels(rewrite_vs_effect(scores, effects, "Model")$data$column)
+  expect_equal(panels, c("Layer 3", "Layer 11", "Layer 21"))
   drawn <- ggplot2::ggplot_build(tracing_effect_by_layer(effects, "Model"))$data[[2]]
   expect_equal(range(drawn$x), c(1, 30))
 })
@@ -140,14 +228,101 @@ test_that("methods keep their colours, and unknown names their place", {
   expect_false(anyNA(many))
 })
 
-test_that("a figure that does not exist is refused with the list of those that do", {
+test_that("a figure that does not exist is refused", {
   expect_error(
     render(effects, "Model", figure = "pie", svg = "a", png = "b"),
-    "figure: 'pie' is not one of r2_by_problem"
+    "figure: there is no function 'pie'"
   )
 })
 
 test_that("a table without its columns is refused", {
   expect_error(tracing_peaks(effects["layer"], "Model"), "effects: missing columns case_id, module")
   expect_error(heatmap(effects, "Model"), "cells: missing columns token, token_text")
+})
+
+test_that("the usual layers are marked where they are, one-based, and counted", {
+  effects <- make_effects(2, 0:9, 5)
+  effects$fraction_max <- ifelse(effects$layer == c(5, 2)[match(effects$case_id, cases(2))], 1, 0.1)
+  plot <- tracing_peaks(effects, "Model", usual = list(ROME = 5L, MEMIT = 3:8))
+  tiles <- ggplot2::ggplot_build(plot)$data[[2]]
+  expect_equal(sort(tiles$x), sort(c(6, 4:9)))
+  expect_match(
+    attr(plot, "words")$caption, "ROME's usual layers \\(6\\): 1 of 2 with 5 layers restored"
+  )
+  none <- tracing_peaks(effects, "Model", usual = list(ROME = NULL, MEMIT = NULL))
+  expect_no_match(attr(none, "words")$caption, "usual")
+  expect_drawn(none)
+})
+
+test_that("the one-layer scatter takes the layer asked for, or the one nearest the middle", {
+  scores <- make_scores(layers = c(2, 14, 20))
+  expect_words(rewrite_vs_effect_at_layer(scores, effects, "Model"), "edit layer 15")
+  expect_words(rewrite_vs_effect_at_layer(scores, effects, "Model", layer = 2L), "edit layer 3")
+  expect_words(
+    rewrite_vs_effect_at_layer(scores, effects, "Model", layer = 7L),
+    "Nothing to show: no edit at layer 8"
+  )
+  some <- scores[scores$problem != "fact_forcing", ]
+  plot <- rewrite_vs_effect_at_layer(some, effects, "Model", problems = names(PROBLEMS))
+  expect_words(plot, "Nothing to show for fact forcing")
+})
+
+test_that("the words tell what the numbers say", {
+  table <- make_diff_intervals()
+  table$diff <- 0.001
+  table$diff[table$problem == "fact_forcing" & table$method == "ROME"] <- 0.2
+  caption <- attr(diff_intervals(table, "Model"), "words")$caption
+  expect_match(caption, "Largest: fact forcing with ROME (.200)", fixed = TRUE)
+  lost <- make_regret()
+  lost$regret <- c(
+    tracing_peak = 0.25, best_fixed = 0.0625, random = 0.5, oracle = 0
+  )[lost$strategy]
+  caption <- attr(regret(lost, "Model"), "words")$caption
+  expect_match(
+    caption, "layer where tracing peaks .250, best fixed layer .062 and random layer .500",
+    fixed = TRUE
+  )
+})
+
+test_that("regret is averaged over what all strategies have", {
+  lost <- make_regret("error_injection", c("ROME", "MEMIT"))
+  lost$regret <- ifelse(lost$method == "ROME", 0.1, 0.9)
+  lost$regret[lost$method == "MEMIT" & lost$strategy == "tracing_peak"] <- NA
+  lost <- lost[lost$strategy != "oracle", ]
+  lost$strategy <- labelled(lost$strategy, STRATEGY_LABELS)
+  expect_equal(unname(c(mean_regrets(lost))), c(0.1, 0.1, 0.1))
+})
+
+test_that("bars far below zero are cut, and said to be", {
+  table <- make_out_of_fold()
+  table$r2_both[1] <- -7.5
+  table$diff[1] <- table$r2_both[1] - table$r2_layer[1]
+  plot <- out_of_fold(table, "Model")
+  expect_words(plot, "Cut at -1: 1 bar, down to -7.5")
+  expect_gte(min(ggplot2::ggplot_build(plot)$data[[2]]$ymin), -1)
+})
+
+test_that("a heat map has a panel for each module and names those that are absent", {
+  one <- make_cells()
+  all <- rbind(one, transform(one, module = "attn"), transform(one, module = "hidden"))
+  expect_equal(levels(heatmap(all, "Model")$data$module), c("MLP", "Attention", "Hidden state"))
+  expect_words(heatmap(one, "Model"), "Not traced: attention, hidden state")
+  one$p_restored <- NaN
+  one$status <- "failed: too long"
+  expect_words(heatmap(one, "Model"), "Nothing to show: failed: too long")
+})
+
+test_that("the R2 figure shows all facts, whichever subsets the table has", {
+  r2 <- r2_table(scores, effects, "rewrite")
+  r2$subset <- NULL
+  twice <- rbind(cbind(r2, subset = "all"), transform(cbind(r2, subset = "few"), r2_layer = NA))
+  plots <- list(r2_by_problem(cbind(r2, subset = "all"), "Model"), r2_by_problem(twice, "Model"))
+  bars <- lapply(plots, function(plot) ggplot2::ggplot_build(plot)$data[[2]]$y)
+  expect_equal(bars[[1]], bars[[2]])
+})
+
+test_that("axes of layers name edited layers, or round numbers among many neighbours", {
+  expect_equal(layer_breaks(c(5, 15, 25)), c(5, 15, 25))
+  expect_equal(layer_breaks(seq(3, 27, 3)), c(3, 9, 15, 21, 27))
+  expect_equal(layer_breaks(1:30), c(1, 5, 10, 15, 20, 25, 30))
 })

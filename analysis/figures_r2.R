@@ -1,0 +1,261 @@
+# The figures of explained variance: R2 of edit layer, tracing effect and both, in the sample and
+# out of it, and of the mixed model. See figures.R.
+
+R2S <- c("r2_layer", "r2_tracing", "r2_both")
+
+# r2: the table of `r2_table`. `variant`: "window" or "tracing", to be told in the title.
+r2_by_problem <- function(r2, study, score = "rewrite", module = NULL, window = NULL,
+                          tracing = "fraction_max", variant = "") {
+  of <- switch(variant, window = window_words(window), tracing = effect_words(tracing))
+  title <- sprintf(
+    "%s: variance explained%s", label_of(score, SCORES),
+    if (is.null(of)) " by edit layer and tracing effect" else sprintf(" (%s)", of)
+  )
+  chosen <- pick_setting(r2, "r2", R2S, c("n_facts", "diff"), score, module, window, tracing)
+  if (!is.null(chosen$missing)) return(empty_figure(title, study, chosen$missing))
+  explained_variance(
+    chosen, title, study, sprintf(
+      paste(
+        "R\u00b2 of three linear regressions of the %s, by editing problem and method: on the edit",
+        "layer (a mean for each layer), on the tracing effect at that layer, and on both with",
+        "their interaction."
+      ), lower(label_of(score, SCORES))
+    ),
+    "Above the bars: R\u00b2 of both minus R\u00b2 of the edit layer alone.",
+    paste(
+      "If tracing told where to edit, the third bar would stand well above the first; few facts",
+      "inflate it most, since it has the most coefficients."
+    )
+  )
+}
+
+# out_of_fold: as r2, with R2 of facts that were left out of the fit, and the number of `folds`.
+out_of_fold <- function(out_of_fold, study, score = "rewrite", module = NULL, window = NULL,
+                        tracing = "fraction_max") {
+  title <- sprintf("%s of facts left out of the fit: variance explained", label_of(score, SCORES))
+  columns <- c("n_facts", "folds", "diff")
+  chosen <- pick_setting(out_of_fold, "out_of_fold", R2S, columns, score, module, window, tracing)
+  if (!is.null(chosen$missing)) return(empty_figure(title, study, chosen$missing))
+  folds <- sort(unique(stats::na.omit(chosen$rows$folds)))
+  if (length(folds) > 0) {
+    chosen$words <- c(chosen$words, paste(paste(folds, collapse = " or "), "folds by fact"))
+  }
+  explained_variance(
+    chosen, title, study, sprintf(
+      paste(
+        "Out-of-fold R\u00b2 of the %s: each fact is predicted by regressions fitted to other",
+        "facts, on the edit layer, on the tracing effect, and on both."
+      ), lower(label_of(score, SCORES))
+    ),
+    paste(
+      "At the bars: R\u00b2 of both minus R\u00b2 of the edit layer alone.",
+      "Below 0: worse than the mean."
+    ),
+    paste(
+      "Unlike R\u00b2 in the sample it does not grow with the number of coefficients: what tracing",
+      "adds here is what it tells about a fact that nobody has edited yet."
+    )
+  )
+}
+
+explained_variance <- function(chosen, title, study, shows, note, advice) {
+  rows <- chosen$rows
+  bars <- r2_long(rows)
+  panels <- nlevels(rows$problem)
+  plot <- with_titles(
+    r2_plot(rows, bars), title, c(study, facts_words(rows$n_facts), chosen$words),
+    c(paste(c(note, cut_words(bars)), collapse = " "), reason_notes(rows)),
+    problem_size(panels, 2.1 + method_angle(rows$method)$room),
+    list(shows = shows, see = c(added_words(rows), advice), alt = r2_alt(rows, title))
+  )
+  plot + legend_in_gap(panels)
+}
+
+r2_plot <- function(rows, bars) {
+  known <- !is.na(rows$r2_layer) | !is.na(rows$r2_tracing)
+  ggplot(mapping = aes(.data$method)) +
+    geom_hline(yintercept = 0, colour = "grey40", linewidth = 0.3) +
+    r2_bars(bars) + r2_absent(bars) + r2_differences(rows) +
+    panel_notes(absent_panels(rows, known), c(1, nlevels(rows$method)), r2_limits(bars)) +
+    problem_panels(nlevels(rows$problem), "free_x") +
+    method_axis(rows$method) +
+    scale_y_continuous(
+      breaks = scales::breaks_pretty(5), limits = r2_limits(bars), expand = expansion(0)
+    ) +
+    scale_fill_manual(values = PREDICTOR_COLOURS, drop = FALSE) +
+    labs(x = NULL, y = "R\u00b2", fill = NULL)
+}
+
+added_words <- function(rows) {
+  known <- rows[!is.na(rows$diff), , drop = FALSE]
+  if (nrow(known) == 0) return(NULL)
+  sprintf(
+    "Tracing adds most for %s and least for %s.", place_of(known, "diff"),
+    place_of(known, "diff", which.min)
+  )
+}
+
+r2_alt <- function(rows, title) {
+  known <- rows[!is.na(rows$diff), , drop = FALSE]
+  if (nrow(known) == 0) return(paste0("Bars: ", lower(title), "; no number could be had."))
+  sprintf(
+    "Bars of R\u00b2: the edit layer explains %s to %s of the variance, tracing adds %s to %s.",
+    short_number(min(known$r2_layer)), short_number(max(known$r2_layer)),
+    small_number(min(known$diff)), small_number(max(known$diff))
+  )
+}
+
+# ---- bars ----------------------------------------------------------------------------------------
+
+BAR_WIDTH <- 0.8
+LOWEST_R2 <- -1 # bars below are cut, or one of them would flatten all others
+
+r2_long <- function(rows) {
+  long <- do.call(rbind, lapply(names(PREDICTORS), function(predictor) {
+    data.frame(rows[c("problem", "method")],
+      predictor = PREDICTORS[[predictor]], r2 = rows[[paste0("r2_", predictor)]]
+    )
+  }))
+  long$predictor <- factor(long$predictor, levels = PREDICTORS)
+  long$shown <- pmax(long$r2, LOWEST_R2)
+  long
+}
+
+cut_words <- function(bars) {
+  n <- sum(bars$r2 < LOWEST_R2, na.rm = TRUE)
+  if (n == 0) return(NULL)
+  sprintf("Cut at %d: %s, down to %.3g.", LOWEST_R2, count_of(n, "bar"), min(bars$r2, na.rm = TRUE))
+}
+
+r2_limits <- function(bars) {
+  range <- range(0, bars$shown, na.rm = TRUE)
+  range + c(if (range[1] < 0) -0.04, if (range[1] == 0) 0, 0.16) * max(diff(range), 1e-3)
+}
+
+method_angle <- function(methods) {
+  longest <- max(nchar(levels(methods)))
+  long <- longest > 7 || nlevels(methods) > 4
+  list(angle = if (long) 40, room = if (long) 0.06 * longest else 0)
+}
+
+method_axis <- function(methods) {
+  scale_x_discrete(
+    limits = levels(methods), guide = guide_axis(angle = method_angle(methods)$angle)
+  )
+}
+
+r2_bars <- function(bars) {
+  geom_col(aes(y = .data$shown, fill = .data$predictor),
+    data = bars, width = BAR_WIDTH, position = position_dodge(BAR_WIDTH), na.rm = TRUE
+  )
+}
+
+r2_absent <- function(bars) {
+  bars$text <- ifelse(is.na(bars$r2), "n/a", "") # a text for every bar: they keep their places
+  geom_text(aes(y = 0, label = .data$text, group = .data$predictor),
+    data = bars, angle = 90, hjust = -0.2, size = 2.6, colour = "grey40",
+    position = position_dodge(BAR_WIDTH)
+  )
+}
+
+r2_differences <- function(rows) {
+  known <- rows[!is.na(rows$diff), , drop = FALSE]
+  known$top <- pmax(0, known$r2_layer, known$r2_both, known$r2_tracing, na.rm = TRUE)
+  sign <- ifelse(known$diff < 0, "\u2212", "+")
+  size <- ifelse(abs(known$diff) < 5e-4, "<.001", short_number(abs(known$diff)))
+  known$text <- ifelse(abs(known$diff) < 5e-4, size, paste0(sign, size))
+  geom_text(aes(y = .data$top, label = .data$text),
+    data = known, vjust = -0.5, size = 2.7, colour = "grey25"
+  )
+}
+
+# ---- mixed model ---------------------------------------------------------------------------------
+
+R2_KINDS <- c(marginal = "fixed effects alone", conditional = "with the fact's own level")
+
+# mixed: r2_{marginal,conditional}_{layer,both} of a model with a random intercept for each fact.
+mixed <- function(mixed, study, score = "rewrite", module = NULL, window = NULL,
+                  tracing = "fraction_max") {
+  title <- sprintf("%s: variance explained by the mixed model", label_of(score, SCORES))
+  values <- c(outer(c("r2_marginal_", "r2_conditional_"), c("layer", "both"), paste0))
+  chosen <- pick_setting(mixed, "mixed", values, "n_facts", score, module, window, tracing)
+  if (!is.null(chosen$missing)) return(empty_figure(title, study, chosen$missing))
+  rows <- chosen$rows
+  panels <- nlevels(rows$problem)
+  plot <- with_titles(
+    mixed_plot(rows, mixed_pairs(rows)), title,
+    c(study, facts_words(rows$n_facts), chosen$words), reason_notes(rows),
+    problem_size(panels, 2.1 + method_angle(rows$method)$room), mixed_words(rows, score)
+  )
+  plot + legend_in_gap(panels)
+}
+
+mixed_plot <- function(rows, pairs) {
+  bars <- data.frame(pairs[c("problem", "method")], r2 = pairs$marginal, predictor = pairs$model)
+  known <- !is.na(rows$r2_marginal_layer)
+  middle <- c(0, pairs$conditional)
+  ggplot(pairs, aes(.data$method, group = .data$model)) +
+    mixed_dots(pairs) +
+    r2_absent(bars) +
+    panel_notes(absent_panels(rows, known), c(1, nlevels(rows$method)), middle) +
+    problem_panels(nlevels(rows$problem), "free_x") +
+    method_axis(rows$method) +
+    scale_y_continuous(breaks = scales::breaks_pretty(5), limits = c(0, NA)) +
+    scale_colour_manual(values = PREDICTOR_COLOURS[levels(pairs$model)], drop = FALSE) +
+    scale_shape_manual(values = stats::setNames(c(16, 1), R2_KINDS), drop = FALSE) +
+    guides(colour = guide_legend(order = 1), shape = guide_legend(override.aes = list(size = 2))) +
+    labs(x = NULL, y = "R\u00b2", colour = NULL, shape = NULL)
+}
+
+mixed_words <- function(rows, score) {
+  list(
+    shows = sprintf(
+      paste(
+        "R\u00b2 of linear mixed models of the %s with a random intercept for each fact: marginal",
+        "(what edit layer, or edit layer and tracing effect, explain) and conditional (with the",
+        "fact's own level)."
+      ), lower(label_of(score, SCORES))
+    ),
+    see = c(marginal_words(rows), paste(
+      "The line between a filled and an open dot is the share of the facts themselves: some are",
+      "easy to edit at every layer."
+    )),
+    alt = "Dots of marginal and conditional R\u00b2 of mixed models, by editing problem and method."
+  )
+}
+
+mixed_pairs <- function(rows) {
+  models <- c("layer", "both")
+  pairs <- do.call(rbind, lapply(models, function(model) {
+    data.frame(rows[c("problem", "method")],
+      model = PREDICTORS[[model]], marginal = rows[[paste0("r2_marginal_", model)]],
+      conditional = rows[[paste0("r2_conditional_", model)]]
+    )
+  }))
+  pairs$model <- factor(pairs$model, levels = PREDICTORS[models])
+  pairs
+}
+
+mixed_dots <- function(pairs) {
+  apart <- position_dodge(0.6)
+  dot <- function(column, kind, size) {
+    geom_point(aes(y = .data[[column]], colour = .data$model, shape = kind),
+      position = apart, size = size, na.rm = TRUE
+    )
+  }
+  list(
+    geom_linerange(
+      aes(ymin = .data$marginal, ymax = .data$conditional, colour = .data$model),
+      position = apart, linewidth = 0.5, na.rm = TRUE
+    ),
+    dot("conditional", R2_KINDS[["conditional"]], 2.6), # round the other where they agree
+    dot("marginal", R2_KINDS[["marginal"]], 1.3)
+  )
+}
+
+marginal_words <- function(rows) {
+  rows$added <- rows$r2_marginal_both - rows$r2_marginal_layer
+  known <- rows[!is.na(rows$added), , drop = FALSE]
+  if (nrow(known) == 0) return(NULL)
+  sprintf("Tracing adds most to the marginal R\u00b2 for %s.", place_of(known, "added"))
+}

@@ -1,0 +1,167 @@
+# The figures of edits: scores and success by edit layer. See figures.R.
+
+score_by_layer <- function(scores, study, score = "rewrite", problems = NULL,
+                           correct_only = TRUE) {
+  check_scores(scores, score)
+  name <- label_of(score, SCORES)
+  title <- sprintf("%s by edit layer", name)
+  scores <- facts_under_study(scores, correct_only)
+  scores$value <- usable_score(scores, score)
+  levels <- union(problems, unique(scores$problem))
+  means <- if (nrow(scores) > 0) mean_by(scores, c("problem", "method", "layer"), "value")
+  if (is.null(means) || nrow(means) == 0) {
+    reason <- sprintf("no usable %s among %s", lower(name), count_of(nrow(scores), "edit"))
+    return(empty_figure(title, study, reason))
+  }
+  panels <- labelled(levels, PROBLEMS)
+  means$problem <- factor(label_of(means$problem, PROBLEMS), levels = levels(panels))
+  means$method <- labelled(means$method, METHODS)
+  plot <- ggplot() +
+    method_lines(means, "problem") +
+    panel_notes(
+      score_notes(panels, means, scores), means$layer + 1, c(means$mean, means$low, means$high)
+    ) +
+    problem_panels(nlevels(panels)) +
+    labs(x = "Edit layer", y = name, colour = NULL, shape = NULL)
+  plot <- with_titles(plot, title, c(study, facts_words(facts_by_problem(scores))),
+    c(interval_words(means), failed_words(scores, score)), problem_size(nlevels(panels)),
+    score_words(means, lower(name))
+  )
+  plot + legend_in_gap(nlevels(panels))
+}
+
+score_words <- function(means, name) {
+  ends <- short_number(range(means$mean), 2)
+  list(
+    shows = sprintf(
+      paste(
+        "Mean %s of edits by edit layer (counted from one), a panel for each editing problem and a",
+        "colour for each method. Higher is better; a method that edits a window of layers stands",
+        "at its centre."
+      ), name
+    ),
+    see = c(
+      best_layers(means),
+      "See at which layers each method works best, and whether tracing peaks there."
+    ),
+    alt = sprintf(
+      "Lines of the mean %s by edit layer for %s, from %s to %s.", name,
+      listed(levels(means$method)), ends[1], ends[2]
+    )
+  )
+}
+
+# The layer with the best mean over problems, for each method.
+best_layers <- function(means) {
+  groups <- split_by(means[order(means$method), , drop = FALSE], "method")
+  best <- vapply(groups, function(group) {
+    by_layer <- tapply(group$rows$mean, group$rows$layer, mean)
+    layer <- as.integer(names(by_layer)[which.max(by_layer)]) + 1L
+    sprintf("%d for %s", layer, group$keys$method)
+  }, "")
+  sprintf("Best edit layer over these problems: %s.", listed(best))
+}
+
+failed_words <- function(scores, score) {
+  without <- sum(is.na(scores$value))
+  if (without == 0) return(NULL)
+  sprintf(
+    "%s without a usable %s left out.", capital(count_of(without, "edit")),
+    lower(label_of(score, SCORES))
+  )
+}
+
+facts_by_problem <- function(scores) {
+  used <- scores[!is.na(scores$value), , drop = FALSE]
+  vapply(split_by(used, "problem"), function(group) length(unique(group$rows$case_id)), 0L)
+}
+
+score_notes <- function(panels, means, scores) {
+  absent <- setdiff(levels(panels), means$problem)
+  edits <- vapply(absent, function(problem) sum(label_of(scores$problem, PROBLEMS) == problem), 0L)
+  data.frame(
+    problem = factor(absent, levels = levels(panels)),
+    text = ifelse(edits == 0, "no edits", sprintf("no usable score in %d edits", edits)),
+    row.names = NULL
+  )
+}
+
+# ---- success -------------------------------------------------------------------------------------
+
+# success: a row for each problem, method and layer with the rates of success and their harmonic
+# mean.
+success_by_layer <- function(success, study) {
+  columns <- c("problem", "method", "layer", "n", "reason", names(SUCCESS_LABELS))
+  require_columns(success, columns, "success")
+  title <- "Edit success by layer"
+  rows <- success_long(success)
+  known <- rows[!is.na(rows$mean), , drop = FALSE]
+  if (nrow(known) == 0) {
+    return(empty_figure(title, study, c(unique(success$reason), "the table is empty")[1]))
+  }
+  plot <- ggplot() +
+    method_lines(known, c("problem", "measure")) +
+    success_notes(rows, known) +
+    facet_grid(measure ~ problem, drop = FALSE, labeller = label_wrap_gen(12)) +
+    scale_y_continuous(breaks = scales::breaks_pretty(3)) +
+    labs(x = "Edit layer", y = "Share of prompts", colour = NULL, shape = NULL)
+  with_titles(
+    plot, title, c(study, facts_words(success$n)), c(
+      "Success: the problem's target is likelier than its rival (neighbourhood: less likely).",
+      absent_cells(success)
+    ), c(WIDTH, 7), success_words(known)
+  )
+}
+
+success_words <- function(known) {
+  list(
+    shows = paste(
+      "Share of prompts on which an edit succeeds, by editing problem, method and edit layer:",
+      "rewriting, paraphrases, neighbours left alone, and the harmonic mean of the three."
+    ),
+    see = paste(
+      "A method that rewrites at every layer may still spare neighbours at few; the harmonic mean",
+      "is high only where all three are."
+    ),
+    alt = sprintf(
+      "Lines of edit success by layer; the harmonic mean runs from %s to %s.",
+      success_end(known, min), success_end(known, max)
+    )
+  )
+}
+
+# Why rates are missing; what concerns other columns of the table does not concern this figure.
+absent_cells <- function(success) {
+  rows <- success[!stats::complete.cases(success[names(SUCCESS_LABELS)]), , drop = FALSE]
+  rows$problem <- labelled(rows$problem, PROBLEMS)
+  rows$method <- labelled(rows$method, METHODS)
+  reason_notes(rows, "n/a")
+}
+
+success_long <- function(success) {
+  problem <- labelled(success$problem, PROBLEMS)
+  method <- labelled(success$method, METHODS)
+  long <- do.call(rbind, lapply(names(SUCCESS_LABELS), function(name) {
+    data.frame(
+      problem = problem, method = method, layer = as.integer(success$layer),
+      measure = rep(SUCCESS_LABELS[[name]], nrow(success)), mean = as.numeric(success[[name]]),
+      low = rep(NA_real_, nrow(success)), high = rep(NA_real_, nrow(success))
+    )
+  }))
+  long$measure <- factor(long$measure, levels = SUCCESS_LABELS)
+  long$mean[!is.finite(long$mean)] <- NA
+  long
+}
+
+success_notes <- function(rows, known) {
+  keys <- unique(rows[c("problem", "measure")])
+  have <- interaction(keys, drop = TRUE) %in% interaction(known[c("problem", "measure")])
+  notes <- keys[!have, , drop = FALSE]
+  notes$text <- rep("no numbers", nrow(notes))
+  panel_notes(notes, known$layer + 1, known$mean, width = 12)
+}
+
+success_end <- function(known, end) {
+  values <- known$mean[known$measure == SUCCESS_LABELS[["harmonic"]]]
+  if (length(values) == 0) "unknown" else short_number(end(values), 2)
+}

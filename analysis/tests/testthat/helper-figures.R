@@ -1,0 +1,94 @@
+# The figures, and made-up tables of the statistics' shape for them.
+
+FIGURE_FILES <- c(
+  "theme", "figures", "figures_r2", "figures_scores", "figures_scatter", "figures_tracing",
+  "figures_heatmap", "figures_choice", "figures_sweep"
+)
+for (file in FIGURE_FILES) source(file.path("..", "..", paste0(file, ".R")), encoding = "UTF-8")
+
+# A row for each problem and method, with what every table of the statistics starts with.
+make_statistics <- function(problems = names(PROBLEMS), methods = names(METHODS), facts = 12L,
+                            seed = 3) {
+  set.seed(seed)
+  grid <- expand.grid(method = methods, problem = problems, stringsAsFactors = FALSE)
+  data.frame(
+    model = "tiny", dataset = "facts", module = "mlp", window = 5L, tracing = "fraction_max",
+    grid[c("problem", "method")], score = "rewrite", n = 3L * facts, n_facts = facts,
+    reason = ""
+  )
+}
+
+draws <- function(table, low, high) stats::runif(nrow(table), low, high)
+
+make_out_of_fold <- function(...) {
+  table <- make_statistics(...)
+  table$folds <- 10L
+  table$r2_layer <- draws(table, -0.1, 0.9)
+  table$r2_tracing <- draws(table, -0.2, 0.1)
+  table$r2_both <- table$r2_layer - draws(table, -0.1, 0.4)
+  table$diff <- table$r2_both - table$r2_layer
+  table
+}
+
+make_mixed <- function(...) {
+  table <- make_statistics(...)
+  table$r2_marginal_layer <- draws(table, 0.1, 0.5)
+  table$r2_conditional_layer <- table$r2_marginal_layer + draws(table, 0, 0.3)
+  table$r2_marginal_both <- table$r2_marginal_layer + draws(table, 0, 0.1)
+  table$r2_conditional_both <- table$r2_conditional_layer + draws(table, 0, 0.1)
+  table
+}
+
+make_diff_intervals <- function(...) {
+  table <- make_statistics(...)
+  table$diff <- draws(table, 0, 0.05)
+  table$diff_low <- pmax(0, table$diff - 0.01)
+  table$diff_high <- table$diff + draws(table, 0, 0.05)
+  table$bound <- 0.01
+  table$verdict <- ifelse(table$diff_high < 0.01, "equivalent", "undecided")
+  table$verdict[table$diff_low > 0.01] <- "larger"
+  table
+}
+
+make_regret <- function(...) {
+  table <- make_statistics(...)
+  strategies <- c("tracing_peak", "best_fixed", "random", "oracle")
+  rows <- lapply(seq_along(strategies), function(i) {
+    table$strategy <- strategies[i]
+    table$regret <- c(0.2, 0.05, 0.3, 0)[i] + draws(table, 0, 0.02)
+    table$regret_low <- table$regret - 0.04
+    table$regret_high <- table$regret + 0.05
+    table$mean <- 0.9 - table$regret
+    table
+  })
+  do.call(rbind, rows)
+}
+
+make_reliability <- function(facts = 12L, windows = c(1L, 5L), modules = "mlp") {
+  table <- expand.grid(
+    tracing = names(EFFECTS), window = windows, module = modules, stringsAsFactors = FALSE
+  )
+  table$n_facts <- facts
+  table$r <- seq(0.7, 0.9, length.out = nrow(table))
+  table$r_within <- table$r - 0.1
+  table$spearman_brown <- 2 * table$r / (1 + table$r)
+  table$spearman_brown_within <- 2 * table$r_within / (1 + table$r_within)
+  table$reason <- ""
+  table
+}
+
+make_success <- function(scores) {
+  rates <- lapply(split_by(scores, c("problem", "method", "layer")), function(group) {
+    data.frame(group$keys, n = nrow(group$rows), mean = mean(group$rows$rewrite))
+  })
+  table <- if (length(rates) > 0) do.call(rbind, rates)
+  if (is.null(table)) {
+    table <- data.frame(problem = "", method = "", layer = 0L, n = 0L, mean = 0)[0, ]
+  }
+  table$rewrite_success <- table$mean
+  table$paraphrase_success <- table$mean^2
+  table$neighbourhood_success <- 1 - table$mean / 2
+  table$harmonic <- table$mean
+  table$reason <- rep("", nrow(table))
+  table[names(table) != "mean"]
+}

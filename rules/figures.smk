@@ -1,0 +1,157 @@
+# In: scores.parquet, effects.parquet, the tables of the statistics, the traced cells of one fact.
+# Out: figures/NAME.svg and .png, and NAME.json with what a page says beside the picture (title,
+# caption, alt); analysis/heatmap_cells.parquet.
+# Steps: trace the heat map's fact, draw (R).
+
+STUDY = {"study": [MODEL_SETTINGS["label"], f"data set {DATASET}"]}
+EFFECT = {"effect": config["analysis"]["tracing"]}
+# name: (R file figures_*.R, R function, its arguments, its inputs)
+FIGURES = {
+    # tracing
+    "tracing_peaks": (
+        "tracing",
+        "tracing_peaks",
+        {
+            **EFFECT,
+            "module": TRACED["module"],
+            "usual": config["analysis"]["usual_layers"],
+        },
+        tables_of("effects"),
+    ),
+    "tracing_effect_by_layer": (
+        "tracing",
+        "tracing_effect_by_layer",
+        {**EFFECT, "module": TRACED["module"]},
+        tables_of("effects"),
+    ),
+    "heatmap": ("heatmap", "heatmap", {}, tables_of("cells")),
+    "reliability": ("tracing", "reliability", {}, tables_of("reliability")),
+    # editing
+    **{
+        f"{score}_by_layer": (
+            "scores",
+            "score_by_layer",
+            {"score": score, "problems": PROBLEMS},
+            tables_of("scores"),
+        )
+        for score in SCORES
+    },
+    "success_by_layer": ("scores", "success_by_layer", {}, tables_of("success")),
+    # does one inform the other?
+    "r2_by_problem": r2_figure("rewrite"),
+    **{f"r2_{score}": r2_figure(score) for score in SCORES if score != "rewrite"},
+    **{
+        f"r2_rewrite_window_{window}": r2_figure(
+            "rewrite", window=window, variant="window"
+        )
+        for window in WINDOWS
+        if window != TRACED["window"]
+    },
+    "r2_rewrite_unscaled": r2_figure(
+        "rewrite", tracing="effect_max", variant="tracing"
+    ),
+    "r2_rewrite_last_token": r2_figure(
+        "rewrite", tracing="fraction_last", variant="tracing"
+    ),
+    "rewrite_vs_effect": (
+        "scatter",
+        "rewrite_vs_effect_at_layer",
+        {
+            **TRACED,
+            **EFFECT,
+            "problems": PROBLEMS,
+            "layer": config["analysis"]["layer"],
+        },
+        tables_of("scores", "effects"),
+    ),
+    **{
+        f"rewrite_vs_effect_{problem}": (
+            "scatter",
+            "rewrite_vs_effect",
+            {**TRACED, **EFFECT, "problem": problem},
+            tables_of("scores", "effects"),
+        )
+        for problem in PROBLEMS
+    },
+    "correlations_by_layer": (
+        "scatter",
+        "correlations_by_layer",
+        AT,
+        tables_of("correlations"),
+    ),
+    "regret": ("choice", "regret", AT, tables_of("regret")),
+    # how sure?
+    "diff_intervals": ("choice", "diff_intervals", AT, tables_of("diff_intervals")),
+    "mixed": ("r2", "mixed", AT, tables_of("mixed")),
+    "out_of_fold": ("r2", "out_of_fold", AT, tables_of("out_of_fold")),
+}
+
+
+rule heatmap_cells:
+    input:
+        study=f"{OUT}/study.parquet",
+        noise=f"{OUT}/noise.json",
+        model=ancient(WEIGHTS),
+    output:
+        f"{OUT}/analysis/heatmap_cells.parquet",
+    log:
+        f"logs/{MODEL}/{DATASET}/heatmap_cells.log",
+    benchmark:
+        f"logs/benchmarks/{MODEL}/{DATASET}/heatmap_cells.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+        gpu=0,
+    params:
+        case_id=config["analysis"]["heatmap"],
+        window=TRACED["window"],
+        settings=picked("tracing", "n_noise", "noise_seed"),
+        fingerprint=fingerprint("heatmap_cells"),
+    message:
+        "Tracing the heat map's fact"
+    script:
+        "../workflow_scripts/heatmap_cells.py"
+
+
+for _name, (_file, _function, _arguments, _inputs) in FIGURES.items():
+
+    rule:
+        name:
+            f"figure_{_name}"
+        input:
+            **_inputs,
+        output:
+            svg=f"{OUT}/figures/{_name}.svg",
+            png=f"{OUT}/figures/{_name}.png",
+            json=f"{OUT}/figures/{_name}.json",
+        log:
+            f"logs/{MODEL}/{DATASET}/figures/{_name}.log",
+        benchmark:
+            f"logs/benchmarks/{MODEL}/{DATASET}/figures/{_name}.tsv"
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            mem_mb=1500,
+            runtime=15,
+        params:
+            sources=figure_sources(_file),
+            function=_function,
+            arguments={**STUDY, **_arguments},
+            fingerprint=fingerprint("figure", file=_file, tables=list(_inputs)),
+        message:
+            f"Drawing {_name}"
+        script:
+            "../workflow_scripts/figure.py"
+
+
+rule figures:
+    input:
+        expand(
+            f"{OUT}/figures/{{name}}.{{kind}}",
+            name=FIGURES,
+            kind=["svg", "png", "json"],
+        ),
