@@ -154,13 +154,15 @@ FIGURES = {
         )
         for problem in PROBLEMS
     },
-    "heatmap": (
+}
+if "restore" in INTERVENTIONS:
+    FIGURES["heatmap"] = (
         "heatmap",
         TRACED,
         {"cells": f"{OUT}/analysis/heatmap_cells.parquet"},
         "One fact's restoration",
-    ),
-}
+    )
+
 STAGE_OF = {
     "r2": "r2",
     "effects": "effects",
