@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 ObjectName = Literal["true", "false", "noise"]
 
@@ -62,8 +62,12 @@ QUIRKS: dict[str, Quirk] = {
 
 def named(name: str, quirks: Iterable[str] = ()) -> Problem:
     """The problem of that name, with those of the quirks that concern it."""
-    own = [QUIRKS[quirk] for quirk in quirks if QUIRKS[quirk].problem == name]
-    return replace(PROBLEMS[name], **{quirk.field: True for quirk in own})
+    problem = PROBLEMS[name]
+    for quirk in (QUIRKS[one] for one in quirks):
+        if quirk.problem == name:
+            changed: dict[str, Any] = {quirk.field: True}
+            problem = replace(problem, **changed)
+    return problem
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -125,8 +125,8 @@ def corrupted_continuation(
     Next-token probabilities are averaged over the noise rows. The first token is chosen among
     those that begin a word, so that o_noise is an object as the others are: " " + o_noise.
     """
-    first, noise = _word_starts(lm), {"n_noise": n_noise, "seed": seed}
-    tokens = _corrupted_greedy(lm, prompt, subject, max_tokens, first, sigma=sigma, **noise)
+    noise = _noised(lm, prompt, subject, sigma, n_noise, seed)
+    tokens = _corrupted_greedy(lm, prompt, max_tokens, noise, first=_word_starts(lm))
     return lm.decode(tokens).split()[0].rstrip(".,;:!?\"')")
 
 
@@ -144,29 +144,25 @@ def corrupted_text(
 
     A prompt as long as that stands alone.
     """
-    ids, noise = lm.encode(prompt), {"n_noise": n_noise, "seed": seed}
-    steps = tokens - len(ids)
-    return lm.decode(ids + _corrupted_greedy(lm, prompt, subject, steps, sigma=sigma, **noise))
+    ids, noise = lm.encode(prompt), _noised(lm, prompt, subject, sigma, n_noise, seed)
+    return lm.decode(ids + _corrupted_greedy(lm, prompt, tokens - len(ids), noise))
+
+
+def _noised(
+    lm: LanguageModel, prompt: str, subject: str, sigma: float, n_noise: int, seed: int
+) -> Tensor:
+    """The tracing noise on a prompt's subject, [n_noise, T, d]."""
+    ranges = [lm.subject_range(prompt, subject)] * n_noise
+    return place(lm, ranges, len(lm.encode(prompt)), sigma=sigma, seed=seed)
 
 
 @torch.inference_mode()
 def _corrupted_greedy(
-    lm: LanguageModel,
-    prompt: str,
-    subject: str,
-    steps: int,
-    first: Tensor | None = None,
-    *,
-    sigma: float,
-    n_noise: int,
-    seed: int,
+    lm: LanguageModel, prompt: str, steps: int, noise: Tensor, first: Tensor | None = None
 ) -> list[int]:
     """Tokens of the largest mean probability over the noise rows; `first` admits a first one."""
     if steps <= 0:
         return []
-    ids = lm.encode(prompt)
-    ranges = [lm.subject_range(prompt, subject)] * n_noise
-    noise = place(lm, ranges, len(ids), sigma=sigma, seed=seed)
 
     def choose(step: int, logits: Tensor) -> Tensor:
         mean = logits.softmax(dim=-1).mean(dim=0)
@@ -174,7 +170,8 @@ def _corrupted_greedy(
             mean = mean.masked_fill(~first, 0.0)
         return mean.argmax().expand(logits.shape[0])
 
-    return passes.decode(lm, [ids] * n_noise, steps, choose, noise=noise)[0].tolist()
+    prompts = [lm.encode(prompt)] * len(noise)
+    return passes.decode(lm, prompts, steps, choose, noise=noise)[0].tolist()
 
 
 @functools.lru_cache(maxsize=4)

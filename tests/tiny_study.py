@@ -77,8 +77,8 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return result
 
 
-PARTS = """Snakefile config.yaml rules schemas models profiles envs workflow_scripts locedit analysis
-plugins"""
+PARTS = """Snakefile config.yaml rules schemas models profiles envs workflow_scripts locedit
+analysis plugins"""
 
 
 def copy_tree(source: Path, target: Path) -> Path:
