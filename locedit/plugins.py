@@ -70,7 +70,9 @@ def _load(name: str, folders: Sequence[Path]) -> Plugin:
             METHODS.clear()
             METHODS.update(before)
             sys.modules.pop(module_name, None)
-            raise PluginError(f"config: plugins: {path or name}{_reason(error, name)}") from error
+            raise PluginError(
+                f"config: plugins: {path or name}{_reason(error, module_name)}"
+            ) from error
         _LOADED[module_name] = Plugin(name, module, tuple(m for m in METHODS if m not in before))
     return _LOADED[module_name]
 
@@ -115,10 +117,10 @@ def _importable(folders: Sequence[Path]) -> Iterator[None]:
         sys.path[:] = before
 
 
-def _reason(error: Exception, name: str) -> str:
+def _reason(error: Exception, module_name: str) -> str:
     if isinstance(error, RegistrationError):
         return f": {error}"
-    if isinstance(error, ModuleNotFoundError) and name.startswith(str(error.name)):
+    if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
         return ": no such module (a file's path ends in .py)"
     text = " ".join(str(error).split())
     return f" cannot be imported ({type(error).__name__}: {text})"

@@ -172,8 +172,9 @@ def method_code(method, name):
     for plugin in PLUGINS:
         if method in plugin.methods:
             return [script_code(name, without=without), plugin.code(ROOT)]
-    own = methods.METHODS[method].module.replace(".", "/").removeprefix("locedit/")
-    return script_code(name, f"{own}.py", without=without)
+    folders = methods.METHODS[method].module.split(".")[1:]
+    own = Path(*folders).with_suffix(".py")
+    return script_code(name, own, without=without)
 
 
 def edit_inputs(wildcards):
