@@ -10,7 +10,6 @@ from snakemake.exceptions import WorkflowError
 from locedit import assets as pinned
 from locedit import config as configuration
 from locedit import fingerprints, methods, plugins, problems
-from locedit.methods import settings as method_settings
 
 ROOT = Path(workflow.basedir)
 
@@ -27,11 +26,7 @@ try:
     )
     PLUGINS = plugins.load(config.get("plugins", []), [Path.cwd(), ROOT])
     _schemas["config"] = configuration.with_methods(
-        _schemas["config"],
-        {
-            name: method_settings.schema(method.settings)
-            for name, method in methods.METHODS.items()
-        },
+        _schemas["config"], methods.schemas()
     )
     configuration.validate(config, _schemas["config"], "config")
     MODEL, MODEL_SETTINGS = configuration.load_model(

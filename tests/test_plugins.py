@@ -7,7 +7,7 @@ import pytest
 
 from locedit import fingerprints, plugins
 from locedit.config import ConfigError, load_yaml, validate, with_methods
-from locedit.methods import METHODS, settings
+from locedit.methods import METHODS, schemas
 
 ROOT = Path(__file__).resolve().parent.parent
 GOOD = '''"""A method."""
@@ -60,8 +60,7 @@ def write(tmp_path):
 
 
 def schema() -> dict:
-    of_methods = {name: settings.schema(method.settings) for name, method in METHODS.items()}
-    return with_methods(load_yaml(ROOT / "schemas" / "config.schema.yaml"), of_methods)
+    return with_methods(load_yaml(ROOT / "schemas" / "config.schema.yaml"), schemas())
 
 
 def said_of(*names: str, folders: tuple[Path, ...] = (ROOT,)) -> str:

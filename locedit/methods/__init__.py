@@ -7,6 +7,7 @@ that the configuration names under `plugins`: docs/adding-a-method.md builds one
 import inspect
 import re
 from dataclasses import is_dataclass
+from typing import Any
 
 from locedit.methods.base import CONTEXTS, Edit, Method, SharedInputs
 from locedit.methods.builtin import BUILTIN
@@ -49,6 +50,11 @@ def register(method: Method) -> Method:
     return method
 
 
+def schemas() -> dict[str, dict[str, Any]]:
+    """Of each registered method, the JSON schema of its hyperparameters."""
+    return {name: schema(method.settings) for name, method in METHODS.items()}
+
+
 def _check_settings(method: Method, said: str) -> None:
     if not isinstance(method.settings, type) or not is_dataclass(method.settings):
         raise RegistrationError(
@@ -83,4 +89,4 @@ def _check_function(method: Method, said: str) -> None:
 for _method in BUILTIN:
     register(_method)
 
-__all__ = ["METHODS", "Edit", "Method", "RegistrationError", "SharedInputs", "register"]
+__all__ = ["METHODS", "Edit", "Method", "RegistrationError", "SharedInputs", "register", "schemas"]
