@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from conftest import plugins_forgotten
 
 from locedit import fingerprints, plugins
 from locedit.config import ConfigError, load_yaml, validate, with_methods
@@ -39,13 +40,10 @@ register(Method(name="mine", function=edit, settings=Hyperparameters))
 
 
 @pytest.fixture(autouse=True)
-def forgotten(monkeypatch):
+def forgotten():
     """What a test registers is gone after it."""
-    monkeypatch.setattr(plugins, "_LOADED", {})
-    before = dict(METHODS)
-    yield
-    METHODS.clear()
-    METHODS.update(before)
+    with plugins_forgotten():
+        yield
 
 
 @pytest.fixture

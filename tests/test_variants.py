@@ -8,6 +8,7 @@ import oracle_variants
 import pytest
 import test_engine as engine
 import torch
+from conftest import plugins_forgotten
 
 from locedit import plugins, problems, sampling, statistics
 from locedit.facts import Fact
@@ -26,12 +27,9 @@ def moments(tiny_lm) -> dict[int, torch.Tensor]:
 @pytest.fixture(scope="module", autouse=True)
 def registered():
     """The methods of plugins/, known while these tests run."""
-    before, loaded = dict(METHODS), dict(plugins._LOADED)
-    plugins.load(["plugins/r_rome.py", "plugins/ft_unconstrained.py"], [ROOT])
-    yield
-    for registry, old in ((METHODS, before), (plugins._LOADED, loaded)):
-        registry.clear()
-        registry.update(old)
+    with plugins_forgotten():
+        plugins.load(["plugins/r_rome.py", "plugins/ft_unconstrained.py"], [ROOT])
+        yield
 
 
 def request_of(problem: str, *quirks: str) -> Request:
