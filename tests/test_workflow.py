@@ -68,6 +68,7 @@ EDIT_FIGURES = {"figure_r2_by_problem", *SCORE_FIGURES} | {
 EDIT_TABLES = ["r2", "correlations", "success", "mixed", "diff_intervals", "out_of_fold", "regret"]
 TRACED_TABLES = [name for name in EDIT_TABLES if name != "success"]
 TRACING_TABLES = ["reliability"]
+EFFECTS = ["effect_max", "fraction_max", "effect_last", "fraction_last"]
 TRACING_FIGURES = {"figure_tracing_effect_by_layer", "figure_tracing_peaks", "figure_heatmap"}
 FROM_EFFECTS = {"figure_r2_by_problem", *TRACING_FIGURES} | {
     f"figure_rewrite_vs_effect_{problem}" for problem in PROBLEMS
@@ -207,7 +208,8 @@ def test_the_r2_table_has_a_row_for_each_method_problem_score_and_window(study):
     table = pd.read_parquet(study.out / "analysis/r2.parquet")
     keys = ["window", "tracing", "method", "problem", "score", "subset"]
     assert len(table) == len(table.drop_duplicates(keys))
-    assert len(table) == 8 * len(WINDOWS) * len(METHODS) * len(PROBLEMS) * len(SCORES)
+    assert len(table) == 10 * len(WINDOWS) * len(METHODS) * len(PROBLEMS) * len(SCORES)
+    assert set(table["tracing"]) == {*EFFECTS, "zeroed"}
     fitted = table[table["reason"] == ""]
     assert set(fitted["method"]) == set(METHODS)
     assert fitted[["r2_layer", "r2_tracing", "r2_both"]].stack().between(0, 1).all()
