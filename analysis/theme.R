@@ -19,7 +19,8 @@ EFFECTS <- c(
   fraction_max = "Tracing effect (fraction restored, best token)",
   fraction_last = "Tracing effect (fraction restored, last subject token)",
   effect_max = "Tracing effect (probability restored, best token)",
-  effect_last = "Tracing effect (probability restored, last subject token)"
+  effect_last = "Tracing effect (probability restored, last subject token)",
+  zeroed = "Zeroing effect (share of the probability lost)"
 )
 PREDICTORS <- c(layer = "Edit layer", tracing = "Tracing effect", both = "Both")
 STRATEGY_LABELS <- c(

@@ -3,6 +3,7 @@
 No heavy imports: Snakemake reads this each time it starts.
 """
 
+import copy
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,6 +24,27 @@ def load_yaml(path: Path) -> Any:
         raise ConfigError(f"{path}: no such file") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def with_methods(
+    schema: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The configuration's schema with the methods filled in, and what each of them can be set to.
+
+    settings: of each method, the JSON schema of its hyperparameters (locedit.methods.settings).
+    """
+    filled = copy.deepcopy(dict(schema))
+    definitions, of_values = filled["$defs"], {"type": "array", "minItems": 1}
+    definitions["method"]["enum"] = list(settings)
+    for method, one in settings.items():
+        definitions["hyperparameters"]["properties"][method] = {
+            "type": "object",
+            "propertyNames": {"$ref": "#/$defs/place"},
+            "additionalProperties": one,
+        }
+        tried = {name: {**of_values, "items": kind} for name, kind in one["properties"].items()}
+        definitions["grid"]["properties"][method] = {**one, "properties": tried}
+    return filled
 
 
 def validate(values: Any, schema: Mapping[str, Any], where: str) -> None:
@@ -91,6 +113,13 @@ def check(config: Mapping[str, Any], n_layers: int, assets: Iterable[str] = ()) 
                 f"config: analysis.{key}: {wanted} is not traced; add it to tracing.{listed} "
                 f"({', '.join(map(str, traced))}) or choose one of them"
             )
+    effect, made = config["analysis"]["tracing"], config["tracing"]["intervention"]
+    needed = "zero" if effect == "zeroed" else "restore"
+    if needed not in ([made] if isinstance(made, str) else made):
+        raise ConfigError(
+            f"config: analysis.tracing: {effect} is measured by tracing.intervention: {needed}, "
+            f"which is not configured; add it, or choose another effect"
+        )
     known = list(assets)
     for name in config["assets"]["overrides"]:
         if known and name not in known:

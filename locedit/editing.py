@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from locedit import sampling, scoring, seeds
+from locedit import problems, sampling, scoring, seeds
 from locedit.facts import Fact
 from locedit.methods import METHODS, SharedInputs
 from locedit.models import LanguageModel
@@ -107,16 +107,7 @@ def baseline(
     if not problem.maximise and p_true < min_p_erase:
         return row | {"status": f"not edited: p(o_true) = {p_true:.3g} < {min_p_erase:g}"}
     try:
-        o_noise = None
-        if problem.target == "noise":
-            o_noise = sampling.corrupted_continuation(
-                lm,
-                fact.prompt,
-                fact.subject,
-                sigma=how.sigma,
-                n_noise=how.n_noise,
-                seed=how.noise_seed,
-            )
+        o_noise = _o_noise(lm, problem, fact, how) if problem.target == "noise" else None
         target, other = objects(problem, fact, o_noise)
         request = _request(fact, target, problem)
         probe = _probe(fact, request, other, (), how)
@@ -131,6 +122,17 @@ def baseline(
         "generations": written,
         "status": OK,
     }
+
+
+def _o_noise(lm: LanguageModel, problem: Problem, fact: Fact, how: Measuring) -> str:
+    corrupted: dict[str, Any] = {
+        "sigma": how.sigma,
+        "n_noise": how.n_noise,
+        "seed": how.noise_seed,
+    }
+    if problem.prompt_in_target:
+        return sampling.corrupted_text(lm, fact.prompt, fact.subject, **corrupted)
+    return sampling.corrupted_continuation(lm, fact.prompt, fact.subject, **corrupted)
 
 
 def _request(fact: Fact, target: str, problem: Problem) -> Request:
@@ -163,12 +165,13 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A cell of the grid, with the method's settings there."""
+    """A cell of the grid, with the method's settings there and the quirks that are on."""
 
     method: str
     problem: str
     layer: int
     hyper: Any
+    quirks: Sequence[str] = ()
 
 
 def edit_cell(
@@ -225,7 +228,8 @@ def _edit_or_split(
 def _edit_batch(
     lm: LanguageModel, cell: Cell, subjects: Sequence[Subject], shared: SharedInputs, how: Measuring
 ) -> dict[str, dict[str, Any]]:
-    requests = [_request(s.fact, s.before["target"], PROBLEMS[cell.problem]) for s in subjects]
+    problem = problems.named(cell.problem, cell.quirks)
+    requests = [_request(s.fact, s.before["target"], problem) for s in subjects]
     edit = METHODS[cell.method].edit(lm, requests, cell.layer, cell.hyper, shared)
     probes = [
         _probe(s.fact, request, s.before["other"], s.texts, how)

@@ -25,13 +25,13 @@ def code(script: Path, root: Path, without: tuple[str, ...] = ()) -> str:
     """A hash of a Python file and of every module of the project that it imports, in turn.
 
     Comments, docstrings and layout do not count. `without` names modules to leave out, with what
-    only they import.
+    only they import. The file itself may lie outside the project (`root`).
     """
     seen: dict[str, str] = {}
     waiting = [script]
     while waiting:
         path = waiting.pop()
-        key = str(path.relative_to(root))
+        key = str(path.relative_to(root)) if path.is_relative_to(root) else path.name
         if key in seen:
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -1,7 +1,8 @@
 """The five editing problems as data (Hase et al. 2023, section 5; METHODS section 3)."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 ObjectName = Literal["true", "false", "noise"]
 
@@ -13,7 +14,9 @@ class Problem:
     target: whose probability the edit moves: o_true, o_false, or o_noise (the model's own
     continuation of the corrupted prompt). other: the object it is compared with in the ROME
     suite's successes and magnitudes. maximise: False for erasure. noised: the subject's embeddings
-    carry the tracing noise while the fact is edited and while its rewrite prompt is scored.
+    carry the tracing noise while the fact is edited and while its rewrite prompt is scored. The
+    last two are quirks: prompt_in_target, o_noise is the prompt and its continuation;
+    bare_positions, every row is noised where the subject stands in the bare prompt.
     """
 
     name: str
@@ -21,6 +24,8 @@ class Problem:
     other: ObjectName
     maximise: bool = True
     noised: bool = False
+    prompt_in_target: bool = False
+    bare_positions: bool = False
 
 
 PROBLEMS: dict[str, Problem] = {
@@ -33,6 +38,36 @@ PROBLEMS: dict[str, Problem] = {
         Problem(name="fact_forcing", target="true", other="false", noised=True),
     )
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quirk:
+    """A habit of the released code that changes numbers (METHODS section 8), off by default.
+
+    It sets `field` of the problem. stage: the first one whose numbers change, `baseline` or `edit`.
+    """
+
+    problem: str
+    field: str
+    stage: Literal["baseline", "edit"]
+
+
+QUIRKS: dict[str, Quirk] = {
+    "reversal_prompt_in_target": Quirk(
+        problem="tracing_reversal", field="prompt_in_target", stage="baseline"
+    ),
+    "forcing_noise_position": Quirk(problem="fact_forcing", field="bare_positions", stage="edit"),
+}
+
+
+def named(name: str, quirks: Iterable[str] = ()) -> Problem:
+    """The problem of that name, with those of the quirks that concern it."""
+    problem = PROBLEMS[name]
+    for quirk in (QUIRKS[one] for one in quirks):
+        if quirk.problem == name:
+            changed: dict[str, Any] = {quirk.field: True}
+            problem = replace(problem, **changed)
+    return problem
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from locedit.models import LanguageModel
 from locedit.noise import place
 
 Choose = Callable[[int, Tensor], Tensor]
+REVERSAL_TOKENS = 12  # of the released code's target of tracing reversal, prompt included
 MEMIT_STARTS = ("The", "Therefore", "Because", "I", "You")
 
 
@@ -109,7 +110,6 @@ def essence_texts(
     return sample(lm, [prompt] * count, tokens - len(lm.encode(prompt)), row_seeds)
 
 
-@torch.inference_mode()
 def corrupted_continuation(
     lm: LanguageModel,
     prompt: str,
@@ -125,20 +125,53 @@ def corrupted_continuation(
     Next-token probabilities are averaged over the noise rows. The first token is chosen among
     those that begin a word, so that o_noise is an object as the others are: " " + o_noise.
     """
-    ids = lm.encode(prompt)
+    noise = _noised(lm, prompt, subject, sigma, n_noise, seed)
+    tokens = _corrupted_greedy(lm, prompt, max_tokens, noise, first=_word_starts(lm))
+    return lm.decode(tokens).split()[0].rstrip(".,;:!?\"')")
+
+
+def corrupted_text(
+    lm: LanguageModel,
+    prompt: str,
+    subject: str,
+    *,
+    sigma: float,
+    n_noise: int,
+    seed: int,
+    tokens: int = REVERSAL_TOKENS,
+) -> str:
+    """The quirk's o_noise: the prompt and that continuation, `tokens` tokens in all (section 8).
+
+    A prompt as long as that stands alone.
+    """
+    ids, noise = lm.encode(prompt), _noised(lm, prompt, subject, sigma, n_noise, seed)
+    return lm.decode(ids + _corrupted_greedy(lm, prompt, tokens - len(ids), noise))
+
+
+def _noised(
+    lm: LanguageModel, prompt: str, subject: str, sigma: float, n_noise: int, seed: int
+) -> Tensor:
+    """The tracing noise on a prompt's subject, [n_noise, T, d]."""
     ranges = [lm.subject_range(prompt, subject)] * n_noise
-    noise = place(lm, ranges, len(ids), sigma=sigma, seed=seed)
-    starts = _word_starts(lm)
+    return place(lm, ranges, len(lm.encode(prompt)), sigma=sigma, seed=seed)
+
+
+@torch.inference_mode()
+def _corrupted_greedy(
+    lm: LanguageModel, prompt: str, steps: int, noise: Tensor, first: Tensor | None = None
+) -> list[int]:
+    """Tokens of the largest mean probability over the noise rows; `first` admits a first one."""
+    if steps <= 0:
+        return []
 
     def choose(step: int, logits: Tensor) -> Tensor:
         mean = logits.softmax(dim=-1).mean(dim=0)
-        if step == 0:
-            mean = mean.masked_fill(~starts, 0.0)
+        if step == 0 and first is not None:
+            mean = mean.masked_fill(~first, 0.0)
         return mean.argmax().expand(logits.shape[0])
 
-    tokens = passes.decode(lm, [ids] * n_noise, max_tokens, choose, noise=noise)[0].tolist()
-    text = lm.tokenizer.decode(tokens, skip_special_tokens=True)
-    return text.split()[0].rstrip(".,;:!?\"')")
+    prompts = [lm.encode(prompt)] * len(noise)
+    return passes.decode(lm, prompts, steps, choose, noise=noise)[0].tolist()
 
 
 @functools.lru_cache(maxsize=4)

@@ -90,6 +90,13 @@ SCHEMAS: dict[str, pa.Schema] = {
             "p_restored_rows": _REALS,
             "status": _TEXT,
         },
+        "zeroing": {
+            "case_id": _TEXT,
+            "layer": _INT,
+            "p_clean": _REAL,
+            "p_zeroed": _REAL,
+            "status": _TEXT,
+        },
         "effects": {
             "model": _TEXT,
             "dataset": _TEXT,
@@ -105,6 +112,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             "effect_last": _REAL,
             "fraction_last": _REAL,
             "peak_token": _INT,
+            "zeroed": _REAL,
             **{
                 f"{effect}_{half}": _REAL
                 for half in ("half1", "half2")

@@ -5,7 +5,12 @@
 SCORES = ["rewrite", "paraphrase", "neighbourhood", "essence", "overall"]
 
 
-EFFECTS = ["effect_max", "fraction_max", "effect_last", "fraction_last"]
+# What each localizer measures; only restoration's has halves of noise rows
+RESTORED = ["effect_max", "fraction_max", "effect_last", "fraction_last"]
+EFFECTS = [
+    *(RESTORED if "restore" in INTERVENTIONS else []),
+    *(["zeroed"] if "zero" in INTERVENTIONS else []),
+]
 _SCORED = {"score_names": SCORES, "problems": PROBLEMS, "methods": METHODS}
 _REGRESSED = {**_SCORED, "tracing": config["analysis"]["tracing"]}
 _RESAMPLED = {"resamples": config["analysis"]["resamples"], "seed": config["seed"]}
@@ -62,7 +67,7 @@ TABLES = {
     ),
     "reliability": (
         "reliability_table",
-        {"tracing": EFFECTS},
+        {"tracing": RESTORED},
         {"effects": f"{OUT}/effects.parquet"},
         "Reliability of the tracing effect",
     ),

@@ -2,13 +2,14 @@
 # Every path is made here; every rule's `fingerprint` covers what its results depend on.
 
 import functools
+import re
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from locedit import assets as pinned
 from locedit import config as configuration
-from locedit import fingerprints
+from locedit import fingerprints, methods, plugins, problems
 
 ROOT = Path(workflow.basedir)
 
@@ -17,6 +18,16 @@ try:
         name: configuration.load_yaml(ROOT / "schemas" / f"{name}.schema.yaml")
         for name in ("config", "model")
     }
+    # first of all: plug-ins tell which methods there are, and which settings these have
+    configuration.validate(
+        {"plugins": config.get("plugins", [])},
+        {"properties": {"plugins": _schemas["config"]["properties"]["plugins"]}},
+        "config",
+    )
+    PLUGINS = plugins.load(config.get("plugins", []), [Path.cwd(), ROOT])
+    _schemas["config"] = configuration.with_methods(
+        _schemas["config"], methods.schemas()
+    )
     configuration.validate(config, _schemas["config"], "config")
     MODEL, MODEL_SETTINGS = configuration.load_model(
         config["model"], ROOT, _schemas["model"]
@@ -45,13 +56,13 @@ MODULES = config["tracing"]["modules"]
 WINDOWS = config["tracing"]["windows"]
 TRACED = {key: config["analysis"][key] for key in ("module", "window")}
 
-# Where each method's code lives, and which shared inputs it takes
-METHOD_FILES = {"FT-1": "ft", "FT-5": "ft", "ROME": "rome", "MEMIT": "memit"}
-WITH_STATISTICS = ("ROME", "MEMIT")
+# Which localizers there are: `restore` is causal tracing, `zero` representation zeroing
+_interventions = config["tracing"]["intervention"]
+INTERVENTIONS = [_interventions] if isinstance(_interventions, str) else _interventions
 
 
 wildcard_constraints:
-    method="|".join(METHOD_FILES),
+    method="|".join(re.escape(name) for name in methods.METHODS),
     problem="[a-z_]+",
     kind="mlp|attn|hidden",
     window=r"\d+",
@@ -107,40 +118,69 @@ def _model():
 
 
 def hyperparameters(method, problem):
-    """The settings laid over a method's preset for a problem: the model's, then the config's."""
+    """A method's settings for a problem: the preset's, the model's over it, then the config's."""
     tuned = MODEL_SETTINGS.get("tuned", {}).get("hyperparameters", {})
     layers = [tuned] if config["editing"]["tuned"] else []
+    overlays = [*layers, config["editing"]["hyperparameters"]]
+    return vars(
+        methods.METHODS[method].hyperparameters(
+            problem,
+            config["editing"]["preset"],
+            *(overlay.get(method, {}) for overlay in overlays),
+        )
+    )
+
+
+def quirks(problem, *stages):
+    """The quirks that are on and change a problem's numbers at these stages."""
     return [
-        {
-            key: overlay[method][key]
-            for key in ("all", problem)
-            if key in overlay.get(method, {})
-        }
-        for overlay in (*layers, config["editing"]["hyperparameters"])
+        name
+        for name, quirk in problems.QUIRKS.items()
+        if config["quirks"][name] and quirk.problem == problem and quirk.stage in stages
     ]
+
+
+def edit_quirks(method, problem):
+    """Likewise of an edit: where rows are noised matters only behind a context."""
+    return quirks(problem, "edit") if methods.METHODS[method].contexts else []
 
 
 def method_inputs(method):
     """Fingerprints of the shared inputs that a method takes."""
-    if method not in WITH_STATISTICS:
-        return []
-    return [fingerprint("statistics"), fingerprint("contexts")]
+    needs = methods.METHODS[method]
+    return [
+        fingerprint(stage)
+        for stage, needed in (
+            ("statistics", needs.statistics),
+            ("contexts", needs.contexts),
+        )
+        if needed
+    ]
 
 
 def method_code(method, name):
-    """A script's code with one method's, the others left out."""
-    own = f"methods/{METHOD_FILES[method]}.py"
-    return script_code(name, own, without=("locedit.methods",))
+    """A script's code with one method's, the others left out.
+
+    Hyperparameters count by their values, not by the code that says them.
+    """
+    without = ("locedit.methods", "locedit.methods.builtin")
+    for plugin in PLUGINS:
+        if method in plugin.methods:
+            return [script_code(name, without=without), plugin.code(ROOT)]
+    folders = methods.METHODS[method].module.split(".")[1:]
+    own = Path(*folders).with_suffix(".py")
+    return script_code(name, own, without=without)
 
 
 def edit_inputs(wildcards):
     """The shared inputs that the method takes, beside those of every edit."""
-    if wildcards.method not in WITH_STATISTICS:
-        return {}
-    return {
-        "statistics": f"{SHARED}/key_statistics.safetensors",
-        "contexts": f"{SHARED}/contexts.parquet",
-    }
+    needs = methods.METHODS[wildcards.method]
+    files = {}
+    if needs.statistics:
+        files["statistics"] = f"{SHARED}/key_statistics.safetensors"
+    if needs.contexts:
+        files["contexts"] = f"{SHARED}/contexts.parquet"
+    return files
 
 
 AT = {**TRACED, "tracing": config["analysis"]["tracing"]}  # rows of a statistics' table
@@ -274,6 +314,7 @@ _DEPENDS = {
         fingerprint("noise"),
         picked("facts", "min_p_erase"),
         _measuring(),
+        quirks(problem, "baseline"),
         script_code("baseline", without=("locedit.methods",)),
     ],
     "trace": lambda kind, window: [
@@ -282,8 +323,15 @@ _DEPENDS = {
         picked("tracing", "n_noise", "noise_seed"),
         script_code("trace"),
     ],
+    "zero": lambda kind, window: [fingerprint("study"), script_code("zero")],
     "effects": lambda: [
-        [fingerprint("trace", kind=m, window=str(w)) for m in MODULES for w in WINDOWS],
+        [
+            fingerprint(stage, kind=m, window=str(w))
+            for intervention, stage in (("restore", "trace"), ("zero", "zero"))
+            if intervention in INTERVENTIONS
+            for m in MODULES
+            for w in WINDOWS
+        ],
         picked("tracing", "clean_reference"),
         script_code("effects"),
     ],
@@ -291,9 +339,9 @@ _DEPENDS = {
         fingerprint("baseline", problem=problem),
         fingerprint("essence"),
         method_inputs(method),
-        config["editing"]["preset"],
         hyperparameters(method, problem),
         _measuring(),
+        edit_quirks(method, problem),
         method_code(method, "edit"),
     ],
     "scores": lambda: [
@@ -310,7 +358,13 @@ _DEPENDS = {
         fingerprint("study"),
         fingerprint("noise"),
         method_inputs(method),
-        config["editing"]["preset"],
+        vars(
+            methods.METHODS[method].hyperparameters(
+                problem, config["editing"]["preset"]
+            )
+        ),
+        quirks(problem, "baseline"),
+        edit_quirks(method, problem),
         {k: v for k, v in config["tuning"].items() if k not in ("grid", "problems")},
         config["tuning"]["grid"][method],
         config["scores"]["aggregate"],

@@ -105,6 +105,7 @@ rule baseline:
         measuring=MEASURING,
         min_p_erase=config["facts"]["min_p_erase"],
         seed=config["seed"],
+        quirks=lambda w: quirks(w.problem, "baseline"),
         fingerprint=lambda w: fingerprint("baseline", problem=w.problem),
     message:
         "Measuring the unedited model for {wildcards.problem}"
@@ -135,8 +136,8 @@ rule edit:
         gpu=0,
     params:
         measuring=MEASURING,
-        preset=config["editing"]["preset"],
-        overlays=lambda w: hyperparameters(w.method, w.problem),
+        hyperparameters=lambda w: hyperparameters(w.method, w.problem),
+        quirks=lambda w: edit_quirks(w.method, w.problem),
         seed=config["seed"],
         fingerprint=lambda w: fingerprint(
             "edit", method=w.method, problem=w.problem, layer=w.layer

@@ -26,7 +26,9 @@ rule rome_layout:
     params:
         methods=METHODS,
         preset=config["editing"]["preset"],
-        overlays={f"{m} {p}": hyperparameters(m, p) for m in METHODS for p in PROBLEMS},
+        hyperparameters={
+            f"{m} {p}": hyperparameters(m, p) for m in METHODS for p in PROBLEMS
+        },
         model=MODEL_SETTINGS["label"],
         n_layers=MODEL_SETTINGS["n_layers"],
         dataset=DATASET,

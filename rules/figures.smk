@@ -47,12 +47,14 @@ FIGURES = {
         for window in WINDOWS
         if window != TRACED["window"]
     },
-    "r2_rewrite_unscaled": r2_figure(
-        "rewrite", tracing="effect_max", variant="tracing"
-    ),
-    "r2_rewrite_last_token": r2_figure(
-        "rewrite", tracing="fraction_last", variant="tracing"
-    ),
+    **{
+        f"r2_rewrite_{name}": r2_figure("rewrite", tracing=effect, variant="tracing")
+        for name, effect in (
+            ("unscaled", "effect_max"),
+            ("last_token", "fraction_last"),
+        )
+        if effect in EFFECTS
+    },
     "rewrite_vs_effect": (
         "scatter",
         "rewrite_vs_effect_at_layer",

@@ -1,7 +1,8 @@
 # In: the study's facts, sigma, the model.
-# Out: tracing/{kind}/window-{w}.parquet (a row per fact, token, layer), effects.parquet (a row
-# per fact, module, window, layer).
-# Steps: trace each window, derive the effects.
+# Out: tracing/{kind}/window-{w}.parquet (a row per fact, token, layer), where configured also
+# zero-window-{w}.parquet (a row per fact, layer), effects.parquet (a row per fact, module, window,
+# layer).
+# Steps: trace each window, zero each window, derive the effects.
 
 
 rule trace:
@@ -31,10 +32,42 @@ rule trace:
         "../workflow_scripts/trace.py"
 
 
-TRACES = expand(
-    f"{OUT}/tracing/{{kind}}/window-{{window}}.parquet",
-    kind=MODULES,
-    window=WINDOWS,
+rule zero:
+    input:
+        study=f"{OUT}/study.parquet",
+        model=ancient(WEIGHTS),
+    output:
+        f"{OUT}/tracing/{{kind}}/zero-window-{{window}}.parquet",
+    log:
+        f"logs/{MODEL}/{DATASET}/tracing/{{kind}}/zero-window-{{window}}.log",
+    benchmark:
+        f"logs/benchmarks/{MODEL}/{DATASET}/tracing/{{kind}}/zero-window-{{window}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+        gpu=0,
+    params:
+        fingerprint=lambda w: fingerprint("zero", kind=w.kind, window=w.window),
+    message:
+        "Zeroing {wildcards.kind}, window {wildcards.window}"
+    script:
+        "../workflow_scripts/zero.py"
+
+
+TRACES, ZEROS = (
+    (
+        expand(
+            f"{OUT}/tracing/{{kind}}/{prefix}window-{{window}}.parquet",
+            kind=MODULES,
+            window=WINDOWS,
+        )
+        if intervention in INTERVENTIONS
+        else []
+    )
+    for intervention, prefix in (("restore", ""), ("zero", "zero-"))
 )
 
 
@@ -42,6 +75,7 @@ rule effects:
     input:
         study=f"{OUT}/study.parquet",
         traces=TRACES,
+        zeros=ZEROS,
     output:
         f"{OUT}/effects.parquet",
     log:
@@ -68,4 +102,5 @@ rule effects:
 rule tracing:
     input:
         TRACES,
+        ZEROS,
         f"{OUT}/effects.parquet",

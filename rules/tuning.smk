@@ -37,6 +37,10 @@ rule sweep:
         min_p_erase=config["facts"]["min_p_erase"],
         label=MODEL_SETTINGS["label"],
         seed=config["seed"],
+        quirks=lambda w: [
+            *quirks(w.problem, "baseline"),
+            *edit_quirks(w.method, w.problem),
+        ],
         fingerprint=lambda w: fingerprint("sweep", method=w.method, problem=w.problem),
     message:
         "Tuning {wildcards.method} for {wildcards.problem}"

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ import tiny_study
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from locedit import assets, fingerprints, statistics
+from locedit import assets, fingerprints, plugins, statistics
+from locedit.methods import METHODS
 from locedit.models import LanguageModel
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,6 +24,19 @@ SMOLLM2 = "smollm2-135m-instruct"
 
 if "OMP_NUM_THREADS" not in os.environ:
     torch.set_num_threads(os.cpu_count() or 1)
+
+
+@contextmanager
+def plugins_forgotten() -> Iterator[None]:
+    """What plug-ins register within the context is gone after it."""
+    registries: list[dict] = [METHODS, plugins._LOADED]
+    before = [dict(registry) for registry in registries]
+    try:
+        yield
+    finally:
+        for registry, old in zip(registries, before, strict=True):
+            registry.clear()
+            registry.update(old)
 
 
 @pytest.fixture(scope="session", params=["llama", "llama with <s>", "gpt2"])

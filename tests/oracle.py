@@ -77,13 +77,15 @@ class Row:
     """One token sequence, its subject's tokens [begin, end) with their noise, and its target.
 
     `predicted_from` is the index of the token whose next-token distribution scores the target's
-    first token; the target's other tokens are scored by those that follow it in `ids`.
+    first token; the target's other tokens are scored by those that follow it in `ids`. The noise
+    stands on the subject, unless `noise_from` says where it begins.
     """
 
     ids: list[int]
     begin: int = 0
     end: int = 0
     noise: Tensor | None = None  # [end - begin, d]
+    noise_from: int | None = None
     target: list[int] = field(default_factory=list)
     predicted_from: int = 0
 
@@ -210,7 +212,8 @@ def forward(model, rows: Sequence[Row]) -> Tensor:
         embedded = embedded.clone()
         for i, row in enumerate(rows):
             if row.noise is not None:
-                embedded[i, row.begin : row.end] += row.noise
+                first = row.begin if row.noise_from is None else row.noise_from
+                embedded[i, first : first + len(row.noise)] += row.noise
         return embedded
 
     with output_changed(parts(model).embedding, add_noise):
@@ -303,9 +306,9 @@ def trace(
 
 @torch.no_grad()
 def zeroing_effect(
-    model, tokenizer, prompt: str, subject: str, target: str, *, window: int
+    model, tokenizer, prompt: str, subject: str, target: str, *, window: int, module: str = "mlp"
 ) -> np.ndarray:
-    """[layers]: share of p_clean lost by zeroing the window's MLP outputs at the subject tokens."""
+    """[layers]: share of p_clean lost by zeroing the window's outputs at the subject tokens."""
     row = scored_row(tokenizer, prompt, target)
     begin, end = subject_range(tokenizer, prompt, subject)
     n_layers = len(parts(model).blocks)
@@ -323,7 +326,7 @@ def zeroing_effect(
     for centre in range(n_layers):
         with ExitStack() as stack:
             for layer in window_layers(centre, window, n_layers):
-                stack.enter_context(output_changed(parts(model).module("mlp", layer), zero))
+                stack.enter_context(output_changed(parts(model).module(module, layer), zero))
             effects[centre] = (p_clean - probability()) / p_clean
     return effects
 

@@ -13,6 +13,7 @@ import pytest
 import tiny
 import torch
 import yaml
+from conftest import plugins_forgotten
 
 from locedit import bundled, tables
 from locedit.cli import drawing, inputs, prompts, terminal
@@ -308,6 +309,15 @@ def test_a_models_tuned_settings_are_laid_over_the_preset(folder, say, tmp_path)
     command = edit(tmp_path / "own.yaml", "--method", "ft-1")
     assert "eps 0.0125," in say(*command)
     assert "eps 0.0001," in say(*command, "--untuned")
+
+
+def test_a_method_of_ones_own_is_named_by_its_file(folder, say):
+    with plugins_forgotten():
+        out = say(
+            *edit(folder, "--plugin", "plugins/ft_unconstrained.py", "--method", "ft-unconstrained")
+        )
+    assert "FT-unconstrained" in out
+    assert "window 1, lr 0.0005, steps 25" in out
 
 
 # ---- paraphrases and neighbours ------------------------------------------------------------------

@@ -1,9 +1,10 @@
 """The configuration: what is valid, what is said of what is not, and that its copies agree."""
 
-import ast
 import copy
 import dataclasses
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,15 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from locedit import assets, facts, methods, problems
-from locedit.config import ConfigError, check, load_model, load_yaml, validate
+from locedit.config import ConfigError, check, load_model, load_yaml, validate, with_methods
+from locedit.methods import settings
 
 ROOT = Path(__file__).resolve().parent.parent
-SCHEMA = load_yaml(ROOT / "schemas" / "config.schema.yaml")
+BUILTIN = ("FT-1", "FT-5", "ROME", "MEMIT")
+SCHEMA = with_methods(
+    load_yaml(ROOT / "schemas" / "config.schema.yaml"),
+    {name: settings.schema(methods.METHODS[name].settings) for name in BUILTIN},
+)
 MODEL_SCHEMA = load_yaml(ROOT / "schemas" / "model.schema.yaml")
 DEFAULT = load_yaml(ROOT / "config.yaml")
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
@@ -120,42 +126,39 @@ def test_the_default_has_every_key_that_the_schema_knows():
 # ---- the same names everywhere -------------------------------------------------------------------
 
 
-def literal(name):
-    """A literal of rules/common.smk, which as a whole is no Python."""
-    text = (ROOT / "rules" / "common.smk").read_text()
-    return ast.literal_eval(re.search(rf"^{name} = (.+?)$", text, re.MULTILINE)[1])
-
-
-def test_the_rules_and_the_schema_know_the_registered_methods():
-    files = literal("METHOD_FILES")
-    assert list(files) == SCHEMA["$defs"]["method"]["enum"] == list(methods.METHODS)
-    for name, method in methods.METHODS.items():
-        assert method.edit.__module__ == f"locedit.methods.{files[name]}"
-
-
-def test_the_rules_know_which_methods_take_statistics():
-    taking = [name for name, method in methods.METHODS.items() if method.contexts is not None]
-    assert list(literal("WITH_STATISTICS")) == taking
-
-
 def test_the_schema_knows_the_problems_formats_and_presets():
     assert SCHEMA["$defs"]["problem"]["enum"] == list(problems.PROBLEMS)
     assert SCHEMA["$defs"]["place"]["enum"] == ["all", *problems.PROBLEMS]
     known = SCHEMA["properties"]
     assert known["dataset"]["properties"]["format"]["enum"] == list(facts.FORMATS)
-    for method in methods.METHODS.values():
-        assert set(known["editing"]["properties"]["preset"]["enum"]) == set(method.presets)
+    assert list(known["quirks"]["properties"]) == list(problems.QUIRKS)
+    for name in BUILTIN:
+        presets = set(known["editing"]["properties"]["preset"]["enum"])
+        assert presets >= set(methods.METHODS[name].presets)
 
 
-def test_the_schema_knows_every_methods_settings():
+def test_the_schema_has_every_methods_settings_from_its_dataclass():
     of_methods = SCHEMA["$defs"]["hyperparameters"]["properties"]
-    assert list(of_methods) == list(methods.METHODS)
-    for name, method in methods.METHODS.items():
-        definition = of_methods[name]["additionalProperties"]["$ref"].rpartition("/")[2]
-        fields = [field.name for field in dataclasses.fields(method.settings)]
-        assert sorted(SCHEMA["$defs"][definition]["properties"]) == sorted(fields), name
+    assert tuple(of_methods) == BUILTIN == tuple(SCHEMA["$defs"]["method"]["enum"])
+    for name in BUILTIN:
+        method = methods.METHODS[name]
+        known = of_methods[name]["additionalProperties"]["properties"]
+        assert list(known) == [field.name for field in dataclasses.fields(method.settings)]
         for preset in method.presets.values():
             validate({name: preset}, of_method_settings(), f"preset of {name}")
+
+
+def imports_nothing_heavy(code):
+    heavy = "{'torch', 'pandas', 'transformers'}"
+    run = [sys.executable, "-c", f"{code}\nimport sys\nprint({heavy} & {{*sys.modules}})"]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_what_the_rules_import_is_light():
+    """Snakemake imports it each time it starts."""
+    names = "assets, config, fingerprints, methods, plugins, problems"
+    imports_nothing_heavy(f"from locedit import {names}")
 
 
 def of_method_settings():
@@ -214,6 +217,23 @@ FAULTS = {
         {"FT-1": {"fact_erasure": {"clamp": 1}}},
         "config: editing.hyperparameters.FT-1.fact_erasure: unknown key 'clamp' (known: enough, "
         "eps, lr, steps, window)",
+    ),
+    "a misspelt setting to be tried": (
+        "tuning.grid",
+        {"ROME": {"lrr": [0.1]}},
+        "config: tuning.grid.ROME: unknown key 'lrr'; did you mean 'lr'? (known: clamp, decay, "
+        "iterations, kl_factor, lr)",
+    ),
+    "an intervention unlike any": (
+        "tracing.intervention",
+        ["restore", "double"],
+        "config: tracing.intervention.1: unknown value 'double' (known: restore, zero)",
+    ),
+    "a misspelt quirk": (
+        "quirks",
+        {**DEFAULT["quirks"], "forcing_noise_positions": True},
+        "config: quirks: unknown key 'forcing_noise_positions'; did you mean "
+        "'forcing_noise_position'? (known: forcing_noise_position, reversal_prompt_in_target)",
     ),
     "no learning rate": (
         "editing.hyperparameters",
@@ -314,6 +334,20 @@ def test_the_last_layer_is_within_the_model_and_the_next_is_not():
 def test_the_analysed_module_and_window_are_traced():
     faulty("analysis.module", "attn", "analysis.module: attn is not traced; add it to tracing.mod")
     faulty("analysis.window", 7, "analysis.window: 7 is not traced; add it to tracing.windows (1, ")
+
+
+@pytest.mark.parametrize(
+    ("intervention", "effect", "missing"),
+    [("restore", "zeroed", "zero"), (["zero"], "fraction_max", "restore")],
+)
+def test_the_analysed_effect_is_measured(intervention, effect, missing):
+    config = changed("tracing.intervention", intervention)
+    config["analysis"]["tracing"] = effect
+    sentence = f"{effect} is measured by tracing.intervention: {missing}, which is not configured"
+    with pytest.raises(ConfigError, match=re.escape(f"config: analysis.tracing: {sentence}")):
+        check(config, N_LAYERS)
+    config["tracing"]["intervention"] = ["restore", "zero"]
+    check(config, N_LAYERS)
 
 
 def test_an_unknown_asset_is_named_with_the_nearest():

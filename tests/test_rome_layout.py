@@ -83,8 +83,8 @@ class Inputs(list):
 
 
 def fake_snakemake(base, paths):
-    overlays = {f"{m} {p}": [{"all": {"lr": 0.25}}] for m in METHODS for p in PROBLEM_NAMES}
-    settings = {"methods": METHODS, "preset": "paper", "overlays": overlays, "model": "Tiny"}
+    hyper = {f"{m} {p}": {"lr": 0.25} for m in METHODS for p in PROBLEM_NAMES}
+    settings = {"methods": METHODS, "preset": "paper", "hyperparameters": hyper, "model": "Tiny"}
     params = SimpleNamespace(
         **settings, n_layers=N_LAYERS, dataset="drawn", seed=0, get={"fingerprint": "f"}.get
     )

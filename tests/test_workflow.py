@@ -43,9 +43,11 @@ BOTH_FIGURES = {
     "figure_correlations_by_layer",
     *(f"figure_{name}" for name in STATISTICS),
 }
+RESTORED_FIGURES = {"figure_r2_rewrite_unscaled", "figure_r2_rewrite_last_token"}
 EDIT_TABLES = ["r2", "correlations", "success", "mixed", "diff_intervals", "out_of_fold", "regret"]
 TRACED_TABLES = [name for name in EDIT_TABLES if name != "success"]
 TRACING_TABLES = ["reliability"]
+EFFECTS = ["effect_max", "fraction_max", "effect_last", "fraction_last"]
 EDIT_FIGURES = SCORE_FIGURES | BOTH_FIGURES
 EFFECT_FIGURES = {
     f"figure_{n}" for n in ("tracing_effect_by_layer", "tracing_peaks", "reliability")
@@ -73,6 +75,7 @@ def table_paths() -> dict[str, list[str]]:
         "essence": ["essence"],
         "baseline": [f"baseline/{problem}" for problem in PROBLEMS],
         "tracing": [f"tracing/mlp/window-{window}" for window in WINDOWS],
+        "zeroing": [f"tracing/mlp/zero-window-{window}" for window in WINDOWS],
         "effects": ["effects"],
         "editing": grid,
         "scores": ["scores"],
@@ -87,7 +90,8 @@ TABLES = [(schema, name) for schema, names in table_paths().items() for name in 
 def test_each_job_runs_once(finished):
     _, run = finished
     grid = len(METHODS) * len(PROBLEMS) * len(LAYERS)
-    many = {"edit": grid, "baseline": len(PROBLEMS), "trace": len(WINDOWS), "sweep": len(METHODS)}
+    many = {"edit": grid, "baseline": len(PROBLEMS), "sweep": len(METHODS)}
+    many |= {"trace": len(WINDOWS), "zero": len(WINDOWS)}
     assert {name: n for name, n in run.jobs.items() if n != 1} == many
     assert set(run.jobs) >= TRACING_FIGURES | EDIT_FIGURES
     assert "corpus" not in run.jobs
@@ -166,7 +170,8 @@ def test_the_r2_table_has_a_row_for_each_method_problem_score_and_window(study):
     table = pd.read_parquet(study.out / "analysis/r2.parquet")
     keys = ["window", "tracing", "method", "problem", "score", "subset"]
     assert len(table) == len(table.drop_duplicates(keys))
-    assert len(table) == 8 * len(WINDOWS) * len(METHODS) * len(PROBLEMS) * len(SCORES)
+    assert len(table) == 10 * len(WINDOWS) * len(METHODS) * len(PROBLEMS) * len(SCORES)
+    assert set(table["tracing"]) == {*EFFECTS, "zeroed"}
     fitted = table[table["reason"] == ""]
     assert set(fitted["method"]) == set(METHODS)
     assert fitted[["r2_layer", "r2_tracing", "r2_both"]].stack().between(0, 1).all()
@@ -285,9 +290,41 @@ def test_an_added_layer_runs_its_own_edits_alone(study, tmp_path):
     assert set(scores["layer"]) == {*LAYERS, 1}
 
 
+def test_plugins_are_in_every_table(study, tmp_path):
+    """Both examples, named in the configuration; then one of them, changed."""
+    grown = study.copied(tmp_path / "grown")
+    methods = ["r-ROME", "FT-unconstrained"]
+    more = {
+        "plugins": ["plugins/r_rome.py", "plugins/ft_unconstrained.py"],
+        "editing": {
+            "methods": [*METHODS, *methods],
+            "hyperparameters": {"FT-unconstrained": {"all": {"lr": 0.01}}},
+        },
+    }
+    run = grown.run("analysis", str(OUT / "figures/rewrite_by_layer.svg"), **more)
+    assert run.status == 0, run.text
+    assert run.edits == EDITS_OF["r-ROME"] | EDITS_OF["FT-unconstrained"]
+    remade = ["scores", *(f"table_{name}" for name in EDIT_TABLES), "figure_rewrite_by_layer"]
+    assert run.jobs == {"edit": len(run.edits), **dict.fromkeys(remade, 1), "analysis": 1}
+    scores = tables.read(grown.out / "scores.parquet", "scores")
+    assert set(scores["method"]) == {*METHODS, *methods}
+    assert set(scores["status"]) == {"ok"}
+    assert set(pd.read_csv(grown.out / "tables/r2.csv")["method"]) == {*METHODS, *methods}
+    drawing = ElementTree.parse(grown.out / "figures/rewrite_by_layer.svg")
+    assert set(methods) <= {"".join(text.itertext()) for text in drawing.iter(SVG_TEXT)}
+
+    changed = replace(grown, root=copy_tree(grown.root, tmp_path / "tree"))
+    plugin = changed.root / "plugins" / "r_rome.py"
+    plugin.write_text(plugin.read_text() + "\n# A remark.\n")
+    assert not changed.plan("analysis", **more).edits
+    plugin.write_text(plugin.read_text().replace("mean_output)", "mean_output * 1)"))
+    assert changed.plan("analysis", **more).edits == EDITS_OF["r-ROME"]
+
+
+SVG_TEXT = "{http://www.w3.org/2000/svg}text"
 EDITS_OF = {
     method: {(method, problem, layer) for problem in PROBLEMS for layer in LAYERS}
-    for method in ("FT-1", "ROME", "MEMIT")
+    for method in ("FT-1", "ROME", "MEMIT", "r-ROME", "FT-unconstrained")
 }
 HOT = {"lr": 0.3}
 CHANGES: dict[str, tuple[dict, set, dict[str, int]]] = {
@@ -318,7 +355,14 @@ CHANGES: dict[str, tuple[dict, set, dict[str, int]]] = {
         {"tracing": {"windows": [*WINDOWS, 2]}},
         set(),
         dict.fromkeys(
-            {"trace", "effects", "figure_r2_rewrite_window_2", *BOTH_FIGURES, *EFFECT_FIGURES}
+            {
+                "trace",
+                "zero",
+                "effects",
+                "figure_r2_rewrite_window_2",
+                *BOTH_FIGURES,
+                *EFFECT_FIGURES,
+            }
             | {f"table_{name}" for name in (*TRACED_TABLES, *TRACING_TABLES)},
             1,
         ),
@@ -334,6 +378,18 @@ CHANGES: dict[str, tuple[dict, set, dict[str, int]]] = {
         dict.fromkeys(
             ("table_out_of_fold", "table_regret", "figure_out_of_fold", "figure_regret"), 1
         ),
+    ),
+    "no restoration": (
+        {"tracing": {"intervention": "zero"}, "analysis": {"tracing": "zeroed"}},
+        set(),
+        {"effects": 1}
+        | {f"table_{name}": 1 for name in (*TRACED_TABLES, *TRACING_TABLES)}
+        | dict.fromkeys((BOTH_FIGURES | EFFECT_FIGURES) - RESTORED_FIGURES, 1),
+    ),
+    "the target of tracing reversal, which is not studied": (
+        {"quirks": {"reversal_prompt_in_target": True}},
+        set(),
+        {},
     ),
     "the heat map's fact": (
         {"analysis": {"heatmap": "0"}},
@@ -359,6 +415,22 @@ def test_a_change_reruns_what_depends_on_it_and_nothing_else(study, name):
     planned = study.plan(**changes)
     assert planned.edits == edits
     assert {rule: n for rule, n in planned.jobs.items() if rule != "edit"} == others
+
+
+def test_a_quirk_reruns_what_it_changes_and_nothing_else(study, tmp_path):
+    """The target of a reversal is the baseline's; where to noise matters behind a context alone."""
+    grown = study.copied(tmp_path / "grown")
+    edits = [("ROME", "tracing_reversal"), ("ROME", "fact_forcing"), ("FT-1", "fact_forcing")]
+    paths = [str(OUT / f"editing/{method}/{problem}/layer-0.parquet") for method, problem in edits]
+    run = grown.run(*paths)
+    assert run.status == 0, run.text
+    assert grown.plan(*paths).nothing
+    planned = grown.plan(*paths, quirks={"reversal_prompt_in_target": True})
+    assert planned.jobs == {"baseline": 1, "edit": 1}
+    assert planned.edits == {("ROME", "tracing_reversal", 0)}
+    planned = grown.plan(*paths, quirks={"forcing_noise_position": True})
+    assert planned.jobs == {"edit": 1}
+    assert planned.edits == {("ROME", "fact_forcing", 0)}
 
 
 def test_batch_sizes_and_what_only_tuning_reads_rerun_nothing(study):

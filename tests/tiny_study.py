@@ -28,7 +28,7 @@ WINDOWS = [1, 3]
 SCORES = ["rewrite", "paraphrase", "neighbourhood", "essence", "overall"]
 SETTINGS: dict[str, Any] = {
     "facts": {"completion_tokens": 8, "study": 6},
-    "tracing": {"windows": WINDOWS, "n_noise": 3},
+    "tracing": {"intervention": ["restore", "zero"], "windows": WINDOWS, "n_noise": 3},
     "statistics": {"tokens": 320},
     "contexts": {"rome": [[5, 2]], "memit_tokens": 5},
     "essence": {"texts": 1, "tokens": 10},
@@ -108,7 +108,8 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return result
 
 
-PARTS = "Snakefile config.yaml rules schemas models profiles envs workflow_scripts locedit analysis"
+PARTS = """Snakefile config.yaml rules schemas models profiles envs workflow_scripts locedit
+analysis plugins"""
 
 
 def copy_tree(source: Path, target: Path) -> Path:

@@ -1,7 +1,6 @@
 """What the unedited model says of each fact's prompts, for one problem."""
 
-from locedit import editing, facts, tables
-from locedit.problems import PROBLEMS
+from locedit import editing, facts, problems, tables
 from workflow_scripts.job import load_model, progress, provenance, read_sigma, running
 
 
@@ -11,7 +10,7 @@ def main(snakemake) -> None:
         how = editing.Measuring.from_settings(
             snakemake.params.measuring, sigma=read_sigma(snakemake), seed=snakemake.params.seed
         )
-        problem = PROBLEMS[snakemake.wildcards.problem]
+        problem = problems.named(snakemake.wildcards.problem, snakemake.params.quirks)
         lm = load_model(snakemake)
         rows = []
         with progress(log, len(study), "facts") as advance:

@@ -6,12 +6,20 @@ from typing import Any
 
 from locedit import editing, facts, tables
 from locedit.methods import METHODS
-from workflow_scripts.job import load_model, progress, provenance, read_sigma, running
+from workflow_scripts.job import (
+    load_model,
+    load_plugins,
+    progress,
+    provenance,
+    read_sigma,
+    running,
+)
 from workflow_scripts.shared_inputs import shared_inputs
 
 
 def main(snakemake) -> None:
     with running(snakemake) as log:
+        load_plugins(snakemake)
         study = tables.read(snakemake.input.study, "facts").to_dict("records")
         baseline = tables.read(snakemake.input.baseline, "baseline").set_index("case_id")
         essence = tables.read(snakemake.input.essence, "essence").set_index("case_id")
@@ -23,9 +31,8 @@ def main(snakemake) -> None:
             method=method,
             problem=problem,
             layer=int(snakemake.wildcards.layer),
-            hyper=METHODS[method].hyperparameters(
-                problem, snakemake.params.preset, *snakemake.params.overlays
-            ),
+            hyper=METHODS[method].settings(**snakemake.params.hyperparameters),
+            quirks=snakemake.params.quirks,
         )
         log.info("%s", cell)
         subjects = [

@@ -39,6 +39,14 @@ def running(snakemake: Any) -> Iterator[logging.Logger]:
     log.info("done in %.1f s", time.perf_counter() - start)
 
 
+def load_plugins(snakemake: Any) -> None:
+    """What the configuration's plug-ins register becomes known in this job."""
+    from locedit import plugins
+
+    root = Path(__file__).resolve().parent.parent
+    plugins.load(snakemake.config["plugins"], [Path.cwd(), root])
+
+
 def load_model(snakemake: Any) -> Any:
     """The rule's model, on the job's threads."""
     import torch

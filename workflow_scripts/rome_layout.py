@@ -1,13 +1,11 @@
 """The study's edits as the ROME suite lays them out: a folder a run, a file a case; a summary."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from locedit import editing, files, rome_layout, tables
-from locedit.methods import METHODS
 from locedit.problems import PROBLEMS
 from workflow_scripts.job import progress, provenance, running
 
@@ -51,9 +49,6 @@ def read_run(path: str, study: pd.DataFrame, n_tokens, params) -> tuple[dict, li
         for edit in done
     ]
     method, problem, layer = (edits[0][key] for key in ("method", "problem", "layer"))
-    hyper = METHODS[method].hyperparameters(
-        problem, params.preset, *params.overlays[f"{method} {problem}"]
-    )
     new, true = (
         f"o_{getattr(PROBLEMS[problem], column)}" for column in rome_layout.objects(problem)
     )
@@ -68,7 +63,7 @@ def read_run(path: str, study: pd.DataFrame, n_tokens, params) -> tuple[dict, li
         "target_new": new,
         "target_true": true,
         "preset": params.preset,
-        "hyperparameters": dataclasses.asdict(hyper),
+        "hyperparameters": params.hyperparameters[f"{method} {problem}"],
         "seed": params.seed,
         "num_cases": len(cases),
         "left_out": {e["case_id"]: e["status"] for e in edits if e["status"] != editing.OK},

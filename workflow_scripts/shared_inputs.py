@@ -12,14 +12,12 @@ from locedit.statistics import moments_from_file
 
 def shared_inputs(snakemake: Any, lm: LanguageModel, method: str, how: Measuring) -> SharedInputs:
     """The shared inputs of a method's edits; those that it does not take stay at their defaults."""
-    noise = {"sigma": how.sigma, "seed": how.noise_seed, "n_noise": how.n_noise}
-    kind = METHODS[method].contexts
-    if kind is None:
-        return SharedInputs(**noise)
-    table = tables.read(snakemake.input.contexts, "contexts")
-    table = table[table["method"] == kind]
-    return SharedInputs(
-        contexts=[list(group["template"]) for _, group in table.groupby("set")],
-        moments=moments_from_file(Path(snakemake.input.statistics), lm.device),
-        **noise,
-    )
+    needs, given = METHODS[method], snakemake.input
+    found: dict[str, Any] = {}
+    if needs.contexts is not None:
+        table = tables.read(given.contexts, "contexts")
+        table = table[table["method"] == needs.contexts]
+        found["contexts"] = [list(group["template"]) for _, group in table.groupby("set")]
+    if needs.statistics:
+        found["moments"] = moments_from_file(Path(given.statistics), lm.device)
+    return SharedInputs(sigma=how.sigma, seed=how.noise_seed, n_noise=how.n_noise, **found)

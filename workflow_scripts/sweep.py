@@ -2,28 +2,35 @@
 
 import json
 
-from locedit import editing, facts, tables, tuning
+from locedit import editing, facts, problems, tables, tuning
 from locedit.methods import METHODS
 from locedit.problems import PROBLEMS
-from workflow_scripts.job import load_model, progress, provenance, read_sigma, running
+from workflow_scripts.job import (
+    load_model,
+    load_plugins,
+    progress,
+    provenance,
+    read_sigma,
+    running,
+)
 from workflow_scripts.shared_inputs import shared_inputs
 
 
 def main(snakemake) -> None:
     with running(snakemake) as log:
+        load_plugins(snakemake)
         params, settings = snakemake.params, snakemake.params.settings
         method, problem = snakemake.wildcards.method, snakemake.wildcards.problem
         how = editing.Measuring.from_settings(
             params.measuring, sigma=read_sigma(snakemake), seed=params.seed
         )
         records = outside_study(snakemake, params, problem)
+        aim = problems.named(problem, params.quirks)
         lm = load_model(snakemake)
         subjects = []
         for record in records:
             fact = facts.from_row(record)
-            before = editing.baseline(
-                lm, PROBLEMS[problem], fact, how, params.min_p_erase, record["p_true"]
-            )
+            before = editing.baseline(lm, aim, fact, how, params.min_p_erase, record["p_true"])
             subjects.append(editing.Subject(fact=fact, before=before, texts=[], perplexity=[]))
         shared = shared_inputs(snakemake, lm, method, how)
         grid = list(tuning.settings(params.grid))
@@ -32,7 +39,11 @@ def main(snakemake) -> None:
             for values in grid:
                 hyper = METHODS[method].hyperparameters(problem, params.preset, {"all": values})
                 cell = editing.Cell(
-                    method=method, problem=problem, layer=settings["layer"], hyper=hyper
+                    method=method,
+                    problem=problem,
+                    layer=settings["layer"],
+                    hyper=hyper,
+                    quirks=params.quirks,
                 )
                 batch = snakemake.config["editing"]["batch_facts"]
                 edits = editing.edit_cell(

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from locedit import passes, scoring
+from locedit import passes, plugins, scoring
 from locedit.cli import drawing, terminal
 from locedit.cli.inputs import shared_inputs
 from locedit.cli.look import ROOT, Look, check_length, look, next_word, say
@@ -29,8 +29,9 @@ Predictions = list[list[tuple[str, float]]]
 
 def run(options: argparse.Namespace) -> None:
     """Edit one fact and print predictions and probabilities before and after."""
-    method = method_named(options.method)
     seen = look(options.model)
+    plugins.load([*seen.config["plugins"], *options.plugin], [Path.cwd(), ROOT])
+    method = method_named(options.method)
     request = Request(
         case_id="prompt",
         template=options.template,

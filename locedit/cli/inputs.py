@@ -20,16 +20,18 @@ PARAGRAPHS = 5  # of an article
 def shared_inputs(
     seen: Look, method: str, layers: Sequence[int], results: Path, tokens: int | None
 ) -> SharedInputs:
-    """Context templates and the key moments of `layers`; nothing for methods that take neither.
+    """What the method takes of context templates and of the key moments of `layers`.
 
     tokens: behind key moments that are not taken from a study.
     """
-    kind = METHODS[method].contexts
-    if kind is None:
-        return SharedInputs()
+    needs = METHODS[method]
     study = results / seen.name if seen.configured else None
-    contexts = _contexts(seen, kind, study)
-    return SharedInputs(contexts=contexts, moments=_moments(seen, layers, study, tokens))
+    found: dict[str, Any] = {}
+    if needs.contexts is not None:
+        found["contexts"] = _contexts(seen, needs.contexts, study)
+    if needs.statistics:
+        found["moments"] = _moments(seen, layers, study, tokens)
+    return SharedInputs(**found)
 
 
 def _contexts(seen: Look, kind: str, study: Path | None) -> list[list[str]]:

@@ -77,6 +77,7 @@ def _add_edit(commands: argparse._SubParsersAction) -> None:
     _add_fact(command)
     command.add_argument("--to", type=_text, required=True, help="the object to be edited in")
     command.add_argument("--method", default="ROME", help="an editing method (default: ROME)")
+    command.add_argument("--plugin", action="append", default=[], help="a .py file of methods")
     command.add_argument("--layer", type=int, required=True, help="the edit layer, from 0")
     command.add_argument("--paraphrase", type=_text, help="a prompt; {} stands for the subject")
     command.add_argument("--neighbour", type=_text, help="a prompt about another subject")

@@ -1,17 +1,24 @@
-"""What every editing method takes and gives."""
+"""What every editing method takes and gives, and what it says of itself.
+
+No heavy imports: Snakemake reads this each time it starts.
+"""
+
+from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from locedit.models import LanguageModel
-from locedit.problems import Request
-from locedit.statistics import KeyMoments
-from locedit.updates import Updates
+if TYPE_CHECKING:
+    from locedit.models import LanguageModel
+    from locedit.problems import Request
+    from locedit.statistics import KeyMoments
+    from locedit.updates import Updates
 
-EDIT_WINDOW = 5  # width of the window that FT-5 and MEMIT edit (Hase et al. 2023, section 5.2)
+CONTEXTS = ("rome", "memit")  # the sets of context templates that a study samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,23 +45,41 @@ class Edit:
     losses: list[tuple[float, float]] = field(default_factory=list)
 
 
-EditFunction = Callable[[LanguageModel, Sequence[Request], int, Any, SharedInputs], Edit]
+EditFunction = Callable[["LanguageModel", Sequence["Request"], int, Any, SharedInputs], Edit]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Method:
-    """A registered method.
+    """An editing method: its name in the configuration and in tables, and what it needs.
 
-    edit: (model, requests of one problem, layer, settings, shared inputs) -> Edit. settings: its
-    hyperparameters dataclass. presets: preset -> "all" or problem -> settings. contexts: which
-    context sets it takes (`rome`, `memit` or none); methods with contexts need key statistics.
+    function: (model, requests of one problem, layer, hyperparameters, shared inputs) -> Edit, or
+    "module:function", imported when it is first used. settings: the dataclass of its
+    hyperparameters. presets: `paper` and `released` -> "all" or problem -> settings, where they
+    differ from the dataclass's defaults. contexts: the sampled contexts that it takes (`rome`,
+    `memit`, or none); statistics: whether it takes key statistics.
     """
 
     name: str
-    edit: EditFunction
+    function: EditFunction | str
     settings: type
-    presets: Mapping[str, Mapping[str, Mapping[str, Any]]]
-    contexts: str | None
+    presets: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    contexts: Literal["rome", "memit"] | None = None
+    statistics: bool = False
+
+    @property
+    def edit(self) -> EditFunction:
+        """The function itself."""
+        if not isinstance(self.function, str):
+            return self.function
+        module, _, name = self.function.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+    @property
+    def module(self) -> str:
+        """The module that holds the function."""
+        if isinstance(self.function, str):
+            return self.function.partition(":")[0]
+        return self.function.__module__
 
     def hyperparameters(
         self, problem: str, preset: str, *overlays: Mapping[str, Mapping[str, Any]]
@@ -62,18 +87,26 @@ class Method:
         """The settings for a problem: the preset's, then each overlay's in turn.
 
         An overlay maps "all" or a problem's name to settings, the problem's own winning. Raises
-        ValueError for a setting that the method does not have, naming the nearest.
+        ValueError for a setting that the method does not have, naming the nearest, and for one
+        that is given nowhere.
         """
-        values = {**self.presets[preset]["all"], **self.presets[preset].get(problem, {})}
-        for overlay in overlays:
+        values: dict[str, Any] = {}
+        for overlay in (self.presets.get(preset, {}), *overlays):
             values |= {**overlay.get("all", {}), **overlay.get(problem, {})}
-        known = [field.name for field in dataclasses.fields(self.settings)]
+        fields = {field.name: field for field in dataclasses.fields(self.settings)}
         for name in values:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
+            if name not in fields:
+                near = difflib.get_close_matches(name, fields, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise ValueError(
                     f"hyperparameters of {self.name}: unknown setting {name!r} (known: "
-                    f"{', '.join(known)}){hint}"
+                    f"{', '.join(fields)}){hint}"
+                )
+        missing = dataclasses.MISSING
+        for name, one in fields.items():
+            if name not in values and one.default is missing and one.default_factory is missing:
+                raise ValueError(
+                    f"hyperparameters of {self.name}: {name!r} has no default and the preset "
+                    f"{preset!r} gives none for {problem}"
                 )
         return self.settings(**values)

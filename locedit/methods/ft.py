@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from locedit import packing, passes
-from locedit.methods.base import EDIT_WINDOW, Edit, SharedInputs
+from locedit.methods.base import Edit, SharedInputs
+from locedit.methods.builtin import FineTuningHyperparameters
 from locedit.models import LanguageModel
 from locedit.noise import place
 from locedit.problems import Request
@@ -15,49 +16,11 @@ from locedit.updates import Dense, LowRank, applied
 from locedit.windows import window_layers
 
 
-@dataclass(frozen=True, kw_only=True)
-class Hyperparameters:
-    """window: layers edited around the edit layer. eps: L_inf bound on every weight's change.
-
-    A fact whose loss has fallen below `enough` is left alone.
-    """
-
-    window: int
-    eps: float
-    lr: float = 5e-4
-    steps: int = 25
-    enough: float = 1e-2
-
-
-def _presets(window: int, paper: Sequence[float], released: Sequence[float]) -> dict:
-    problems = [
-        "error_injection",
-        "tracing_reversal",
-        "fact_erasure",
-        "fact_amplification",
-        "fact_forcing",
-    ]
-
-    def preset(values: Sequence[float]) -> dict:
-        table: dict = {"all": {"window": window}}
-        table |= {problem: {"eps": eps} for problem, eps in zip(problems, values, strict=True)}
-        table["fact_forcing"]["steps"] = 50
-        return table
-
-    return {"paper": preset(paper), "released": preset(released)}
-
-
-PRESETS = {
-    "FT-1": _presets(1, (1e-4, 1e-5, 1e-5, 1e-5, 1e-4), (1e-4, 1e-3, 1e-5, 5e-5, 1e-4)),
-    "FT-5": _presets(EDIT_WINDOW, (2e-5, 2e-5, 1e-5, 1e-5, 1e-4), (5e-5, 1e-3, 1e-5, 1e-5, 1e-4)),
-}
-
-
 def edit(
     lm: LanguageModel,
     requests: Sequence[Request],
     layer: int,
-    hyper: Hyperparameters,
+    hyper: FineTuningHyperparameters,
     shared: SharedInputs,
 ) -> Edit:
     """Adam on the window's down projections, each fact with weight changes of its own.

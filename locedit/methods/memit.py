@@ -5,12 +5,12 @@ window's down projections from the bottom up, each change felt by the keys and r
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 
 from locedit import passes
-from locedit.methods.base import EDIT_WINDOW, Edit, SharedInputs
+from locedit.methods.base import Edit, SharedInputs
+from locedit.methods.builtin import MemitHyperparameters
 from locedit.methods.values import Objective, Rows, build, mean_over_sets, optimise
 from locedit.models import LanguageModel
 from locedit.problems import Request
@@ -18,30 +18,11 @@ from locedit.updates import LowRank, Updates, applied
 from locedit.windows import window_layers
 
 
-@dataclass(frozen=True, kw_only=True)
-class Hyperparameters:
-    """iterations: loss evaluations, one more than Adam steps. moment_weight: lambda, C's weight."""
-
-    window: int = EDIT_WINDOW
-    lr: float = 0.5
-    iterations: int = 25
-    clamp: float = 0.75
-    kl_factor: float = 0.0625
-    decay: float = 0.5
-    moment_weight: float = 15000.0
-
-
-PRESETS: dict[str, dict[str, dict]] = {
-    "paper": {"all": {}, "error_injection": {"kl_factor": 0.9}},
-    "released": {"all": {}},
-}
-
-
 def edit(
     lm: LanguageModel,
     requests: Sequence[Request],
     layer: int,
-    hyper: Hyperparameters,
+    hyper: MemitHyperparameters,
     shared: SharedInputs,
 ) -> Edit:
     """dW_l = r_l (lambda C_l + k_l k_l^T)^-1 k_l for each layer of the window, ascending."""

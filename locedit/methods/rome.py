@@ -8,72 +8,69 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from locedit import passes
 from locedit.methods.base import Edit, SharedInputs
-from locedit.methods.values import Objective, build, mean_over_sets, optimise
+from locedit.methods.builtin import RomeHyperparameters
+from locedit.methods.values import Objective, Rows, build, mean_over_sets, optimise
 from locedit.models import LanguageModel
 from locedit.problems import Request
 from locedit.updates import LowRank
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hyperparameters:
-    """iterations: loss evaluations of the released loop, which steps one time less (not erasure).
+class Written:
+    """What a rank-one change of one layer is made of, for a batch of facts.
 
-    kl_factor, decay, clamp: see `values.Objective`.
+    keys, outputs: the down projection's, at the subject's last token of each context row, [facts,
+    contexts, d_ff] and [facts, contexts, d]. value: v0 + delta, [facts, d]. mean_key: [facts,
+    d_ff]; direction: u = C^-1 mean_key / ||C^-1 mean_key||, [facts, d_ff].
     """
 
-    lr: float = 0.5
-    iterations: int = 20
-    clamp: float = 4.0
-    kl_factor: float = 0.0625
-    decay: float = 0.5
+    keys: Tensor
+    outputs: Tensor
+    value: Tensor
+    mean_key: Tensor
+    direction: Tensor
+    steps: int
+    losses: list[tuple[float, float]]
 
+    def at(self, layer: int, key: Tensor, output: Tensor) -> Edit:
+        """dW = (value - output) u^T / (key . u): the layer then answers `key` with `value`.
 
-PRESETS: dict[str, dict[str, dict]] = {
-    "paper": {
-        "all": {},
-        "error_injection": {"kl_factor": 1.0},
-        "fact_forcing": {"iterations": 25},
-    },
-    "released": {"all": {}, "fact_forcing": {"iterations": 25, "lr": 0.05}},
-}
+        key: [facts, d_ff]; output: what the unedited layer answers it with, [facts, d].
+        """
+        left = (self.value - output) / (key * self.direction).sum(dim=1, keepdim=True)
+        update = LowRank(left=left, right=self.direction)
+        return Edit(updates={layer: update}, steps=[self.steps] * len(left), losses=self.losses)
 
 
 def edit(
     lm: LanguageModel,
     requests: Sequence[Request],
     layer: int,
-    hyper: Hyperparameters,
+    hyper: RomeHyperparameters,
     shared: SharedInputs,
 ) -> Edit:
-    """dW = ((v0 + delta) - w0) u^T / (k0 . u) with u along C^-1 k, one rank-one change a fact."""
+    """dW = ((v0 + delta) - w0) u^T / (k0 . u), one rank-one change a fact."""
+    found = solve(lm, requests, layer, hyper, shared)
+    return found.at(layer, found.keys[:, 0], found.outputs[:, 0])
+
+
+def solve(
+    lm: LanguageModel,
+    requests: Sequence[Request],
+    layer: int,
+    hyper: RomeHyperparameters,
+    shared: SharedInputs,
+) -> Written:
+    """The optimised value and the direction of the change, before its scale is chosen."""
     if shared.moments is None:
         raise ValueError("ROME needs key statistics (SharedInputs.moments)")
     maximise = requests[0].problem.maximise
     rows = build(lm, requests, shared)
-    seen: dict[str, torch.Tensor] = {}
-    index = torch.arange(len(rows.last), device=lm.device)
-
-    def see(inner: torch.Tensor, output: torch.Tensor) -> None:
-        seen["k"], seen["w"] = inner[index, rows.last], output[index, rows.last]
-
-    def see_mlp(_: torch.Tensor, output: torch.Tensor) -> None:
-        seen["v"] = output[index, rows.last]
-
-    with (
-        torch.no_grad(),
-        passes.hooked({lm.down_projection(layer): see}),
-        passes.hooked({lm.mlp(layer): see_mlp}),
-    ):
-        recorded = passes.record(lm, rows.ids, rows.lengths, noise=rows.noise)
-    keys = rows.of_context(seen["k"])
-    v0, w0, k0 = (
-        rows.of_context(seen["v"])[:, 0],
-        rows.of_context(seen["w"])[:, 0],
-        keys[:, 0],
-    )
+    recorded, keys, outputs, v0 = _observe(lm, rows, layer)
     objective = Objective(
         lr=hyper.lr,
         steps=hyper.iterations - maximise,
@@ -83,8 +80,37 @@ def edit(
         maximise=maximise,
     )
     delta, losses = optimise(lm, rows, recorded, layer, v0, objective)
-    direction = shared.moments.solve(layer, mean_over_sets(keys, shared))
-    direction = direction / direction.norm(dim=1, keepdim=True)
-    left = (v0 + delta - w0) / (k0 * direction).sum(dim=1, keepdim=True)
-    update = LowRank(left=left, right=direction)
-    return Edit(updates={layer: update}, steps=[objective.steps] * len(requests), losses=losses)
+    mean_key = mean_over_sets(keys, shared)
+    direction = shared.moments.solve(layer, mean_key)
+    return Written(
+        keys=keys,
+        outputs=outputs,
+        value=v0 + delta,
+        mean_key=mean_key,
+        direction=direction / direction.norm(dim=1, keepdim=True),
+        steps=objective.steps,
+        losses=losses,
+    )
+
+
+@torch.no_grad()
+def _observe(
+    lm: LanguageModel, rows: Rows, layer: int
+) -> tuple[passes.Record, Tensor, Tensor, Tensor]:
+    """A whole pass, its down projection's inputs and outputs in every context, and the bare v0."""
+    seen: dict[str, Tensor] = {}
+    index = torch.arange(len(rows.last), device=lm.device)
+
+    def see(inner: Tensor, output: Tensor) -> None:
+        seen["k"], seen["w"] = inner[index, rows.last], output[index, rows.last]
+
+    def see_mlp(_: Tensor, output: Tensor) -> None:
+        seen["v"] = output[index, rows.last]
+
+    with (
+        passes.hooked({lm.down_projection(layer): see}),
+        passes.hooked({lm.mlp(layer): see_mlp}),
+    ):
+        recorded = passes.record(lm, rows.ids, rows.lengths, noise=rows.noise)
+    keys, outputs, values = (rows.of_context(seen[name]) for name in ("k", "w", "v"))
+    return recorded, keys, outputs, values[:, 0]

@@ -57,9 +57,13 @@ def build(lm: LanguageModel, requests: Sequence[Request], shared: SharedInputs) 
             ranges.append(lm.subject_range(head + end, request.subject, stop=len(head)))
     ids, lengths = passes.pad([lm.encode(text) for text in texts], lm.device)
     noise = None
-    if requests[0].problem.noised:
-        draws = [*range(len(contexts)), 0] * len(requests)
-        noise = place(lm, ranges, ids.shape[1], sigma=shared.sigma, seed=shared.seed, draws=draws)
+    problem = requests[0].problem
+    if problem.noised:
+        draws, noised = [*range(len(contexts)), 0] * len(requests), ranges
+        if problem.bare_positions:
+            bare = [lm.subject_range(request.prompt, request.subject) for request in requests]
+            noised = [pair for pair in bare for _ in range(len(contexts) + 1)]
+        noise = place(lm, noised, ids.shape[1], sigma=shared.sigma, seed=shared.seed, draws=draws)
     last = torch.tensor([e - 1 for _, e in ranges], device=lm.device)
     return Rows(
         ids=ids,

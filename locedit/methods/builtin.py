@@ -1,0 +1,108 @@
+"""The paper's four methods as data: hyperparameters, presets and needs (METHODS section 4).
+
+What they do is in ft.py, rome.py and memit.py, which are imported when they are first used.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from locedit.methods.base import Method
+from locedit.methods.settings import Count, Limit, NotNegative, Positive
+from locedit.problems import PROBLEMS
+
+EDIT_WINDOW = 5  # width of the window that FT-5 and MEMIT edit (Hase et al. 2023, section 5.2)
+
+Iterations = Annotated[int, Limit("minimum", 2)]  # of a loop that steps one time less
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuningHyperparameters:
+    """window: layers edited around the edit layer. eps: L_inf bound on every weight's change.
+
+    A fact whose loss has fallen below `enough` is left alone.
+    """
+
+    window: Count
+    eps: Positive
+    lr: Positive = 5e-4
+    steps: Count = 25
+    enough: NotNegative = 1e-2
+
+
+@dataclass(frozen=True, kw_only=True)
+class RomeHyperparameters:
+    """iterations: loss evaluations of the released loop, which steps one time less (not erasure).
+
+    kl_factor, decay, clamp: see `values.Objective`.
+    """
+
+    lr: Positive = 0.5
+    iterations: Iterations = 20
+    clamp: Positive = 4.0
+    kl_factor: NotNegative = 0.0625
+    decay: NotNegative = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemitHyperparameters:
+    """iterations: loss evaluations, one more than Adam steps. moment_weight: lambda, C's weight."""
+
+    window: Count = EDIT_WINDOW
+    lr: Positive = 0.5
+    iterations: Iterations = 25
+    clamp: Positive = 0.75
+    kl_factor: NotNegative = 0.0625
+    decay: NotNegative = 0.5
+    moment_weight: Positive = 15000.0
+
+
+def _fine_tuning(
+    name: str, window: int, paper: Sequence[float], released: Sequence[float]
+) -> Method:
+    """Fine-tuning with each preset's eps, in the order of the problems."""
+
+    def preset(values: Sequence[float]) -> dict:
+        table: dict = {"all": {"window": window}}
+        table |= {problem: {"eps": eps} for problem, eps in zip(PROBLEMS, values, strict=True)}
+        table["fact_forcing"]["steps"] = 50
+        return table
+
+    return Method(
+        name=name,
+        function="locedit.methods.ft:edit",
+        settings=FineTuningHyperparameters,
+        presets={"paper": preset(paper), "released": preset(released)},
+    )
+
+
+ROME_PRESETS: dict[str, dict[str, dict]] = {
+    "paper": {
+        "error_injection": {"kl_factor": 1.0},
+        "fact_forcing": {"iterations": 25},
+    },
+    "released": {"fact_forcing": {"iterations": 25, "lr": 0.05}},
+}
+
+BUILTIN = (
+    _fine_tuning("FT-1", 1, (1e-4, 1e-5, 1e-5, 1e-5, 1e-4), (1e-4, 1e-3, 1e-5, 5e-5, 1e-4)),
+    _fine_tuning(
+        "FT-5", EDIT_WINDOW, (2e-5, 2e-5, 1e-5, 1e-5, 1e-4), (5e-5, 1e-3, 1e-5, 1e-5, 1e-4)
+    ),
+    Method(
+        name="ROME",
+        function="locedit.methods.rome:edit",
+        settings=RomeHyperparameters,
+        presets=ROME_PRESETS,
+        contexts="rome",
+        statistics=True,
+    ),
+    Method(
+        name="MEMIT",
+        function="locedit.methods.memit:edit",
+        settings=MemitHyperparameters,
+        presets={"paper": {"error_injection": {"kl_factor": 0.9}}},
+        contexts="memit",
+        statistics=True,
+    ),
+)

@@ -1,0 +1,268 @@
+"""Plug-ins: what they register is known, what is wrong with one is said in a sentence."""
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import plugins_forgotten
+
+from locedit import fingerprints, plugins
+from locedit.config import ConfigError, load_yaml, validate, with_methods
+from locedit.methods import METHODS, schemas
+
+ROOT = Path(__file__).resolve().parent.parent
+GOOD = '''"""A method."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from locedit.methods import Method, register
+from locedit.methods.settings import Count, Positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hyperparameters:
+    """Some."""
+
+    rate: Positive = 0.1
+    rounds: Count | None = 3
+    way: Literal["up", "down"] = "up"
+    careful: bool = False
+
+
+def edit(lm, requests, layer, hyper, shared):
+    """Nothing."""
+    return hyper.rate  # for now
+
+
+register(Method(name="mine", function=edit, settings=Hyperparameters))
+'''
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    """What a test registers is gone after it."""
+    with plugins_forgotten():
+        yield
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text: str = GOOD, name: str = "mine.py") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def schema() -> dict:
+    return with_methods(load_yaml(ROOT / "schemas" / "config.schema.yaml"), schemas())
+
+
+def said_of(*names: str, folders: tuple[Path, ...] = (ROOT,)) -> str:
+    before = list(METHODS)
+    with pytest.raises(ConfigError) as caught:
+        plugins.load(names, folders)
+    assert list(METHODS) == before, "what it had registered is forgotten"
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+# ---- what is registered --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given", ["a path", "an absolute path", "a module", "a module of a package"]
+)
+def test_a_plugin_is_a_file_or_a_module(write, tmp_path, given):
+    module = {"a module": "own_method", "a module of a package": "own_package.own_method"}
+    path = write(name=module.get(given, "lab/mine").replace(".", "/") + ".py")
+    name = {"a path": "lab/mine.py", "an absolute path": str(path), **module}[given]
+    (plugin,) = plugins.load([name], [ROOT, tmp_path])
+    assert plugin.methods == ("mine",)
+    assert plugin.file == path
+    assert METHODS["mine"].edit(None, [], 0, METHODS["mine"].settings(), None) == 0.1
+
+
+def test_a_plugin_is_loaded_once(write, tmp_path):
+    path = write()
+    first = plugins.load(["mine.py"], [tmp_path])
+    assert plugins.load([str(path), "mine.py"], [tmp_path]) == first * 2
+
+
+def test_the_first_folder_that_has_the_file_counts(write, tmp_path):
+    for folder in ("a", "b"):
+        write(GOOD.replace('"mine"', f'"of-{folder}"'), f"{folder}/mine.py")
+    (plugin,) = plugins.load(["mine.py"], [tmp_path / "b", tmp_path / "a"])
+    assert plugin.methods == ("of-b",)
+
+
+def test_its_hyperparameters_are_checked_as_the_built_in_ones(write):
+    plugins.load([str(write())], [ROOT])
+    known = {"$defs": schema()["$defs"], "$ref": "#/$defs/hyperparameters"}
+    good = {"rate": 1, "rounds": None, "way": "down", "careful": True}
+    validate({"mine": {"all": good, "fact_erasure": {"rounds": 2}}}, known, "config")
+    for bad, sentence in {
+        "rat": "mine.all: unknown key 'rat'; did you mean 'rate'? "
+        "(known: careful, rate, rounds, way)",
+        "rate": "mine.all.rate: 0 is less than or equal to the minimum of 0",
+        "way": "mine.all.way: unknown value 0 (known: up, down)",
+    }.items():
+        with pytest.raises(ConfigError, match=re.escape(f"config: {sentence}")):
+            validate({"mine": {"all": {bad: 0}}}, known, "config")
+
+
+def test_its_settings_need_no_presets(write):
+    plugins.load([str(write())], [ROOT])
+    for preset in ("paper", "released"):
+        hyper = METHODS["mine"].hyperparameters("fact_erasure", preset, {"all": {"rate": 2.0}})
+        assert (hyper.rate, hyper.rounds) == (2.0, 3)
+
+
+# ---- what is said of one that cannot be used -----------------------------------------------------
+
+
+def test_a_file_that_is_missing_is_said_to_be(tmp_path):
+    text = said_of("methods/none.py", folders=(tmp_path, ROOT))
+    assert text == f"config: plugins: methods/none.py: no such file in {tmp_path} or {ROOT}"
+    assert said_of("/none.py") == "config: plugins: /none.py: no such file"
+
+
+def test_a_module_that_is_missing_is_said_to_be():
+    sentence = "no such module (a file's path ends in .py)"
+    assert said_of("none_such") == f"config: plugins: none_such: {sentence}"
+    assert said_of("locedit.none_such") == f"config: plugins: locedit.none_such: {sentence}"
+
+
+FAULTS = {
+    # the file's text with one thing changed, and what is said of it
+    "another module is missing": (
+        ("from dataclasses import", "import none_such\nfrom dataclasses import"),
+        " cannot be imported (ModuleNotFoundError: No module named 'none_such')",
+    ),
+    "no Python": (("def edit(", "def edit"), " cannot be imported (SyntaxError: "),
+    "an error of its own": (
+        ("register(M", "1 / 0\nregister(M"),
+        " cannot be imported (ZeroDivisionError: division by zero)",
+    ),
+    "an error after it registered": (
+        ("settings=Hyperparameters))", "settings=Hyperparameters))\n1 / 0"),
+        " cannot be imported (ZeroDivisionError: division by zero)",
+    ),
+    "a name that is taken": (
+        ('"mine"', '"ROME"'),
+        ": method 'ROME': locedit.methods.rome has registered that name; choose another",
+    ),
+    "a name for no folder": (
+        ('"mine"', '"my/own"'),
+        ": method 'my/own': its name becomes a folder's: use letters, digits, dots, dashes and "
+        "underscores",
+    ),
+    "too few arguments": (
+        ("(lm, requests, layer, hyper, shared)", "(lm, request, layer)"),
+        ": method 'mine': its function must take (lm, requests, layer, hyper, shared); edit takes "
+        "(lm, request, layer)",
+    ),
+    "no function": (
+        ("function=edit", "function=3"),
+        ": method 'mine': `function` must take (lm, requests, layer, hyper, shared); got 3",
+    ),
+    "no dataclass": (
+        ("settings=Hyperparameters", "settings=dict"),
+        ": method 'mine': `settings` must be a dataclass, the one of its hyperparameters; got "
+        "<class 'dict'>",
+    ),
+    "a type that YAML lacks": (
+        ("careful: bool = False", "careful: complex = 0j"),
+        ": method 'mine': its hyperparameter 'careful' is of type <class 'complex'>, which YAML "
+        "cannot hold; use int, float, bool, str, Literal, or one of locedit.methods.settings",
+    ),
+    "no default": (
+        ("rate: Positive = 0.1", "rate: Positive"),
+        ": method 'mine': hyperparameters of mine: 'rate' has no default and the preset 'paper' "
+        "gives none for error_injection",
+    ),
+    "an unknown preset's setting": (
+        (
+            "settings=Hyperparameters)",
+            'settings=Hyperparameters, presets={"paper": {"all": {"rat": 1}}})',
+        ),
+        ": method 'mine': hyperparameters of mine: unknown setting 'rat' (known: rate, rounds, "
+        "way, careful); did you mean 'rate'?",
+    ),
+    "contexts that nobody samples": (
+        ("settings=Hyperparameters", 'settings=Hyperparameters, contexts="mine"'),
+        ": method 'mine': unknown contexts 'mine' (known: rome, memit, or None)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_said_in_one_sentence(write, name):
+    (old, new), sentence = FAULTS[name]
+    assert GOOD.count(old) == 1
+    path = write(GOOD.replace(old, new))
+    text = said_of(str(path))
+    whole = f"config: plugins: {path}{sentence}"
+    assert text.startswith(whole) if sentence.endswith(": ") else text == whole
+    path.write_text(GOOD)
+    assert plugins.load([str(path)], [ROOT])[0].methods == ("mine",), "mended, it can be loaded"
+
+
+# ---- its code counts -----------------------------------------------------------------------------
+
+
+def code_of(path: Path, name: str | None = None) -> list[str]:
+    fingerprints.code.cache_clear()
+    (plugin,) = plugins.load([name or str(path)], [path.parent, path.parent.parent])
+    return plugin.code(ROOT)
+
+
+def test_a_change_of_its_code_changes_its_hash_and_a_comment_does_not(write):
+    path = write()
+    before = code_of(path)
+    path.write_text(GOOD.replace("# for now", "# for good").replace("Nothing", "Hardly anything"))
+    assert code_of(path) == before
+    path.write_text(GOOD.replace("return hyper.rate", "return -hyper.rate"))
+    assert code_of(path) != before
+
+
+def test_what_it_uses_of_the_project_counts(write):
+    path = write()
+    before = code_of(path)
+    path.write_text(GOOD.replace("    return", "    from locedit.methods import rome\n    return"))
+    using = code_of(path)
+    assert using != before
+    fingerprints.code.cache_clear()
+    assert using[0] != fingerprints.code(path, ROOT, ("locedit.methods.rome", "locedit.methods"))
+
+
+def test_all_of_a_package_counts(write):
+    path = write(name="lab_package/mine.py")
+    beside = write("x = 1\n", "lab_package/helper.py")
+    before = code_of(path, "lab_package.mine")
+    beside.write_text("x = 2\n")
+    assert code_of(path, "lab_package.mine") != before
+
+
+# ---- the examples --------------------------------------------------------------------------------
+
+
+def test_the_guide_quotes_the_examples():
+    guide = (ROOT / "docs" / "adding-a-method.md").read_text()
+    quoted = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    for path in sorted((ROOT / "plugins").glob("*.py")):
+        assert path.read_text() in quoted, f"docs/adding-a-method.md does not quote {path.name}"
+
+
+def test_the_examples_register_methods_and_import_nothing_heavy_for_it():
+    from test_config import imports_nothing_heavy
+
+    names = sorted(f"plugins/{path.name}" for path in (ROOT / "plugins").glob("*.py"))
+    loaded = plugins.load(names, [ROOT])
+    assert [plugin.methods for plugin in loaded] == [("FT-unconstrained",), ("r-ROME",)]
+    call = f"plugins.load({names!r}, [pathlib.Path.cwd()])"
+    imports_nothing_heavy(f"import pathlib\nfrom locedit import plugins\n{call}")

@@ -1,0 +1,177 @@
+"""The quirks of the released code and the methods of plugins/, against their textbook forms."""
+
+import math
+from pathlib import Path
+
+import oracle
+import oracle_variants
+import pytest
+import test_engine as engine
+import torch
+from conftest import plugins_forgotten
+
+from locedit import plugins, problems, sampling, statistics
+from locedit.facts import Fact
+from locedit.methods import METHODS, SharedInputs
+from locedit.problems import Request
+
+ROOT = Path(__file__).resolve().parent.parent
+FACT = engine.FACTS[1]
+
+
+@pytest.fixture
+def moments(tiny_lm) -> dict[int, torch.Tensor]:
+    return oracle.key_statistics(tiny_lm.model, tiny_lm.tokenizer, engine.tiny.SENTENCES, [1, 2, 3])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    """The methods of plugins/, known while these tests run."""
+    with plugins_forgotten():
+        plugins.load(["plugins/r_rome.py", "plugins/ft_unconstrained.py"], [ROOT])
+        yield
+
+
+def request_of(problem: str, *quirks: str) -> Request:
+    template, subject, target = FACT
+    return Request(
+        case_id="0",
+        template=template,
+        subject=subject,
+        target=target,
+        problem=problems.named(problem, quirks),
+    )
+
+
+# ---- quirks --------------------------------------------------------------------------------------
+
+
+def test_a_quirk_changes_its_own_problem_alone():
+    for name, quirk in problems.QUIRKS.items():
+        for problem in problems.PROBLEMS:
+            got = problems.named(problem, [name])
+            changed = {f for f, v in vars(got).items() if v != vars(problems.PROBLEMS[problem])[f]}
+            assert changed == ({quirk.field} if problem == quirk.problem else set())
+    assert problems.named("fact_forcing") == problems.PROBLEMS["fact_forcing"]
+
+
+@pytest.mark.parametrize("method", ["ROME", "MEMIT"])
+def test_noise_at_the_bare_prompts_positions(tiny_lm, moments, method, monkeypatch):
+    fact = request_of("fact_forcing", "forcing_noise_position")
+    got = engine.edit(tiny_lm, method, [fact], engine.MIDDLE, moments)
+    usual = engine.edit(tiny_lm, method, [request_of("fact_forcing")], engine.MIDDLE, moments)
+    change = engine.change_of(got.updates, 0)
+    with pytest.raises(AssertionError):
+        engine.check_changes(change, engine.change_of(usual.updates, 0))
+    monkeypatch.setattr(oracle, "context_rows", oracle_variants.context_rows_at_bare_positions)
+    expected = engine.textbook(tiny_lm, method, fact, engine.MIDDLE, moments)
+    engine.check_changes(change, expected.changes)
+    assert got.losses[0][0] == pytest.approx(expected.losses[0], rel=1e-9)
+
+
+PROMPTS = {
+    "a short prompt": ("Madrid is", "Madrid"),
+    "a prompt of more than 12 tokens": (
+        "It was reported on Monday that the mother tongue of the king of Madrid is",
+        "Madrid",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PROMPTS)
+def test_the_prompt_in_the_target_of_tracing_reversal(tiny_lm, case):
+    prompt, subject = PROMPTS[case]
+    got = sampling.corrupted_text(tiny_lm, prompt, subject, **engine.NOISE)
+    what = (tiny_lm.model, tiny_lm.tokenizer, prompt, subject)
+    assert got == oracle_variants.reversal_target(*what, **engine.NOISE)
+    assert got.startswith(prompt)
+    assert (got == prompt) == (len(tiny_lm.encode(prompt)) >= 12)
+
+
+def test_the_quirk_reaches_the_baselines_target(tiny_lm):
+    from locedit import editing
+
+    prompt, subject = PROMPTS["a short prompt"]
+    fact = Fact(
+        case_id="0",
+        relation_id="",
+        subject=subject,
+        template=prompt.replace(subject, "{}"),
+        target_true="Rome",
+        target_new="Paris",
+    )
+    how = editing.Measuring(sigma=engine.SIGMA, n_noise=3, noise_seed=engine.SEED)
+    rows = [
+        editing.baseline(tiny_lm, problems.named("tracing_reversal", on), fact, how, 0.0, 1.0)
+        for on in ((), ["reversal_prompt_in_target"])
+    ]
+    assert [row["status"] for row in rows] == ["ok", "ok"]
+    assert len(rows[0]["target"].split()) == 1
+    what = (tiny_lm.model, tiny_lm.tokenizer, prompt, subject)
+    assert rows[1]["target"] == oracle_variants.reversal_target(*what, **engine.NOISE)
+
+
+# ---- the methods of plugins/ ---------------------------------------------------------------------
+
+STEPS = {"iterations": 4, "lr": 0.05, "decay": 1e-3, "kl_factor": 0.5}
+
+
+@pytest.mark.parametrize("problem", ["error_injection", "fact_erasure", "fact_forcing"])
+def test_r_rome_equals_the_textbook_one(tiny_lm, moments, problem):
+    fact, method = request_of(problem), METHODS["r-ROME"]
+    shared = SharedInputs(
+        contexts=[engine.CONTEXTS],
+        moments=statistics.KeyMoments(moments.__getitem__),
+        **engine.NOISE,
+    )
+    hyper = method.hyperparameters(problem, "released", {"all": STEPS})
+    got = method.edit(tiny_lm, [fact], engine.MIDDLE, hyper, shared)
+    expected = oracle_variants.r_rome_edit(
+        *(tiny_lm.model, tiny_lm.tokenizer, *FACT, problem, engine.MIDDLE),
+        contexts=engine.CONTEXTS,
+        statistics=moments,
+        learning_rate=hyper.lr,
+        evaluations=hyper.iterations,
+        kl_factor=hyper.kl_factor,
+        weight_decay=hyper.decay,
+        clamp=hyper.clamp,
+        sigma=engine.SIGMA,
+        seed=engine.SEED,
+    )
+    change = engine.change_of(got.updates, 0)
+    engine.check_changes(change, expected.changes)
+    assert got.steps == [expected.steps]
+    rome = METHODS["ROME"].edit(tiny_lm, [fact], engine.MIDDLE, hyper, shared)
+    with pytest.raises(AssertionError):
+        engine.check_changes(change, engine.change_of(rome.updates, 0))
+
+
+def test_with_the_bare_prompt_alone_r_rome_is_rome(tiny_lm, moments):
+    shared = SharedInputs(moments=statistics.KeyMoments(moments.__getitem__))
+    hyper = METHODS["ROME"].hyperparameters("error_injection", "released", {"all": STEPS})
+    fact = [request_of("error_injection")]
+    a, b = (
+        METHODS[name].edit(tiny_lm, fact, engine.MIDDLE, hyper, shared)
+        for name in ("ROME", "r-ROME")
+    )
+    engine.check_changes(engine.change_of(b.updates, 0), engine.change_of(a.updates, 0))
+
+
+@pytest.mark.parametrize("problem", ["error_injection", "fact_forcing"])
+def test_unconstrained_fine_tuning_equals_the_textbook_one(tiny_lm, problem):
+    method = METHODS["FT-unconstrained"]
+    hyper = method.hyperparameters(problem, "paper", {"all": {"lr": 0.01, "window": 3}})
+    assert hyper.steps == (50 if problem == "fact_forcing" else 25)
+    hyper = type(hyper)(**{**vars(hyper), "steps": 4})
+    shared = SharedInputs(**engine.NOISE)
+    got = method.edit(tiny_lm, [request_of(problem)], engine.MIDDLE, hyper, shared)
+    expected = oracle.ft_edit(
+        *(tiny_lm.model, tiny_lm.tokenizer, *FACT, problem, engine.MIDDLE),
+        window=3,
+        epsilon=math.inf,
+        learning_rate=0.01,
+        iterations=4,
+        **engine.NOISE,
+    )
+    engine.check_changes(engine.change_of(got.updates, 0), expected.changes)
+    assert got.updates[engine.MIDDLE].weights[0].abs().max() > 0.01
