@@ -82,7 +82,7 @@ def edit(
         decay=hyper.decay,
         maximise=maximise,
     )
-    delta, losses = optimise(lm, rows, recorded, layer, v0, objective)
+    delta, losses = optimise(lm, rows, recorded, layer, v0, objective, mlp_output=seen["v"])
     direction = shared.moments.solve(layer, mean_over_sets(keys, shared))
     direction = direction / direction.norm(dim=1, keepdim=True)
     left = (v0 + delta - w0) / (k0 * direction).sum(dim=1, keepdim=True)
