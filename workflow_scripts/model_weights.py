@@ -8,13 +8,11 @@ from workflow_scripts.job import running
 
 def main(snakemake) -> None:
     with running(snakemake):
-        override, folder = snakemake.params.override, Path(snakemake.output.folder).parent
-        gguf = assets.resolve(
-            assets.named(snakemake.params.asset),
-            Path(override) if override else None,
-            cache=folder.parent.parent,
-        )
-        assets.convert_gguf(gguf, folder)
+        asset, folder = assets.named(snakemake.params.asset), Path(snakemake.output.folder).parent
+        override = Path(snakemake.params.override) if snakemake.params.override else None
+        cache = folder.parent.parent
+        gguf = assets.resolve(asset, override, cache=cache)
+        assets.convert_gguf(gguf, folder, assets.terms(asset, override, cache=cache))
 
 
 if __name__ == "__main__":
