@@ -119,6 +119,15 @@ LAYER_TYPES = ("full_attention", "sliding_attention")
 _OWN = dict(ARCHITECTURES)
 
 
+def register(model_type: str, architecture: Architecture) -> None:
+    """Add a family of one's own; a model of it is checked when it is loaded (`locedit.checks`).
+
+    Raises ModelError where the table has another entry of that name.
+    """
+    if ARCHITECTURES.setdefault(model_type, architecture) != architecture:
+        raise ModelError(f"an architecture {model_type!r} is registered already")
+
+
 def is_own(model_type: str) -> bool:
     """Whether a family's entry is the one above, which the tests cover."""
     return ARCHITECTURES[model_type] is _OWN.get(model_type)
@@ -131,7 +140,7 @@ def architecture_of(config: Any) -> Architecture:
         known = ", ".join(sorted(ARCHITECTURES))
         raise ModelError(
             f"model type {kind!r} is not supported (known: {known}); "
-            "add its module paths to ARCHITECTURES, as docs/adding-a-model.md shows"
+            "register its module paths, as docs/adding-a-model.md shows"
         )
     entry = ARCHITECTURES[kind]
     text = config.get_text_config()

@@ -15,6 +15,8 @@ from locedit.architectures import (
     Architecture,
     ModelError,
     architecture_of,
+    is_own,
+    register,
 )
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "ModelError",
     "architecture_of",
     "load",
+    "register",
 ]
 
 
@@ -247,4 +250,9 @@ def load(path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Lang
             f"the model at {path} cannot be loaded ({error}); delete that directory so that it is "
             "made again, or correct the model's `path`"
         ) from error
-    return LanguageModel(model.to(target), tokenizer)
+    lm = LanguageModel(model.to(target), tokenizer)
+    if not is_own(config.model_type):
+        from locedit.checks import check_architecture
+
+        check_architecture(lm)
+    return lm

@@ -94,15 +94,20 @@ def test_partial_pass_equals_the_whole_one(tiny_lm):
     check_partial_pass(tiny_lm)
 
 
+@torch.no_grad()
+def check_decoding(lm: LanguageModel) -> None:
+    """Each token is the likeliest of a whole pass over all before it."""
+    rows, _ = tokens(lm)
+    got = passes.decode(lm, rows, 6, greedy).tolist()
+    for row, continuation in zip(rows, got, strict=True):
+        grown = list(row)
+        for token in continuation:
+            assert token == int(lm.model(torch.tensor([grown])).logits[0, -1].argmax())
+            grown.append(token)
+
+
 def test_decoding_with_kept_keys_equals_repeated_whole_passes(tiny_lm):
-    rows, _ = tokens(tiny_lm)
-    with torch.no_grad():
-        got = passes.decode(tiny_lm, rows, 6, greedy).tolist()
-        for row, continuation in zip(rows, got, strict=True):
-            grown = list(row)
-            for token in continuation:
-                assert token == int(tiny_lm.model(torch.tensor([grown])).logits[0, -1].argmax())
-                grown.append(token)
+    check_decoding(tiny_lm)
 
 
 # --------------------------------------------------------------------------------------------------

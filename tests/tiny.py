@@ -107,6 +107,7 @@ def _gemma3_with_vision(**settings: Any) -> Gemma3Config:
         vision_config={"model_type": "siglip_vision_model"} | sizes | vision,
         mm_tokens_per_image=4,
         image_token_index=settings["vocab_size"],
+        tie_word_embeddings=settings.get("tie_word_embeddings", True),
     )
 
 
