@@ -28,9 +28,7 @@ def check_architecture(lm: LanguageModel, text: str = TEXT) -> None:
         "the head's logits are not as described",
     )
     if len(record.keys) < lm.n_layers:
-        raise ModelError(
-            _message(lm, "its layers store no keys and values: cache_argument is wrong")
-        )
+        raise ModelError(_message(lm, "no keys and values are stored: cache_argument is wrong"))
     start = ids.shape[1] // 2
     part = passes.after(lm, record, torch.tensor([start], device=lm.device), range(lm.n_layers))
     _same(

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ __all__ = [
     "load",
     "register",
 ]
+
+_WORD = "a"  # stands in for the text before a continuation
 
 
 class LanguageModel:
@@ -138,8 +141,21 @@ class LanguageModel:
         return self.tokenizer(text, add_special_tokens=not bare)["input_ids"]
 
     def encode_target(self, target: str) -> list[int]:
-        """Token ids of " " + target, the continuation whose probability is measured."""
+        """Token ids of " " + target, the continuation whose probability is measured.
+
+        Tokenised behind a word: some tokenizers (SentencePiece) put a space of their own in front
+        of every text.
+        """
+        before, ids = self.encode(_WORD, bare=True), self.encode(f"{_WORD} {target}", bare=True)
+        if ids[: len(before)] == before:
+            return ids[len(before) :]
         return self.encode(" " + target, bare=True)
+
+    def continuation(self, tokens: Sequence[Sequence[int]]) -> list[str]:
+        """The text that each row of tokens adds to a text, its leading space kept."""
+        before = self.encode(_WORD, bare=True)
+        texts = self.tokenizer.batch_decode([[*before, *row] for row in tokens])
+        return [text.removeprefix(_WORD) for text in texts]
 
     def decode(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True)

@@ -12,6 +12,7 @@ import pytest
 import tiny
 import torch
 from test_engine import (
+    CONTEXTS,
     NOISE,
     change_of,
     check_changes,
@@ -29,9 +30,9 @@ from test_engine import (
 from torch.overrides import TorchFunctionMode
 from transformers import BloomConfig
 
-from locedit import passes, scoring, tracing
+from locedit import passes, sampling, scoring, tracing
 from locedit.checks import check_architecture
-from locedit.methods import METHODS
+from locedit.methods import METHODS, SharedInputs, values
 from locedit.models import ARCHITECTURES, LanguageModel, ModelError, architecture_of, load
 
 WITH_BOS = ("mistral", "gemma2", "gemma3_text", "gemma3", "opt")
@@ -255,6 +256,24 @@ def test_a_subject_that_the_tokenizer_splits_within_a_word_takes_the_tokens_that
         covered = lm.decode(lm.encode("The city of Parisian")[b:e])
         assert subject in covered
         assert whole[0] <= b < e <= whole[1]
+
+
+def test_a_tokenizer_that_spaces_every_text_continues_prompts_as_it_would_whole():
+    """Llama 2's and Mistral's: " Rome" alone would be two spaces, and its text loses the space."""
+    words = tiny.tokenizer(adds_bos=True, spaced=True)
+    lm = LanguageModel(tiny.model("mistral", len(words)), words)
+    prompt = "The capital city of Italy is"
+    for target in ("Rome", "Rome, Italy", "the old city"):
+        ids = lm.encode_target(target)
+        assert lm.encode(f"{prompt} {target}") == lm.encode(prompt) + ids
+        assert lm.continuation([ids, ids[:-1]])[0] == f" {target}"
+    starts = sampling._word_starts(lm)
+    (the,) = lm.encode_target("the")
+    assert starts[the]
+    assert not starts[lm.encode_target("Rome, Italy")[-1]]
+    rows = values.build(lm, requests("error_injection")[:1], SharedInputs(contexts=[CONTEXTS]))
+    whole = lm.encode("The capital city of Madrid is Rome, Italy")
+    assert rows.ids[0, : rows.lengths[0]].tolist() == whole[:-1]
 
 
 # --------------------------------------------------------------------------------------------------

@@ -58,11 +58,19 @@ class Pair(NamedTuple):
     tokenizer: PreTrainedTokenizerFast
 
 
-def tokenizer(*, adds_bos: bool = False, vocabulary: int = 360) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with offsets; with `adds_bos` every text is given a first token <s>."""
+def tokenizer(
+    *, adds_bos: bool = False, vocabulary: int = 360, spaced: bool = False
+) -> PreTrainedTokenizerFast:
+    """Byte-level BPE with offsets; with `adds_bos` every text is given a first token <s>.
+
+    With `spaced` a space is put in front of every text, and taken away again, as by Llama 2's.
+    """
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
+    if spaced:
+        inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+        inner.decoder = decoders.Metaspace(prepend_scheme="first")
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         special_tokens=["<s>", "</s>"],

@@ -49,7 +49,7 @@ def build(lm: LanguageModel, requests: Sequence[Request], shared: SharedInputs) 
     targets = [lm.encode_target(request.target) for request in requests]
     texts, ranges = [], []
     for request, target in zip(requests, targets, strict=True):
-        tail = lm.tokenizer.decode(target[:-1])
+        tail = lm.continuation([target[:-1]])[0]
         heads = [(context.replace("{}", request.prompt), tail) for context in contexts]
         heads.append((KL_TEMPLATE.replace("{}", request.subject), ""))
         for head, end in heads:
