@@ -6,6 +6,7 @@ The checks are test_engine's, and so is the tolerance of 1e-6 in float64.
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 
 import oracle
 import pytest
@@ -28,12 +29,19 @@ from test_engine import (
     textbook,
 )
 from torch.overrides import TorchFunctionMode
-from transformers import BloomConfig
+from transformers import BloomConfig, Olmo2Config, Olmo2ForCausalLM
 
-from locedit import passes, sampling, scoring, tracing
+from locedit import architectures, passes, sampling, scoring, tracing
 from locedit.checks import check_architecture
 from locedit.methods import METHODS, SharedInputs, values
-from locedit.models import ARCHITECTURES, LanguageModel, ModelError, architecture_of, load
+from locedit.models import (
+    ARCHITECTURES,
+    LanguageModel,
+    ModelError,
+    architecture_of,
+    load,
+    register,
+)
 
 WITH_BOS = ("mistral", "gemma2", "gemma3_text", "gemma3", "opt")
 
@@ -306,3 +314,31 @@ def test_an_entry_that_does_not_describe_the_model_is_found_out(monkeypatch, fam
 @pytest.mark.parametrize("name", sorted(tiny.FAMILIES))
 def test_the_projects_own_entries_pass_that_check(name, dtype):
     check_architecture(build(name, dtype=dtype))
+
+
+def test_the_familys_entry_of_the_docs_is_registered_and_checked(tmp_path, monkeypatch):
+    """docs/adding-a-model.md, its own block of code, on a tiny model of that family."""
+    text = (Path(__file__).parents[1] / "docs" / "adding-a-model.md").read_text()
+    block = text.partition("```python\n")[2].partition("```")[0]
+    monkeypatch.setattr(architectures, "ARCHITECTURES", table := dict(ARCHITECTURES))
+    exec(block, {})
+    assert set(table) - set(ARCHITECTURES) == {"olmo2"}
+    words = tiny.tokenizer()
+    config = Olmo2Config(vocab_size=len(words), num_hidden_layers=3, **tiny.FAMILIES["llama"][2])
+    tiny.save(tiny.Pair(tiny.drawn(Olmo2ForCausalLM, config, torch.float64, 0), words), tmp_path)
+    lm = load(tmp_path, device="cpu", dtype="float64")
+    check_whole_pass(lm)
+    check_partial_pass(lm)
+    assert lm.mlp_norm(0) is not None
+
+    monkeypatch.setitem(table, "olmo2", dataclasses.replace(table["olmo2"], mlp_norm=None))
+    with pytest.raises(ModelError, match="the entry of 'olmo2' in ARCHITECTURES does not fit: a "):
+        load(tmp_path)
+
+
+def test_a_family_is_registered_once(monkeypatch):
+    monkeypatch.setattr(architectures, "ARCHITECTURES", dict(ARCHITECTURES))
+    register("mine", ARCHITECTURES["llama"])
+    register("mine", ARCHITECTURES["llama"])
+    with pytest.raises(ModelError, match="an architecture 'mine' is registered already"):
+        register("mine", ARCHITECTURES["gpt2"])
