@@ -10,17 +10,12 @@ from torch import Tensor, nn
 
 Hook = Callable[[Tensor, Tensor], Tensor | None]  # (input, output) -> output in its place, or None
 
-_shape: ContextVar[torch.Size] = ContextVar("shape")  # [B, Q] of the layer that is running
+_shape: ContextVar[torch.Size] = ContextVar("shape")  # [B, Q] of the layer that runs
 
 
-@contextmanager
-def running(shape: torch.Size) -> Iterator[None]:
+def running(shape: torch.Size) -> None:
     """Tell hooks the shape [B, Q] of a layer's tokens, which some layers flatten on their way."""
-    token = _shape.set(shape)
-    try:
-        yield
-    finally:
-        _shape.reset(token)
+    _shape.set(shape)
 
 
 @contextmanager

@@ -221,15 +221,15 @@ def step(
     keep: dict[int, KeyValue] | None = None,
 ) -> Tensor:
     """One layer: input [B, Q, d] -> output [B, Q, d]; `keep` collects its new keys and values."""
-    with running(hidden.shape[:2]):
-        output = lm.layers[layer](
-            hidden,
-            attention_mask=part.masks[lm.windows[layer]],
-            position_ids=part.positions.expand(hidden.shape[0], -1),
-            position_embeddings=part.rotary.get(lm.rotary_types[layer]),
-            use_cache=True,
-            **{lm.architecture.cache_argument: FrozenPrefix(part.prefix, keep)},
-        )
+    running(hidden.shape[:2])
+    output = lm.layers[layer](
+        hidden,
+        attention_mask=part.masks[lm.windows[layer]],
+        position_ids=part.positions.expand(hidden.shape[0], -1),
+        position_embeddings=part.rotary.get(lm.rotary_types[layer]),
+        use_cache=True,
+        **{lm.architecture.cache_argument: FrozenPrefix(part.prefix, keep)},
+    )
     return output if isinstance(output, Tensor) else output[0]
 
 
