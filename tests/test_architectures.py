@@ -217,8 +217,9 @@ def test_edits_in_coarser_types_of_numbers(name, method, dtype):
 # Loading
 
 
-def test_sharded_safetensors_are_loaded(tmp_path):
-    pair = tiny.pair("gemma3_text")
+@pytest.mark.parametrize("name", ["gpt2", "gemma3_text", "gemma3"])
+def test_sharded_safetensors_are_loaded(tmp_path, name):
+    pair = tiny.pair(name)
     pair.model.save_pretrained(tmp_path, max_shard_size="50KB")
     pair.tokenizer.save_pretrained(tmp_path)
     assert len(list(tmp_path.glob("*.safetensors"))) > 2
