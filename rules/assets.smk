@@ -20,9 +20,9 @@ if "asset" in MODEL_SETTINGS:
             "logs/model_weights.log",
         benchmark:
             "logs/benchmarks/model_weights.tsv"
+        localrule: True
         conda:
             ENVIRONMENT
-        localrule: True
         threads: 1
         resources:
             mem_mb=4000,
@@ -45,9 +45,9 @@ if "hub" in MODEL_SETTINGS:
             "logs/model_download.log",
         benchmark:
             "logs/benchmarks/model_download.tsv"
+        localrule: True
         conda:
             ENVIRONMENT
-        localrule: True
         threads: 1
         resources:
             mem_mb=2000,
