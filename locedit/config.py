@@ -80,7 +80,15 @@ def _sentence(error: Any) -> str:
         wanted = wanted if isinstance(wanted, str) else " or ".join(wanted)
         return prefix + f"must be of type {wanted}, got {error.instance!r}"
     if error.validator == "oneOf" and not path:
-        return "give either `asset` (a pinned one) or `path` (a folder), not both"
+        return (
+            "give one of `asset` (a pinned one), `path` (a folder) and `hub` with `revision` "
+            "(a repository of the hub)"
+        )
+    if error.validator == "dependentRequired":
+        given, missing = error.message.split("'")[3], error.message.split("'")[1]
+        return f"{prefix}the key {missing!r} is missing, which {given!r} needs"
+    if path == "revision":
+        return f"revision: must be the 40 hexadecimal digits of a commit, got {error.instance!r}"
     return prefix + error.message
 
 

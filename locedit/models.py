@@ -1,12 +1,8 @@
-"""Language models: loading, tokenising, and where each family keeps its parts.
-
-A family is one row of `ARCHITECTURES`: module paths only. What a family does differently from the
-others beyond names has a field of its own there, so that no other module asks "which model is it?".
-"""
+"""Language models: loading, tokenising, and their parts by name, whatever the family."""
 
 import ctypes
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,87 +10,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-
-class ModelError(ValueError):
-    """A model that cannot be loaded or used; the message says what to do."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Architecture:
-    """Where a family of decoder-only transformers keeps what this project touches.
-
-    Paths are dotted: the first five start at the model, `attention`, `mlp` and `down_projection`
-    at a layer. `positions` are learned position embeddings, `rotary` a module shared by all layers
-    that maps (hidden, position ids) to (cos, sin); a family may have neither at this level (GPT-J
-    rotates inside attention). `transposed` marks down projections that store W^T (Conv1D).
-    """
-
-    layers: str
-    embedding: str
-    norm: str
-    attention: str
-    mlp: str
-    down_projection: str
-    positions: str | None = None
-    rotary: str | None = None
-    transposed: bool = False
-    cache_argument: str = "past_key_values"
-
-
-_LLAMA = Architecture(
-    layers="model.layers",
-    embedding="model.embed_tokens",
-    norm="model.norm",
-    attention="self_attn",
-    mlp="mlp",
-    down_projection="mlp.down_proj",
-    rotary="model.rotary_emb",
+from locedit.architectures import (
+    ARCHITECTURES,
+    LAYER_TYPES,
+    Architecture,
+    ModelError,
+    architecture_of,
+    is_own,
+    register,
 )
 
-ARCHITECTURES: dict[str, Architecture] = {
-    "llama": _LLAMA,
-    "qwen2": _LLAMA,
-    "gpt2": Architecture(
-        layers="transformer.h",
-        embedding="transformer.wte",
-        norm="transformer.ln_f",
-        attention="attn",
-        mlp="mlp",
-        down_projection="mlp.c_proj",
-        positions="transformer.wpe",
-        transposed=True,
-    ),
-    "gptj": Architecture(
-        layers="transformer.h",
-        embedding="transformer.wte",
-        norm="transformer.ln_f",
-        attention="attn",
-        mlp="mlp",
-        down_projection="mlp.fc_out",
-        cache_argument="layer_past",
-    ),
-    "gpt_neox": Architecture(
-        layers="gpt_neox.layers",
-        embedding="gpt_neox.embed_in",
-        norm="gpt_neox.final_layer_norm",
-        attention="attention",
-        mlp="mlp",
-        down_projection="mlp.dense_4h_to_h",
-        rotary="gpt_neox.rotary_emb",
-        cache_argument="layer_past",
-    ),
-}
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "LanguageModel",
+    "ModelError",
+    "architecture_of",
+    "load",
+    "register",
+]
 
-
-def architecture_of(model_type: str) -> Architecture:
-    """The adapter of a transformers `model_type`; raises ModelError for an unknown one."""
-    if model_type not in ARCHITECTURES:
-        known = ", ".join(sorted(ARCHITECTURES))
-        raise ModelError(
-            f"model type {model_type!r} is not supported (known: {known}); "
-            "add its module paths to ARCHITECTURES in locedit/models.py"
-        )
-    return ARCHITECTURES[model_type]
+_WORD = "a"  # stands in for the text before a continuation
 
 
 class LanguageModel:
@@ -106,7 +42,8 @@ class LanguageModel:
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
-        self.architecture = architecture_of(model.config.model_type)
+        self.architecture = architecture_of(model.config)
+        self.config = model.config.get_text_config()
         if not tokenizer.is_fast:
             raise ModelError(
                 f"tokenizer {type(tokenizer).__name__} gives no character offsets, which finding a "
@@ -124,6 +61,22 @@ class LanguageModel:
     @property
     def n_layers(self) -> int:
         return len(self.layers)
+
+    @cached_property
+    def windows(self) -> list[int | None]:
+        """How far back each layer's attention reaches, in tokens, itself included; None: all."""
+        size = getattr(self.config, "sliding_window", None)
+        types = getattr(self.config, "layer_types", None) or [LAYER_TYPES[size is not None]] * (
+            self.n_layers
+        )
+        return [size if name == LAYER_TYPES[1] else None for name in types]
+
+    @cached_property
+    def rotary_types(self) -> list[str | None]:
+        """The kind of rotary positions that each layer takes; None where all take one."""
+        if not self.architecture.rotary_by_type:
+            return [None] * self.n_layers
+        return list(self.config.layer_types)
 
     @cached_property
     def hidden_size(self) -> int:
@@ -152,19 +105,57 @@ class LanguageModel:
     def down_projection(self, layer: int) -> Any:
         return self.layers[layer].get_submodule(self.architecture.down_projection)
 
+    def mlp_norm(self, layer: int) -> Any:
+        """The norm between the MLP and the residual stream; None where there is none."""
+        path = self.architecture.mlp_norm
+        return None if path is None else self.layers[layer].get_submodule(path)
+
+    def block_change(self, layer: int, output: Tensor, change: Tensor) -> Tensor:
+        """What a block's output changes by where its MLP's changes: [..., d] all.
+
+        output: the MLP's, without the change.
+        """
+        norm = self.mlp_norm(layer)
+        return change if norm is None else norm(output + change) - norm(output)
+
+    def mlp_change(self, layer: int, output: Tensor, change: Tensor) -> Tensor:
+        """The change of an MLP's output that asks for a change of its block's: [..., d] all.
+
+        An RMS norm puts out g * v / rms(v), of one length: it can follow a direction only. Here v
+        becomes rms(v) * (norm(v) + change) / g, which points as the norm's output should.
+        """
+        norm = self.mlp_norm(layer)
+        if norm is None:
+            return change
+        gain = norm(torch.full_like(output, 1e3))  # far above the norm's epsilon
+        return change * output.square().mean(dim=-1, keepdim=True).sqrt() / gain
+
     def module(self, kind: str, layer: int) -> nn.Module:
         """The module whose output is restored: `mlp`, `attn` or `hidden` (the whole block)."""
         if kind == "hidden":
             return self.layers[layer]
         return self.mlp(layer) if kind == "mlp" else self.attention(layer)
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a prompt, with whatever the tokenizer puts in front (BOS)."""
-        return self.tokenizer(text)["input_ids"]
+    def encode(self, text: str, *, bare: bool = False) -> list[int]:
+        """Token ids of a prompt, with whatever the tokenizer puts in front (BOS) unless `bare`."""
+        return self.tokenizer(text, add_special_tokens=not bare)["input_ids"]
 
     def encode_target(self, target: str) -> list[int]:
-        """Token ids of " " + target, the continuation whose probability is measured."""
-        return self.tokenizer(" " + target, add_special_tokens=False)["input_ids"]
+        """Token ids of " " + target, the continuation whose probability is measured.
+
+        Tokenised behind a word: some tokenizers (SentencePiece) put a space of their own in front
+        of every text.
+        """
+        before, ids = self.encode(_WORD, bare=True), self.encode(f"{_WORD} {target}", bare=True)
+        if ids[: len(before)] == before:
+            return ids[len(before) :]
+        return self.encode(" " + target, bare=True)
+
+    def continuation(self, tokens: Sequence[Sequence[int]]) -> list[str]:
+        """The text that each row of tokens adds to a text, its leading space kept."""
+        before = self.encode(_WORD, bare=True)
+        texts = self.tokenizer.batch_decode([[*before, *row] for row in tokens])
+        return [text.removeprefix(_WORD) for text in texts]
 
     def decode(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True)
@@ -204,7 +195,11 @@ class LanguageModel:
     def logits(self, hidden: Tensor) -> Tensor:
         """Final norm and head: [..., d] block outputs of the last layer -> [..., vocabulary]."""
         norm = self.model.get_submodule(self.architecture.norm)
-        return self.head(norm(hidden)).to(torch.promote_types(self.dtype, torch.float32))
+        logits = self.head(norm(hidden))
+        cap = getattr(self.config, "final_logit_softcapping", None)
+        if cap is not None:
+            logits = cap * torch.tanh(logits / cap)
+        return logits.to(torch.promote_types(self.dtype, torch.float32))
 
 
 def pick_device(device: str) -> torch.device:
@@ -255,7 +250,7 @@ def load(path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Lang
         )
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True)
-        architecture_of(config.model_type)
+        architecture_of(config)
         model: Any = AutoModelForCausalLM.from_pretrained(
             path,
             config=config,
@@ -271,4 +266,9 @@ def load(path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Lang
             f"the model at {path} cannot be loaded ({error}); delete that directory so that it is "
             "made again, or correct the model's `path`"
         ) from error
-    return LanguageModel(model.to(target), tokenizer)
+    lm = LanguageModel(model.to(target), tokenizer)
+    if not is_own(config.model_type):
+        from locedit.checks import check_architecture
+
+        check_architecture(lm)
+    return lm

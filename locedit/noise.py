@@ -39,10 +39,10 @@ def place(
 def subject_embedding_sd(lm: LanguageModel, subjects: Iterable[str]) -> float:
     """Standard deviation of all entries of the subjects' token embeddings (ROME's collection).
 
-    Each subject is embedded on its own, as a text; every token's embedding counts as often as it
-    occurs.
+    Each subject is embedded on its own, without the tokens that a tokenizer puts around a text;
+    every token's embedding counts as often as it occurs.
     """
-    ids = [token for subject in subjects for token in lm.encode(subject)]
+    ids = [token for subject in subjects for token in lm.encode(subject, bare=True)]
     return lm.embedding(torch.tensor(ids, device=lm.device)).double().std(correction=0).item()
 
 

@@ -8,22 +8,25 @@ that a partial pass computes exactly what the whole pass computes there.
 Shapes: B rows, T tokens of a whole row, Q tokens of a suffix, P tokens of a prefix, d hidden size.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import embedding
 from torch.nn.utils.rnn import pad_sequence
 
+from locedit.hooks import Hook as Hook
+from locedit.hooks import hooked as hooked
+from locedit.hooks import running
+from locedit.hooks import spared as spared
 from locedit.models import LanguageModel
 
 DONE_EVERY = 4  # decoding steps between two looks at which rows are done
 HEAD_LOGITS = 1 << 26  # logits that are held at once, a quarter of a gigabyte in float32
 
 KeyValue = tuple[Tensor, Tensor]  # keys and values of one layer, each [B, heads, T, d_head]
-Hook = Callable[[Tensor, Tensor], Tensor | None]  # (input, output) -> output in its place, or None
 
 
 class FrozenPrefix:
@@ -62,26 +65,29 @@ def _behind(prefix: Tensor, new: Tensor) -> Tensor:
 class Suffix:
     """Positions to run, and what they may look at.
 
-    positions: [B or 1, Q]; mask: [B or 1, 1, Q, P + Q], 0 where visible, the dtype's lowest number
-    elsewhere; rotary: (cos, sin) of the positions, for families that share them between layers;
-    prefix: frozen keys and values of the P positions before, per layer (empty where P = 0).
+    positions: [B or 1, Q]; masks: for each width of attention window [B or 1, 1, Q, P + Q], 0 where
+    visible, the dtype's lowest number elsewhere; rotary: for each type of layer (cos, sin) of the
+    positions, empty for families that do not share them between layers; prefix: frozen keys and
+    values of the P positions before, per layer (empty where P = 0).
     """
 
     positions: Tensor
-    mask: Tensor
-    rotary: KeyValue | None
+    masks: dict[int | None, Tensor]
+    rotary: dict[str | None, KeyValue]
     prefix: dict[int, KeyValue] = field(default_factory=dict)
 
     def head(self, length: int) -> "Suffix":
         """The first `length` of its positions alone."""
-        rotary = None
-        if self.rotary is not None:
-            rotary = (self.rotary[0][:, :length], self.rotary[1][:, :length])
-        hidden = self.mask.shape[-1] - self.positions.shape[1] + length
+        cut = self.positions.shape[1] - length
         return Suffix(
             positions=self.positions[:, :length],
-            mask=self.mask[:, :, :length, :hidden],
-            rotary=rotary,
+            masks={
+                window: mask[:, :, :length, : mask.shape[-1] - cut]
+                for window, mask in self.masks.items()
+            },
+            rotary={
+                kind: (cos[:, :length], sin[:, :length]) for kind, (cos, sin) in self.rotary.items()
+            },
             prefix=self.prefix,
         )
 
@@ -112,14 +118,18 @@ def embed(
     positions: Tensor | None = None,
     noise: Tensor | None = None,
 ) -> Tensor:
-    """Input of layer 0, [B, Q, d]; `noise` [B, Q, d] is added to the token embeddings."""
+    """Input of layer 0, [B, Q, d]; `noise` [B, Q, d] is added to the token embeddings.
+
+    These are what the embedding module puts out: where a family scales them (Gemma), scaled.
+    """
     hidden = lm.embedding(ids)
     if noise is not None:
         hidden = hidden + noise.to(hidden)
     if lm.architecture.positions is not None:
         if positions is None:
             positions = torch.arange(ids.shape[1], device=ids.device)
-        hidden = hidden + lm.model.get_submodule(lm.architecture.positions)(positions)
+        table = lm.model.get_submodule(lm.architecture.positions).weight
+        hidden = hidden + embedding(positions + lm.architecture.position_offset, table)
     return hidden
 
 
@@ -129,14 +139,44 @@ def suffix(
     visible: Tensor,
     prefix: dict[int, KeyValue] | None = None,
 ) -> Suffix:
-    """A Suffix from positions [B or 1, Q] and what each may see, bool [B or 1, Q, P + Q]."""
+    """A Suffix from positions [B or 1, Q] and what each may see, bool [B or 1, Q, P + Q].
+
+    A token sees all of its own row before it, in order; attention windows narrow that further.
+    """
+    narrowed = {
+        window: visible if window is None else _within(visible, window)
+        for window in dict.fromkeys(lm.windows)
+    }
+    return Suffix(
+        positions=positions,
+        masks={window: _mask(lm, seen) for window, seen in narrowed.items()},
+        rotary=_rotary(lm, positions),
+        prefix=prefix or {},
+    )
+
+
+def _within(visible: Tensor, window: int) -> Tensor:
+    """Of what each token sees, the last `window` tokens, itself included."""
+    if visible.shape[-1] <= window:
+        return visible
+    distance = visible.flip(-1).cumsum(dim=-1).flip(-1)  # 1 for the token itself
+    return visible & (distance <= window)
+
+
+def _mask(lm: LanguageModel, visible: Tensor) -> Tensor:
     mask = torch.zeros(visible.shape, dtype=lm.dtype, device=visible.device)
-    mask = mask.masked_fill_(~visible, torch.finfo(lm.dtype).min).unsqueeze(1)
-    rotary = None
-    if lm.architecture.rotary is not None:
-        reference = torch.empty(0, dtype=lm.dtype, device=lm.device)
-        rotary = lm.model.get_submodule(lm.architecture.rotary)(reference, position_ids=positions)
-    return Suffix(positions=positions, mask=mask, rotary=rotary, prefix=prefix or {})
+    return mask.masked_fill_(~visible, torch.finfo(lm.dtype).min).unsqueeze(1)
+
+
+def _rotary(lm: LanguageModel, positions: Tensor) -> dict[str | None, KeyValue]:
+    if lm.architecture.rotary is None:
+        return {}
+    module = lm.model.get_submodule(lm.architecture.rotary)
+    reference = torch.empty(0, dtype=lm.dtype, device=lm.device)
+    return {
+        kind: module(reference, positions, *([] if kind is None else [kind]))
+        for kind in dict.fromkeys(lm.rotary_types)
+    }
 
 
 def whole(lm: LanguageModel, length: int) -> Suffix:
@@ -181,11 +221,12 @@ def step(
     keep: dict[int, KeyValue] | None = None,
 ) -> Tensor:
     """One layer: input [B, Q, d] -> output [B, Q, d]; `keep` collects its new keys and values."""
+    running(hidden.shape[:2])
     output = lm.layers[layer](
         hidden,
-        attention_mask=part.mask,
+        attention_mask=part.masks[lm.windows[layer]],
         position_ids=part.positions.expand(hidden.shape[0], -1),
-        position_embeddings=part.rotary,
+        position_embeddings=part.rotary.get(lm.rotary_types[layer]),
         use_cache=True,
         **{lm.architecture.cache_argument: FrozenPrefix(part.prefix, keep)},
     )
@@ -253,64 +294,6 @@ def branch(lm: LanguageModel, base: Record, start: int, hidden: Tensor) -> Recor
         },
         lengths=base.lengths.expand(len(hidden)),
     )
-
-
-@contextmanager
-def hooked(hooks: dict[nn.Module, Hook]) -> Iterator[None]:
-    """Call `hook(input, output)` after each module; a tensor that it returns replaces the output.
-
-    Inputs and outputs are hidden states; whatever else a module returns beside them is kept.
-    """
-
-    def adapt(hook: Hook) -> Callable[..., Any]:
-        def forward_hook(_module: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
-            entering = args[0] if args else kwargs["hidden_states"]
-            leaving = output if isinstance(output, Tensor) else output[0]
-            replaced = hook(entering, leaving)
-            if replaced is None:
-                return None
-            return replaced if isinstance(output, Tensor) else (replaced, *output[1:])
-
-        return forward_hook
-
-    handles = []
-    try:
-        for module, hook in hooks.items():
-            handles.append(module.register_forward_hook(adapt(hook), with_kwargs=True))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def spared(module: nn.Module, spare: Tensor, value: Tensor) -> Iterator[None]:
-    """Run a module that sees one token at a time, as MLPs do, only where it matters.
-
-    spare: bool [B, Q], positions where `value` [d] stands in for the module's output.
-    """
-    keep = ~spare
-
-    def gather(_module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        if args:
-            return (args[0][keep][None], *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": kwargs["hidden_states"][keep][None]}
-
-    def scatter(_module: nn.Module, _args: tuple, output: Tensor) -> Tensor:
-        whole = output.new_empty(*keep.shape, output.shape[-1])
-        whole[keep] = output[0]
-        whole[spare] = value
-        return whole
-
-    handles = [
-        module.register_forward_pre_hook(gather, with_kwargs=True),
-        module.register_forward_hook(scatter),
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 class _TokenLogProbs(torch.autograd.Function):

@@ -177,6 +177,6 @@ def _corrupted_greedy(
 @functools.lru_cache(maxsize=4)
 def _word_starts(lm: LanguageModel) -> Tensor:
     """[vocabulary] bool: tokens whose text is a space and then a letter or digit."""
-    texts = lm.tokenizer.batch_decode([[i] for i in range(lm.vocabulary_size)])
+    texts = lm.continuation([[i] for i in range(lm.vocabulary_size)])
     marks = [len(text) > 1 and text[0] == " " and text[1].isalnum() for text in texts]
     return torch.tensor(marks, device=lm.device)

@@ -1,12 +1,12 @@
-# In: pinned downloads (locedit/assets.py), or a file given in assets.overrides.
+# In: pinned downloads (locedit/pins.py), or a file given in assets.overrides; or the model hub.
 # Out: the model's weights and the Wikipedia paragraphs, in the cache, outside results.
 # Steps: fetch and check, convert or parse, once.
 
 
-if "asset" in MODEL_SETTINGS:
-    MODEL_FOLDER = CACHE / "models" / f"{MODEL}-{model_identity()[:12]}"
-else:
+if "path" in MODEL_SETTINGS:
     MODEL_FOLDER = Path(MODEL_SETTINGS["path"])
+else:
+    MODEL_FOLDER = CACHE / "models" / f"{MODEL}-{model_identity()[:12]}"
 WEIGHTS = str(MODEL_FOLDER / "config.json")
 CORPUS = str(CACHE / f"enwiki-{fingerprint('corpus')}.parquet")
 
@@ -20,6 +20,7 @@ if "asset" in MODEL_SETTINGS:
             "logs/model_weights.log",
         benchmark:
             "logs/benchmarks/model_weights.tsv"
+        localrule: True
         conda:
             ENVIRONMENT
         threads: 1
@@ -33,6 +34,31 @@ if "asset" in MODEL_SETTINGS:
             "Fetching and converting {params.asset}"
         script:
             "../workflow_scripts/model_weights.py"
+
+
+if "hub" in MODEL_SETTINGS:
+
+    rule model_download:
+        output:
+            folder=WEIGHTS,
+        log:
+            "logs/model_download.log",
+        benchmark:
+            "logs/benchmarks/model_download.tsv"
+        localrule: True
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=240,
+        params:
+            hub=MODEL_SETTINGS["hub"],
+            revision=MODEL_SETTINGS["revision"],
+        message:
+            "Downloading {params.hub} at {params.revision}"
+        script:
+            "../workflow_scripts/model_download.py"
 
 
 rule corpus:

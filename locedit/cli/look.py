@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from locedit import assets, bundled, fingerprints, models, noise, sampling
+from locedit import assets, bundled, fingerprints, hub, models, noise, sampling
 from locedit import config as configuration
 
 ROOT = Path(__file__).resolve().parents[2]  # the checkout: config.yaml, models/, data/
@@ -38,6 +38,8 @@ class Look:
         """What tells the model's weights from another's: its pin, or its folder's content."""
         if "asset" in self.settings:
             return assets.named(self.settings["asset"]).sha256[:12]
+        if "hub" in self.settings:
+            return self.settings["revision"][:12]
         return fingerprints.weights(Path(self.settings["path"]))[:12]
 
     @cached_property
@@ -51,19 +53,23 @@ class Look:
     def _folder(self) -> Path:
         if "path" in self.settings:
             return Path(self.settings["path"])
-        # where the workflow's rule `model_weights` puts it
+        # where the workflow's rules `model_weights` and `model_download` put it
         folder = self.cache / "models" / f"{self.name}-{self.identity}"
-        if not (folder / "config.json").is_file():
-            say(f"Fetching and converting {self.name}, once ...")
-            assets.convert_gguf(self.asset(self.settings["asset"]), folder)
-        return folder
+        if (folder / "config.json").is_file():
+            return folder
+        say(f"Fetching {self.name}, once ...")
+        if "hub" in self.settings:
+            return hub.download(self.settings["hub"], self.settings["revision"], folder)
+        name = self.settings["asset"]
+        return assets.unpack(assets.named(name), self.override(name), folder, cache=self.cache)
 
     def asset(self, name: str) -> Path:
         """A pinned file, from the cache, the network or `assets.overrides`."""
-        override = self.config["assets"]["overrides"].get(name)
-        return assets.resolve(
-            assets.named(name), Path(override) if override else None, cache=self.cache
-        )
+        return assets.resolve(assets.named(name), self.override(name), cache=self.cache)
+
+    def override(self, name: str) -> Path | None:
+        path = self.config["assets"]["overrides"].get(name)
+        return Path(path) if path else None
 
     def sigma(self, given: float | str | None) -> tuple[float, str]:
         """sigma of the tracing noise and how it came about; deviations are the bundled subjects'.
@@ -102,7 +108,7 @@ def look(model: str | None) -> Look:
 
 def check_length(lm: models.LanguageModel, texts: list[str], target: str) -> None:
     """Raise ValueError where a prompt and the target do not fit the model's context."""
-    limit = getattr(lm.model.config, "max_position_embeddings", None)
+    limit = getattr(lm.config, "max_position_embeddings", None)
     for text in texts:
         tokens = len(lm.encode(text)) + len(lm.encode_target(target))
         if limit is not None and tokens > limit:

@@ -67,8 +67,8 @@ def _spread(
     for position, layer in enumerate(window):
         seen: dict[str, torch.Tensor] = {}
 
-        def see(inner: torch.Tensor, _: torch.Tensor, seen: dict = seen) -> None:
-            seen["k"] = _at_subject(inner, rows)
+        def see(inner: torch.Tensor, output: torch.Tensor, seen: dict = seen) -> None:
+            seen["k"], seen["v"] = _at_subject(inner, rows), _at_subject(output, rows)[:, 0]
 
         with passes.hooked({lm.down_projection(layer): see}):
             reached = passes.run(lm, hidden, part, first=layer, last=window.stop)
@@ -77,7 +77,8 @@ def _spread(
         # (lambda C + k k^T)^-1 k by Sherman-Morrison: C alone is factored, once a layer
         solved = shared.moments.solve(layer, k) / weight
         right = solved / (1 + (k * solved).sum(dim=1, keepdim=True))
-        updates[layer] = LowRank(left=residual, right=right.to(residual))
+        left = lm.mlp_change(layer, seen["v"], residual)
+        updates[layer] = LowRank(left=left, right=right.to(left))
         with applied(lm, {layer: updates[layer]}, counts):
             hidden = passes.step(lm, layer, hidden, part)
     return updates

@@ -70,7 +70,8 @@ def solve(
         raise ValueError("ROME needs key statistics (SharedInputs.moments)")
     maximise = requests[0].problem.maximise
     rows = build(lm, requests, shared)
-    recorded, keys, outputs, v0 = _observe(lm, rows, layer)
+    recorded, keys, outputs, mlp_output = _observe(lm, rows, layer)
+    v0 = rows.of_context(mlp_output)[:, 0]
     objective = Objective(
         lr=hyper.lr,
         steps=hyper.iterations - maximise,
@@ -79,7 +80,7 @@ def solve(
         decay=hyper.decay,
         maximise=maximise,
     )
-    delta, losses = optimise(lm, rows, recorded, layer, v0, objective)
+    delta, losses = optimise(lm, rows, recorded, layer, v0, objective, mlp_output)
     mean_key = mean_over_sets(keys, shared)
     direction = shared.moments.solve(layer, mean_key)
     return Written(
@@ -97,7 +98,11 @@ def solve(
 def _observe(
     lm: LanguageModel, rows: Rows, layer: int
 ) -> tuple[passes.Record, Tensor, Tensor, Tensor]:
-    """A whole pass, its down projection's inputs and outputs in every context, and the bare v0."""
+    """A whole pass and, at the subject's last token, what the layer's MLP does.
+
+    The down projection's inputs and outputs in every context, [facts, contexts, ...], and the MLP's
+    output in every row, [B, d].
+    """
     seen: dict[str, Tensor] = {}
     index = torch.arange(len(rows.last), device=lm.device)
 
@@ -112,5 +117,4 @@ def _observe(
         passes.hooked({lm.mlp(layer): see_mlp}),
     ):
         recorded = passes.record(lm, rows.ids, rows.lengths, noise=rows.noise)
-    keys, outputs, values = (rows.of_context(seen[name]) for name in ("k", "w", "v"))
-    return recorded, keys, outputs, values[:, 0]
+    return recorded, rows.of_context(seen["k"]), rows.of_context(seen["w"]), seen["v"]

@@ -49,7 +49,7 @@ def build(lm: LanguageModel, requests: Sequence[Request], shared: SharedInputs) 
     targets = [lm.encode_target(request.target) for request in requests]
     texts, ranges = [], []
     for request, target in zip(requests, targets, strict=True):
-        tail = lm.tokenizer.decode(target[:-1])
+        tail = lm.continuation([target[:-1]])[0]
         heads = [(context.replace("{}", request.prompt), tail) for context in contexts]
         heads.append((KL_TEMPLATE.replace("{}", request.subject), ""))
         for head, end in heads:
@@ -100,8 +100,10 @@ def optimise(
     layer: int,
     v0: Tensor,
     objective: Objective,
+    mlp_output: Tensor | None = None,
 ) -> tuple[Tensor, list[tuple[float, float]]]:
-    """delta [facts, d], added to the output of `layer` at each row's subject's last token.
+    """delta [facts, d], added to the output of `layer` at each row's subject's last token, or to
+    its MLP's output where that is given, mlp_output [B, d].
 
     Loss of a fact: the mean over contexts of -(1/|o|) log p(o), for erasure exp of minus that; plus
     kl_factor * KL(edited || unedited) of the next token at the KL row's subject; plus
@@ -113,8 +115,9 @@ def optimise(
     lengths = torch.where(is_kl, 1, rows.lengths - rows.last).tolist()
     packed = packing.pack(lengths, lm.device, starts=rows.last.tolist())
     part = packing.suffix(lm, packed, recorded, range(layer + 1, lm.n_layers))
-    start = recorded.inputs[layer + 1][packed.row.clamp(min=0), packed.positions]
-    fact_of = packed.row.clamp(min=0) // per_fact
+    row = packed.row.clamp(min=0)
+    start = recorded.inputs[layer + 1][row, packed.positions]
+    fact_of = torch.arange(len(rows.last), device=lm.device) // per_fact
     at_subject = ((packed.row >= 0) & (packed.column == 0))[:, :, None]
     reading = _Reading(rows, packed, is_kl)
     norms = v0.norm(dim=1)
@@ -126,7 +129,10 @@ def optimise(
     for _ in range(objective.steps):
         optimiser.zero_grad()
         delta = torch.stack(deltas)
-        hidden = torch.where(at_subject, start + delta[fact_of], start)
+        change = delta[fact_of]  # [B, d]
+        if mlp_output is not None:
+            change = lm.block_change(layer, mlp_output, change)
+        hidden = torch.where(at_subject, start + change[row], start)
         hidden = passes.run(lm, hidden, part, first=layer + 1)
         nll, edited = reading.read(lm, hidden)
         aim = nll if objective.maximise else (-nll).exp()

@@ -1,0 +1,345 @@
+"""Every family of the table against the textbook algorithms, on tiny random models.
+
+The families differ in where norms, positions and windows stand; what is computed on them does not.
+The checks are test_engine's, and so is the tolerance of 1e-6 in float64.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import oracle
+import pytest
+import tiny
+import torch
+from test_engine import (
+    CONTEXTS,
+    NOISE,
+    change_of,
+    check_changes,
+    check_decoding,
+    check_measurement,
+    check_partial_pass,
+    check_trace,
+    check_whole_pass,
+    edit,
+    left_alone,
+    probe,
+    requests,
+    textbook,
+)
+from torch.overrides import TorchFunctionMode
+from transformers import BloomConfig, Olmo2Config, Olmo2ForCausalLM
+
+from locedit import architectures, passes, sampling, scoring, tracing
+from locedit.checks import check_architecture
+from locedit.methods import METHODS, SharedInputs, values
+from locedit.models import (
+    ARCHITECTURES,
+    LanguageModel,
+    ModelError,
+    architecture_of,
+    load,
+    register,
+)
+
+WITH_BOS = ("mistral", "gemma2", "gemma3_text", "gemma3", "opt")
+
+
+class NothingInFloat32(TorchFunctionMode):
+    """Leaves out the casts of float64 to float32 that some families' norms and softmaxes make.
+
+    They round what is to be compared, whatever the weights' type: by 1e-7, which an edit amplifies.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if args and isinstance(args[0], torch.Tensor) and args[0].dtype == torch.float64:
+            if func is torch.Tensor.float or (func is torch.Tensor.to and torch.float32 in args):
+                return args[0]
+            if func is torch.nn.functional.softmax:
+                kwargs = {**kwargs, "dtype": None}
+        return func(*args, **kwargs)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_in_float32() -> Iterator[None]:
+    with NothingInFloat32():
+        yield
+
+
+def build(family: str, **changes) -> LanguageModel:
+    return LanguageModel(*tiny.pair(family, adds_bos=family in WITH_BOS, **changes))
+
+
+@pytest.fixture(scope="module", params=sorted(set(tiny.FAMILIES) - {"llama", "gpt2"}))
+def family(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def lm(family) -> LanguageModel:
+    return build(family)
+
+
+@pytest.fixture(scope="module")
+def moments(lm) -> dict[int, torch.Tensor]:
+    found = oracle.key_statistics(lm.model, lm.tokenizer, tiny.SENTENCES, range(5))
+    # OPT's ReLU lets some units say nothing in so little text.
+    return {layer: c + 1e-3 * torch.eye(len(c)) for layer, c in found.items()}
+
+
+def test_every_entry_of_the_table_is_tested():
+    assert set(ARCHITECTURES) == set(tiny.FAMILIES)
+
+
+def test_passes(lm):
+    check_whole_pass(lm)
+    check_partial_pass(lm)
+
+
+@pytest.mark.parametrize("module", tracing.MODULES)
+def test_traces(lm, module):
+    check_trace(lm, "subject in the middle", module, window=3)
+
+
+@pytest.mark.parametrize("problem", ["error_injection", "fact_forcing"])
+@pytest.mark.parametrize("method", METHODS)
+def test_edits(lm, moments, method, problem):
+    """Changes of weights, and what the edited model then says."""
+    fact = requests(problem)[0]
+    expected = textbook(lm, method, fact, 1, moments)
+    with left_alone(lm):
+        got = edit(lm, method, [fact], 1, moments)
+        after = scoring.measure(lm, [probe(fact)], got.updates, **NOISE)[0]
+    check_changes(change_of(got.updates, 0), expected.changes)
+    with oracle.edited(lm.model, expected.changes):
+        check_measurement(after, lm, probe(fact))
+
+
+# --------------------------------------------------------------------------------------------------
+# What a family's config may say otherwise
+
+SLIDING = ("mistral", "qwen2", "gemma2", "gemma3_text", "gemma3")
+
+
+@pytest.fixture(scope="module", params=SLIDING)
+def narrow_lm(request) -> LanguageModel:
+    """Attention that reaches back four tokens, in all layers or some: less than any prompt."""
+    return build(request.param, sliding_window=4)
+
+
+def test_windows_shorter_than_the_prompt(narrow_lm):
+    assert set(narrow_lm.windows) <= {4, None}
+    assert 4 in narrow_lm.windows
+    check_whole_pass(narrow_lm)
+    check_partial_pass(narrow_lm)
+    check_decoding(narrow_lm)
+    check_trace(narrow_lm, "subject in the middle", "mlp", window=2)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_edits_under_windows_shorter_than_the_prompt(narrow_lm, method):
+    """Rows of several lengths lie in one line there: windows count a row's own tokens."""
+    found = oracle.key_statistics(narrow_lm.model, narrow_lm.tokenizer, tiny.SENTENCES, range(5))
+    facts = requests("error_injection")
+    got = edit(narrow_lm, method, facts, 1, found)
+    for i, fact in enumerate(facts):
+        expected = textbook(narrow_lm, method, fact, 1, found)
+        check_changes(change_of(got.updates, i), expected.changes)
+
+
+def test_a_window_reaches_its_own_row_and_no_further():
+    seen = torch.tensor([[[1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [0, 0, 0, 0, 1]]], dtype=torch.bool)
+    got = passes._within(seen, 2)[0].int().tolist()
+    assert got == [[0, 1, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 1]]
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("name", sorted(tiny.FAMILIES))
+def test_tied_and_untied_heads(name, tied):
+    lm = build(name, tie_word_embeddings=tied)
+    assert (lm.head.weight is lm.embedding.weight) == tied
+    check_whole_pass(lm)
+
+
+# The largest difference, beside the largest logit; beside 1 for a probability.
+TOLERANCES = {torch.float32: (1e-4, 1e-4), torch.bfloat16: (0.1, 0.05)}
+
+
+def largest(x: torch.Tensor) -> float:
+    return x.abs().max().item()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("name", sorted(tiny.FAMILIES))
+@torch.no_grad()
+def test_coarser_types_of_numbers(name, dtype):
+    """Whole and partial passes as the model's own pass of that type; a trace as the oracle's."""
+    lm = build(name, dtype=dtype)
+    of_logits, of_p = TOLERANCES[dtype]
+    ids, lengths = passes.pad([lm.encode(tiny.SENTENCES[0])], lm.device)
+    expected = lm.model(ids).logits
+    record = passes.record(lm, ids, lengths)
+    got = lm.logits(record.inputs[5])
+    part = passes.after(lm, record, torch.tensor([7]), range(2, 5))
+    partial = lm.logits(passes.run(lm, record.inputs[2][:, 7:], part, first=2))
+    assert got.dtype == torch.float32
+    assert largest(got - expected) < of_logits * largest(expected)
+    assert largest(partial - expected[:, 7:]) < of_logits * largest(expected)
+    fact = ("The capital city of Madrid is", "Madrid", "Rome")
+    settings = {"module": "mlp", "window": 3, **NOISE}
+    traced = tracing.trace(lm, *fact, **settings)
+    textbook_trace = oracle.trace(lm.model, lm.tokenizer, *fact, **settings)
+    assert abs(traced.p_restored - textbook_trace["p_restored"]).max() < of_p
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["gptj", "gemma3_text", "opt"])
+def test_edits_in_coarser_types_of_numbers(name, method, dtype):
+    """The edit is the type's own, and says what the model says with the change in its weights."""
+    lm = build(name, dtype=dtype)
+    found = oracle.key_statistics(lm.model, lm.tokenizer, tiny.SENTENCES, range(5))
+    found = {layer: c.float() + 0.1 * torch.eye(len(c)) for layer, c in found.items()}
+    fact = requests("error_injection")[0]
+    got = edit(lm, method, [fact], 1, found)
+    changes = change_of(got.updates, 0)
+    assert all(change.dtype == dtype and change.any() for change, _ in changes.values())
+    after = scoring.measure(lm, [probe(fact)], got.updates)[0]
+    with oracle.edited(lm.model, changes):
+        written = oracle.target_logprob(lm.model, lm.tokenizer, fact.prompt, fact.target)
+    # bfloat16 has two digits, and a changed weight is rounded to them
+    assert after.rewrite[0] == pytest.approx(written, rel=1e-4 if dtype == torch.float32 else 0.05)
+
+
+# --------------------------------------------------------------------------------------------------
+# Loading
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gemma3_text", "gemma3"])
+def test_sharded_safetensors_are_loaded(tmp_path, name):
+    pair = tiny.pair(name)
+    pair.model.save_pretrained(tmp_path, max_shard_size="50KB")
+    pair.tokenizer.save_pretrained(tmp_path)
+    assert len(list(tmp_path.glob("*.safetensors"))) > 2
+    loaded = load(tmp_path, device="cpu", dtype="float64")
+    weights = loaded.model.state_dict()
+    assert all(torch.equal(weights[name], w) for name, w in pair.model.state_dict().items())
+
+
+def test_a_model_of_an_unknown_family_is_named_before_its_weights_are_read(tmp_path):
+    BloomConfig(vocab_size=10, hidden_size=8, n_layer=1, n_head=2).save_pretrained(tmp_path)
+    message = (
+        r"model type 'bloom' is not supported \(known: gemma2, .*\); register its module paths"
+    )
+    with pytest.raises(ModelError, match=message):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "said"),
+    [
+        ("opt", {"do_layer_norm_before": False}, "'opt' with do_layer_norm_before = False"),
+        ("gemma3_text", {"use_bidirectional_attention": True}, "use_bidirectional_attention = Tr"),
+        ("gemma2", {"layer_types": ["linear_attention"] * 2}, "of type 'linear_attention' are not"),
+    ],
+)
+def test_a_model_that_its_familys_entry_does_not_fit_is_refused(family, changes, said):
+    _, config, settings = tiny.FAMILIES[family]
+    with pytest.raises(ModelError, match=said):
+        architecture_of(config(vocab_size=10, num_hidden_layers=2, **settings | changes))
+
+
+def test_a_tokenizer_without_offsets_is_refused():
+    model, _ = tiny.pair()
+    with pytest.raises(ModelError, match="tokenizer PythonTokenizer gives no character offsets"):
+        LanguageModel(model, type("PythonTokenizer", (), {"is_fast": False})())
+
+
+def test_a_subject_that_the_tokenizer_splits_within_a_word_takes_the_tokens_that_it_overlaps():
+    lm = build("gemma2")
+    whole = lm.subject_range("The city of Parisian", "Parisian")
+    for subject in ("Pari", "aris", "isian"):
+        b, e = lm.subject_range("The city of Parisian", subject)
+        covered = lm.decode(lm.encode("The city of Parisian")[b:e])
+        assert subject in covered
+        assert whole[0] <= b < e <= whole[1]
+
+
+def test_a_tokenizer_that_spaces_every_text_continues_prompts_as_it_would_whole():
+    """Llama 2's and Mistral's: " Rome" alone would be two spaces, and its text loses the space."""
+    words = tiny.tokenizer(adds_bos=True, spaced=True)
+    lm = LanguageModel(tiny.model("mistral", len(words)), words)
+    prompt = "The capital city of Italy is"
+    for target in ("Rome", "Rome, Italy", "the old city"):
+        ids = lm.encode_target(target)
+        assert lm.encode(f"{prompt} {target}") == lm.encode(prompt) + ids
+        assert lm.continuation([ids, ids[:-1]])[0] == f" {target}"
+    starts = sampling._word_starts(lm)
+    (the,) = lm.encode_target("the")
+    assert starts[the]
+    assert not starts[lm.encode_target("Rome, Italy")[-1]]
+    rows = values.build(lm, requests("error_injection")[:1], SharedInputs(contexts=[CONTEXTS]))
+    whole = lm.encode("The capital city of Madrid is Rome, Italy")
+    assert rows.ids[0, : rows.lengths[0]].tolist() == whole[:-1]
+
+
+# --------------------------------------------------------------------------------------------------
+# An entry of one's own
+
+
+@pytest.mark.parametrize(
+    ("family", "wrong", "said"),
+    [
+        ("llama", {"norm": "model.layers.0.input_layernorm"}, "gives other logits"),
+        ("gemma3_text", {"rotary_by_type": False}, None),
+        ("gemma2", {"mlp_norm": None}, "reaches the block's in another way"),
+        ("gpt2", {"transposed": False}, "as `transposed` says"),
+        ("gpt2", {"positions": None}, "gives other logits"),
+        ("opt", {"position_offset": 0}, "gives other logits"),
+        ("gptj", {"cache_argument": "past_key_values"}, "cache_argument"),
+        ("llama", {"mlp": "self_attn"}, "reaches the block's in another way"),
+        ("llama", {"down_projection": "mlp.up_proj"}, "down_projection is another module"),
+    ],
+)
+def test_an_entry_that_does_not_describe_the_model_is_found_out(monkeypatch, family, wrong, said):
+    entry = dataclasses.replace(ARCHITECTURES[family], **wrong)
+    monkeypatch.setitem(ARCHITECTURES, family, entry)
+    lm = build(family, dtype=torch.float32)
+    with pytest.raises(ModelError if said else Exception, match=said):
+        check_architecture(lm)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", sorted(tiny.FAMILIES))
+def test_the_projects_own_entries_pass_that_check(name, dtype):
+    check_architecture(build(name, dtype=dtype))
+
+
+def test_the_familys_entry_of_the_docs_is_registered_and_checked(tmp_path, monkeypatch):
+    """docs/adding-a-model.md, its own block of code, on a tiny model of that family."""
+    text = (Path(__file__).parents[1] / "docs" / "adding-a-model.md").read_text()
+    block = text.partition("```python\n")[2].partition("```")[0]
+    monkeypatch.setattr(architectures, "ARCHITECTURES", table := dict(ARCHITECTURES))
+    exec(block, {})
+    assert set(table) - set(ARCHITECTURES) == {"olmo2"}
+    words = tiny.tokenizer()
+    config = Olmo2Config(vocab_size=len(words), num_hidden_layers=3, **tiny.FAMILIES["llama"][2])
+    tiny.save(tiny.Pair(tiny.drawn(Olmo2ForCausalLM, config, torch.float64, 0), words), tmp_path)
+    lm = load(tmp_path, device="cpu", dtype="float64")
+    check_whole_pass(lm)
+    check_partial_pass(lm)
+    assert lm.mlp_norm(0) is not None
+
+    monkeypatch.setitem(table, "olmo2", dataclasses.replace(table["olmo2"], mlp_norm=None))
+    with pytest.raises(ModelError, match="the entry of 'olmo2' in ARCHITECTURES does not fit: a "):
+        load(tmp_path)
+
+
+def test_a_family_is_registered_once(monkeypatch):
+    monkeypatch.setattr(architectures, "ARCHITECTURES", dict(ARCHITECTURES))
+    register("mine", ARCHITECTURES["llama"])
+    register("mine", ARCHITECTURES["llama"])
+    with pytest.raises(ModelError, match="an architecture 'mine' is registered already"):
+        register("mine", ARCHITECTURES["gpt2"])

@@ -1,0 +1,16 @@
+"""Fetch a model's pinned revision from the hub, into the cache."""
+
+from pathlib import Path
+
+from locedit import hub
+from workflow_scripts.job import running
+
+
+def main(snakemake) -> None:
+    with running(snakemake):
+        folder = Path(snakemake.output.folder).parent
+        hub.download(snakemake.params.hub, snakemake.params.revision, folder)
+
+
+if __name__ == "__main__":
+    main(snakemake)
