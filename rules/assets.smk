@@ -1,6 +1,14 @@
 # In: pinned downloads (locedit/assets.py), or a file given in assets.overrides.
-# Out: the model's weights and the Wikipedia paragraphs, in the cache, outside results.
-# Steps: fetch and check, convert or parse, once.
+# Out: the model's weights, the Wikipedia paragraphs and a data set that goes by its name, in the
+# cache, outside results.
+# Steps: fetch and check, convert or parse, once. All where Snakemake itself runs: no other machine
+# needs a network.
+
+
+localrules:
+    model_weights,
+    corpus,
+    data_file,
 
 
 if "asset" in MODEL_SETTINGS:
@@ -55,3 +63,29 @@ rule corpus:
         "Reading Wikipedia paragraphs"
     script:
         "../workflow_scripts/corpus.py"
+
+
+if DATA_SOURCE and DATA_FILE:
+
+    rule data_file:
+        output:
+            str(DATA_FILE),
+        log:
+            "logs/data_file.log",
+        benchmark:
+            "logs/benchmarks/data_file.tsv"
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            mem_mb=1000,
+            runtime=30,
+        params:
+            name=DATASET,
+            asset=DATA_SOURCE.asset,
+            url=DATA_SOURCE.url,
+            override=config["assets"]["overrides"].get(DATA_SOURCE.asset),
+        message:
+            "Fetching the data set {params.name}"
+        script:
+            "../workflow_scripts/data_file.py"
