@@ -5,12 +5,6 @@
 # needs a network.
 
 
-localrules:
-    model_weights,
-    corpus,
-    data_file,
-
-
 if "asset" in MODEL_SETTINGS:
     MODEL_FOLDER = CACHE / "models" / f"{MODEL}-{model_identity()[:12]}"
 else:
@@ -28,6 +22,7 @@ if "asset" in MODEL_SETTINGS:
             "logs/model_weights.log",
         benchmark:
             "logs/benchmarks/model_weights.tsv"
+        localrule: True
         conda:
             ENVIRONMENT
         threads: 1
@@ -50,6 +45,7 @@ rule corpus:
         "logs/corpus.log",
     benchmark:
         "logs/benchmarks/corpus.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1
@@ -74,6 +70,7 @@ if DATA_SOURCE and DATA_FILE:
             "logs/data_file.log",
         benchmark:
             "logs/benchmarks/data_file.tsv"
+        localrule: True
         conda:
             ENVIRONMENT
         threads: 1

@@ -116,9 +116,7 @@ def dataset_identity():
         return [fingerprints.files(data), script_code("build_dataset")]
     if DATA_SOURCE and DATA_SOURCE.asset:
         return pinned.named(DATA_SOURCE.asset).sha256
-    return (
-        fingerprints.files([DATA_FILE]) if DATA_FILE.is_file() else DATA_FILE.name
-    )
+    return fingerprints.files([DATA_FILE]) if DATA_FILE.is_file() else DATA_FILE.name
 
 
 def fingerprint(stage, **wildcards):
