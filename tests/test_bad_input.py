@@ -17,6 +17,7 @@ from tiny_study import OUT, merged, record, snakemake
 from locedit import assets, facts, tables
 from locedit.models import LanguageModel
 from locedit.statistics import moments_from_file
+from workflow_scripts import data_file as data_file_script
 from workflow_scripts import facts as facts_script
 from workflow_scripts import study as study_script
 from workflow_scripts.job import read_sigma
@@ -319,6 +320,23 @@ def test_a_data_set_without_a_pinned_checksum_says_where_it_is(folder, settings)
     assert "know:" not in run.text
 
 
+def test_without_a_network_counterfact_says_what_to_fetch_and_where_to_give_it(
+    folder, settings, monkeypatch
+):
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nothing listens
+    settings["dataset"] = {"name": "counterfact", "format": "counterfact", "path": None}
+    run = snakemake(folder, settings, "results/tiny/counterfact/facts.parquet")
+    assert run.status != 0
+    said = re.search(r"^data_file: (.*)$", run.text, re.MULTILINE)[1]
+    pinned = assets.named("counterfact")
+    assert said.startswith(f"{pinned.url} could not be fetched (")
+    assert said.endswith(
+        f"fetch it elsewhere (SHA-256 {pinned.sha256}) and give the file's path in "
+        "`assets.overrides`."
+    )
+    assert files_below(folder.parent / "cache") == {}
+
+
 def test_another_file_given_for_counterfact_is_refused(folder, settings):
     other = folder.parent / "facts.json"
     settings["dataset"] = {"name": "counterfact", "format": "counterfact", "path": None}
@@ -328,6 +346,23 @@ def test_another_file_given_for_counterfact_is_refused(folder, settings):
     assert f"data_file: {other} is not https://rome.baulab.info/data/dsets/counterfact" in run.text
     assert "expected 45,108,470 bytes" in run.text
     assert files_below(folder.parent / "cache") == {}
+
+
+def test_a_file_given_in_its_place_is_copied_into_the_cache(job, tmp_path, monkeypatch):
+    given = tmp_path / "given.json"
+    given.write_text(json.dumps([RECORD]))
+    small = assets.Url(
+        url="https://localhost/counterfact.json",
+        sha256=assets.file_sha256(given),
+        size=given.stat().st_size,
+    )
+    monkeypatch.setitem(assets.ASSETS, "counterfact", small)
+    params = {"name": "counterfact", "asset": "counterfact", "override": str(given), "url": None}
+    snakemake = job("data_file", SimpleNamespace(), params)
+    snakemake.output = [str(assets.cached_path(small, tmp_path / "cache"))]
+    data_file_script.main(snakemake)
+    assert (tmp_path / "cache").is_dir()
+    assert facts.read_records(snakemake.output[0], "native")[0]["subject"] == "France"
 
 
 # ---- assets --------------------------------------------------------------------------------------

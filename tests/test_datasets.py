@@ -6,9 +6,11 @@ import random
 
 import pyarrow
 import pytest
+import tiny
 from pyarrow import parquet
 
-from locedit import datasets, facts
+from locedit import datasets, facts, tables
+from locedit.models import LanguageModel
 from locedit.records import DataError
 
 NATIVE = {
@@ -114,6 +116,20 @@ def test_every_form_has_a_sample_that_its_reader_takes(read):
     for name, sample in SAMPLES.items():
         records = [sample, {**sample, "attribute": "Asia", "answers": ["Yale"], "case_id": "x"}]
         assert read(records, name)[0]["status"] == "kept", name
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_records_of_every_form_are_put_to_a_model_and_kept_in_a_table(read, tmp_path, name):
+    lm = LanguageModel(*tiny.pair("gpt2", layers=1))
+    more = {**SAMPLES[name], "attribute": "Asia", "answers": ["Yale"]}
+    more |= {"case_id": "x", "known_id": 4}
+    rows = read([SAMPLES[name], more, {"case_id": "bad"}], name)
+    facts.add_knowledge(lm, rows, completion_tokens=2)
+    tables.write(tmp_path / "facts.parquet", rows, "facts")
+    table = tables.read(tmp_path / "facts.parquet", "facts")
+    assert list(table["status"]) == ["kept", "kept", "excluded"]
+    assert table["p_true"][:2].between(0, 1).all()
+    assert facts.from_row(table.to_dict("records")[0]) == facts.from_row(rows[0])
 
 
 def test_counterfact_and_native_records_say_the_same(read):
