@@ -245,6 +245,7 @@ def _row(form: Format, record: Any, index: int = 0) -> tuple[Values, str]:
     try:
         if not isinstance(record, Mapping):
             raise RecordError(f"expected a JSON object, got {type(record).__name__}")
+        values = {key: record[key] for key in ("case_id", "subject") if key in record}
         values = form.read(record)
     except RecordError as error:
         reason = str(error)
@@ -253,8 +254,7 @@ def _row(form: Format, record: Any, index: int = 0) -> tuple[Values, str]:
     except (TypeError, AttributeError, ValueError) as error:
         reason = f"record cannot be read: {error}"
     if values.get("case_id") in (None, ""):
-        own = record.get("case_id") if reason and isinstance(record, Mapping) else None
-        values["case_id"] = own or (str(index) if form.numbered else f"record-{index}")
+        values["case_id"] = str(index) if form.numbered else f"record-{index}"
     return values, reason
 
 

@@ -319,6 +319,8 @@ def test_a_bad_record_is_excluded_and_its_neighbours_stay(read, name):
     rows = read([good, bad, good_too], form)
     assert [row["status"] for row in rows] == ["kept", "excluded", "kept"]
     assert rows[1]["reason"] == reason
+    if isinstance(bad.get("subject"), str):
+        assert rows[1]["subject"] == bad["subject"]
 
 
 def test_a_good_record_stays_though_a_bad_one_had_its_id(read):
