@@ -32,17 +32,6 @@ except configuration.ConfigError as error:
 
 DATASET = config["dataset"]["name"]
 CACHE = Path(config["assets"]["cache"] or pinned.cache_dir()).expanduser()
-OUT = f"results/{MODEL}/{DATASET}"
-SHARED = f"results/{MODEL}"  # what depends on the model alone
-
-ENVIRONMENT = str(ROOT / "envs" / "locedit.yaml")  # of every rule, for `--sdm conda`
-
-METHODS = config["editing"]["methods"]
-PROBLEMS = config["editing"]["problems"]
-LAYERS = config["editing"]["layers"]
-MODULES = config["tracing"]["modules"]
-WINDOWS = config["tracing"]["windows"]
-TRACED = {key: config["analysis"][key] for key in ("module", "window")}
 
 # The data set: a file of the user's, one that goes by its name and lies in the cache, or None for
 # the bundled facts
@@ -64,6 +53,18 @@ READING = {
         else 0
     ),
 }
+
+OUT = f"results/{MODEL}/{DATASET}"
+SHARED = f"results/{MODEL}"  # what depends on the model alone
+
+ENVIRONMENT = str(ROOT / "envs" / "locedit.yaml")  # of every rule, for `--sdm conda`
+
+METHODS = config["editing"]["methods"]
+PROBLEMS = config["editing"]["problems"]
+LAYERS = config["editing"]["layers"]
+MODULES = config["tracing"]["modules"]
+WINDOWS = config["tracing"]["windows"]
+TRACED = {key: config["analysis"][key] for key in ("module", "window")}
 
 # Where each method's code lives, and which shared inputs it takes
 METHOD_FILES = {"FT-1": "ft", "FT-5": "ft", "ROME": "rome", "MEMIT": "memit"}
