@@ -20,6 +20,8 @@ from typing import Any
 
 import yaml
 
+from locedit.datasets import overlap
+
 MAX_NEIGHBOURS = 10
 MIN_PROMPTS = 2
 RELATION_KEYS = {"id", "description", "table", "template", "paraphrases", "generation"}
@@ -159,12 +161,6 @@ def exclusion(row: Row) -> str | None:
     if re.sub(r"^the ", "", row.subject.lower()) in target:
         return "subject in object"
     return None
-
-
-def overlap(one: str, other: str) -> bool:
-    """Whether one text holds the other, letter case aside."""
-    one, other = one.lower(), other.lower()
-    return one in other or other in one
 
 
 def slug(text: str) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from locedit import datasets
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be used."""
@@ -134,10 +136,32 @@ def check(config: Mapping[str, Any], n_layers: int, assets: Iterable[str] = ()) 
             raise ConfigError(
                 f"config: assets.overrides: no asset is called {name!r}{_choices(name, known)}"
             )
-    if config["dataset"]["path"] is None and config["dataset"]["name"] != "bundled":
+    _check_data(config["dataset"])
+
+
+def _check_data(dataset: Mapping[str, Any]) -> None:
+    name, form, path = dataset["name"], dataset["format"], dataset["path"]
+    if dataset.get("columns") and form != "native":
         raise ConfigError(
-            f"config: dataset.path: the data set {config['dataset']['name']!r} needs the path of "
-            "its JSON file (only 'bundled' is built here)"
+            "config: dataset.columns: names the columns of a table of your own, whose format is "
+            f"native; got the format {form}"
+        )
+    if path is not None and not Path(path).expanduser().is_file():
+        raise ConfigError(
+            f"config: dataset.path: no file {path}; give the path of a JSON, JSON Lines, CSV or "
+            "Parquet file (a relative one starts at the working folder)"
+        )
+    if path is not None:
+        return
+    if name not in datasets.KNOWN:
+        raise ConfigError(
+            f"config: dataset.path: the data set {name!r} needs the path of its file; without one "
+            f"go, by name: {', '.join(datasets.KNOWN)}"
+        )
+    if form != datasets.KNOWN[name].format:
+        raise ConfigError(
+            f"config: dataset.format: the data set {name!r} has the format "
+            f"{datasets.KNOWN[name].format}, not {form}"
         )
 
 

@@ -3,24 +3,21 @@
 METHODS section 1. A record that cannot be used becomes an excluded row with its reason.
 """
 
-import difflib
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 
-from locedit import passes, sampling, seeds
+from locedit import datasets, passes, sampling, seeds
+from locedit.datasets import LISTS, SEPARATOR
 from locedit.models import LanguageModel
 
 KEPT, EXCLUDED = "kept", "excluded"
-
-
-class DataError(ValueError):
-    """A data file that cannot be read as what it is said to be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,80 +42,43 @@ class Fact:
 Raw = Mapping[str, Any]
 
 
-def _native(record: Raw) -> dict[str, Any]:
-    return dict(record)
+def read_records(
+    path: str | Path,
+    format: str,
+    n: int | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    separator: str = SEPARATOR,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Rows for the first n records of a data file, each kept or excluded with its reason.
 
-
-def _counterfact(record: Raw) -> dict[str, Any]:
-    """ROME's CounterFact record (Meng et al. 2022, appendix D)."""
-    rewrite = record["requested_rewrite"]
-    return {
-        "case_id": record["case_id"],
-        "relation_id": rewrite.get("relation_id", ""),
-        "subject": rewrite["subject"],
-        "template": rewrite["prompt"],
-        "target_true": rewrite["target_true"]["str"],
-        "target_new": rewrite["target_new"]["str"],
-        "paraphrases": record.get("paraphrase_prompts", []),
-        "neighbourhood": record.get("neighborhood_prompts", []),
-        "generation_prompts": record.get("generation_prompts", []),
-    }
-
-
-FORMATS: dict[str, Callable[[Raw], dict[str, Any]]] = {
-    "native": _native,
-    "counterfact": _counterfact,
-}
-
-
-def read_records(path: str | Path, format: str, n: int | None = None) -> list[dict[str, Any]]:
-    """Rows for the first n records of a JSON data file, each kept or excluded with its reason.
-
-    Raises DataError for an unknown format, a file that is not a JSON list, or n < 1.
+    The arguments are those of `datasets.read`, which raises DataError for a file that is not what
+    it is said to be.
     """
-    if format not in FORMATS:
-        near = difflib.get_close_matches(format, FORMATS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise DataError(
-            f"unknown data format {format!r} (known: {', '.join(sorted(FORMATS))}){hint}"
-        )
-    if n is not None and n < 1:
-        raise DataError(f"n facts must be at least 1, got {n}")
-    try:
-        records = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such data file; check `path` of the data set") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} is not JSON ({error}); expected a list of {format} records"
-        ) from error
-    if not isinstance(records, list):
-        raise DataError(
-            f"{path} holds a JSON {type(records).__name__}; expected a list of {format} records"
-        )
-    return list(_rows(records[:n], FORMATS[format]))
-
-
-def _rows(
-    records: Iterable[Any], reader: Callable[[Raw], dict[str, Any]]
-) -> Iterator[dict[str, Any]]:
-    seen: set[str] = set()
-    for index, record in enumerate(records):
-        try:
-            if not isinstance(record, Mapping):
-                raise TypeError(f"expected a JSON object, got {type(record).__name__}")
-            values = reader(record)
-        except KeyError as error:
-            values, reason = {}, f"{error.args[0]} is missing"
-        except (TypeError, AttributeError, ValueError) as error:
-            values, reason = {}, f"record cannot be read: {error}"
-        else:
-            reason = _fault(values)
-        case_id = str(values.get("case_id", f"record-{index}"))
+    reading = datasets.read(Path(path), format, n, columns=columns, separator=separator, seed=seed)
+    rows: list[dict[str, Any]] = []
+    seen: set[str] = set()  # ids of usable records
+    for values, reason in reading.rows:
+        reason = reason or _fault(values, reading.names)
+        case_id = str(values["case_id"])
         if not reason and case_id in seen:
-            reason = f"case_id {case_id} occurs before in the file"
-        seen.add(case_id)
-        yield _row(case_id, values, reason)
+            reason = "its case_id occurs before in the file"
+        seen |= {case_id} if not reason else set()
+        rows.append(_row(case_id, values, reason))
+    return rows
+
+
+def exclusions(rows: Iterable[Raw]) -> str:
+    """How many rows are excluded and the commonest reasons, in words; "" if none is."""
+    reasons = [row["reason"] for row in rows if row["status"] == EXCLUDED]
+    alike: dict[str, list[str]] = {}
+    for reason in reasons:  # those that differ in a number or a quotation alone count together
+        alike.setdefault(re.sub(r"'[^']*'|\d+", "#", reason), []).append(reason)
+    common = Counter({group[0]: len(group) for group in alike.values()}).most_common(3)
+    said = "; ".join(f"{count} x {reason}" for reason, count in common)
+    more = "; ..." if len(alike) > len(common) else ""
+    return f"{len(reasons)} excluded: {said}{more}" if reasons else ""
 
 
 def _row(case_id: str, values: Raw, reason: str) -> dict[str, Any]:
@@ -142,28 +102,32 @@ def _row(case_id: str, values: Raw, reason: str) -> dict[str, Any]:
         generation_prompts=texts("generation_prompts"),
     )
     status = EXCLUDED if reason else KEPT
-    return {**asdict(fact), "prompt": fact.prompt, "status": status, "reason": reason}
+    return {**vars(fact), "prompt": fact.prompt, "status": status, "reason": reason}
 
 
-def _fault(values: Raw) -> str:
-    """Why a record cannot be used, naming the field; "" if it can."""
-    for name in ("subject", "template", "target_true", "target_new"):
-        value = values.get(name)
+def _fault(values: Raw, names: Mapping[str, str]) -> str:
+    """Why a record cannot be used, naming the field as its file does; "" if it can."""
+    case_id = values["case_id"]
+    if not isinstance(case_id, str | int | float):
+        return f"case_id: expected text or a number, got {type(case_id).__name__}"
+    for field_name in ("subject", "template", "target_true", "target_new"):
+        value, name = values.get(field_name), names.get(field_name, field_name)
         if value is None:
             return f"{name} is missing"
         if not isinstance(value, str):
             return f"{name}: expected text, got {type(value).__name__}"
         if not value.strip():
             return f"{name} is empty"
-    for name in ("paraphrases", "neighbourhood", "generation_prompts"):
-        value = values.get(name, [])
+    for field_name in LISTS:
+        value, name = values.get(field_name, []), names.get(field_name, field_name)
         if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
             return f"{name}: expected a list of texts"
         if any(not v.strip() for v in value):
             return f"{name} holds an empty prompt"
     holes = values["template"].count("{}")
     if holes != 1:
-        return f"template: the prompt lacks the subject: expected one {{}}, found {holes}"
+        name = names.get("template", "template")
+        return f"{name}: the prompt lacks the subject: expected one {{}}, found {holes}"
     if values["target_true"].strip() == values["target_new"].strip():
         return "target_new equals target_true"
     return ""
@@ -172,12 +136,9 @@ def _fault(values: Raw) -> str:
 def from_row(row: Raw) -> Fact:
     """The Fact of a facts-table row."""
     values: dict[str, Any] = {
-        name: list(row[name]) if name in _LISTS else row[name] for name in Fact.__dataclass_fields__
+        name: list(row[name]) if name in LISTS else row[name] for name in Fact.__dataclass_fields__
     }
     return Fact(**values)
-
-
-_LISTS = ("paraphrases", "neighbourhood", "generation_prompts")
 
 
 @torch.inference_mode()

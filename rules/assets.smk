@@ -1,6 +1,9 @@
-# In: pinned downloads (locedit/pins.py), or a file given in assets.overrides; or the model hub.
-# Out: the model's weights and the Wikipedia paragraphs, in the cache, outside results.
-# Steps: fetch and check, convert or parse, once.
+# In: pinned downloads (locedit/pins.py), or a file given in assets.overrides; or the
+# model hub.
+# Out: the model's weights, the Wikipedia paragraphs and a data set that goes by its name, in the
+# cache, outside results.
+# Steps: fetch and check, convert or parse, once. All where Snakemake itself runs: no other machine
+# needs a network.
 
 
 if "path" in MODEL_SETTINGS:
@@ -68,6 +71,7 @@ rule corpus:
         "logs/corpus.log",
     benchmark:
         "logs/benchmarks/corpus.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1
@@ -81,3 +85,30 @@ rule corpus:
         "Reading Wikipedia paragraphs"
     script:
         "../workflow_scripts/corpus.py"
+
+
+if DATA_SOURCE and DATA_FILE:
+
+    rule data_file:
+        output:
+            str(DATA_FILE),
+        log:
+            "logs/data_file.log",
+        benchmark:
+            "logs/benchmarks/data_file.tsv"
+        localrule: True
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            mem_mb=1000,
+            runtime=30,
+        params:
+            name=DATASET,
+            asset=DATA_SOURCE.asset,
+            url=DATA_SOURCE.url,
+            override=config["assets"]["overrides"].get(DATA_SOURCE.asset),
+        message:
+            "Fetching the data set {params.name}"
+        script:
+            "../workflow_scripts/data_file.py"

@@ -9,7 +9,7 @@ from snakemake.exceptions import WorkflowError
 
 from locedit import assets as pinned
 from locedit import config as configuration
-from locedit import fingerprints, methods, plugins, problems
+from locedit import datasets, fingerprints, methods, plugins, problems
 
 ROOT = Path(workflow.basedir)
 
@@ -42,8 +42,29 @@ except configuration.ConfigError as error:
     raise WorkflowError(str(error)) from None
 
 DATASET = config["dataset"]["name"]
-DATA_FILE = config["dataset"]["path"] and Path(config["dataset"]["path"]).expanduser()
 CACHE = Path(config["assets"]["cache"] or pinned.cache_dir()).expanduser()
+
+# The data set: a file of the user's, one that goes by its name and lies in the cache, or None for
+# the bundled facts
+DATA_SOURCE = datasets.KNOWN.get(DATASET) if not config["dataset"]["path"] else None
+if config["dataset"]["path"]:
+    DATA_FILE = Path(config["dataset"]["path"]).expanduser()
+elif DATA_SOURCE.asset:
+    DATA_FILE = pinned.cached_path(pinned.named(DATA_SOURCE.asset), CACHE)
+else:
+    DATA_FILE = DATA_SOURCE.url and CACHE / Path(DATA_SOURCE.url).name
+
+READING = {
+    "format": config["dataset"]["format"],
+    "columns": config["dataset"].get("columns", {}),
+    "separator": config["dataset"].get("separator", datasets.SEPARATOR),
+    "seed": (
+        config["seed"]
+        if datasets.FORMATS[config["dataset"]["format"]].draws_target
+        else 0
+    ),
+}
+
 OUT = f"results/{MODEL}/{DATASET}"
 SHARED = f"results/{MODEL}"  # what depends on the model alone
 
@@ -107,7 +128,9 @@ def dataset_identity():
             if p.suffix in (".csv", ".yaml", ".yml")
         ]
         return [fingerprints.files(data), script_code("build_dataset")]
-    return fingerprints.files([DATA_FILE]) if DATA_FILE.is_file() else str(DATA_FILE)
+    if DATA_SOURCE and DATA_SOURCE.asset:
+        return pinned.named(DATA_SOURCE.asset).sha256
+    return fingerprints.files([DATA_FILE]) if DATA_FILE.is_file() else DATA_FILE.name
 
 
 def fingerprint(stage, **wildcards):
@@ -278,7 +301,7 @@ _DEPENDS = {
     "facts": lambda: [
         _model(),
         dataset_identity(),
-        picked("dataset", "name", "format"),
+        [DATASET, READING],
         picked("facts", "n", "completion_tokens"),
         script_code("facts"),
     ],

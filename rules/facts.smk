@@ -49,7 +49,7 @@ rule know:
         gpu=0,
     params:
         settings=picked("facts", "n", "completion_tokens"),
-        format=config["dataset"]["format"],
+        reading=READING,
         fingerprint=fingerprint("facts"),
     message:
         "Asking {MODEL} which facts it knows"

@@ -203,7 +203,9 @@ def test_a_corrupted_cached_file_is_named_and_kept(url, cache):
 
 def test_a_url_that_leads_nowhere_says_how_to_do_without(url, cache, tmp_path):
     (tmp_path / "facts with spaces.json").unlink()
-    with pytest.raises(AssetError, match=r"could not be fetched .*give the file's path instead\.$"):
+    said = rf"{re.escape(url.url)} could not be fetched .*; fetch it elsewhere \(SHA-256 "
+    said += rf"{url.sha256}\) and give the file's path in `assets\.overrides`\.$"
+    with pytest.raises(AssetError, match=said):
         assets.resolve(url, cache=cache)
 
 

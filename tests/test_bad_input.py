@@ -8,13 +8,16 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import tiny
 import torch
 import yaml
 from safetensors.torch import save_file
 from tiny_study import OUT, merged, record, snakemake
 
 from locedit import assets, facts, tables
+from locedit.models import LanguageModel
 from locedit.statistics import moments_from_file
+from workflow_scripts import data_file as data_file_script
 from workflow_scripts import facts as facts_script
 from workflow_scripts import study as study_script
 from workflow_scripts.job import read_sigma
@@ -105,7 +108,8 @@ def test_a_missing_model_configuration_is_named(folder, settings):
 
 def test_a_missing_data_file_is_named(folder, settings):
     (folder.parent / "facts.json").unlink()
-    stops(folder, settings, str(folder.parent / "facts.json"))
+    sentence = f"config: dataset.path: no file {folder.parent / 'facts.json'}; give the path of a"
+    stops(folder, settings, sentence)
 
 
 # ---- a file that is not what it should be: the job fails, all else stays as it was ---------------
@@ -169,7 +173,7 @@ def read_facts(job, tmp_path, text):
     path.write_text(text)
     settings = {"facts.n": None, "facts.completion_tokens": 4}
     inputs = SimpleNamespace(records=str(path))
-    return job("know", inputs, {"settings": settings, "format": "native"})
+    return job("know", inputs, {"settings": settings, "reading": {"format": "native"}})
 
 
 @pytest.mark.parametrize(
@@ -178,8 +182,12 @@ def read_facts(job, tmp_path, text):
         ('[{"case_id": 1},', r"facts\.json is not JSON \(.*line 1.*\); expected a list of native"),
         ('{"facts": []}', r"facts\.json holds a JSON dict; expected a list of native records"),
         ("7", r"facts\.json holds a JSON int; expected a list of native records"),
-        ("[]", r"facts\.json: no record can be used"),
-        (json.dumps([{**RECORD, "subject": ""}]), r"no record can be used; subject is empty"),
+        ("[]", r"facts\.json holds no record; expected native records"),
+        (
+            json.dumps([{**RECORD, "subject": ""}] * 3 + [{**RECORD, "target_new": 7}]),
+            r"facts\.json: no record of 4 can be used \(4 excluded: 3 x subject is empty; "
+            r"1 x target_new: expected text, got int\); check the file, or `dataset\.format`$",
+        ),
     ],
     ids=["cut off", "an object", "a number", "no record", "no good record"],
 )
@@ -196,6 +204,20 @@ def test_a_study_without_a_known_fact_ends_the_job(job, tmp_path):
     said = fails(study_script.main, job("study", [str(tmp_path / "facts.parquet")], params))
     assert "facts.parquet: the model knows none of the 2 facts" in said
     assert "give it more records or another model" in said
+    assert not (tmp_path / "out.parquet").exists()
+
+    bad = {**row, "status": "excluded", "reason": "subject is empty", "is_correct": None}
+    tables.write(tmp_path / "facts.parquet", [row, bad, bad], "facts")
+    said = fails(study_script.main, job("study", [str(tmp_path / "facts.parquet")], params))
+    assert "knows none of the 1 facts (2 excluded: 2 x subject is empty), so there is" in said
+
+
+def test_facts_too_long_for_the_model_end_the_job_that_finds_them(job, tmp_path, monkeypatch):
+    pair = tiny.pair("llama", layers=1)
+    monkeypatch.setattr(facts_script, "load_model", lambda _: LanguageModel(*pair))
+    long = {**RECORD, "paraphrases": ["the " * 300]}
+    said = fails(facts_script.main, read_facts(job, tmp_path, json.dumps([long])))
+    assert re.search(r"no record of 1 can be used \(1 excluded: 1 x a prompt of \d+ tokens", said)
     assert not (tmp_path / "out.parquet").exists()
 
 
@@ -275,7 +297,7 @@ def test_a_bad_record_becomes_an_excluded_row_and_its_neighbours_stay(tmp_path, 
 def test_of_records_with_the_same_case_id_the_first_stays(tmp_path):
     rows = read(tmp_path, RECORD, RECORD, {**RECORD, "case_id": 1})
     assert [row["status"] for row in rows] == ["kept", "excluded", "excluded"]
-    assert rows[1]["reason"] == rows[2]["reason"] == "case_id 1 occurs before in the file"
+    assert rows[1]["reason"] == rows[2]["reason"] == "its case_id occurs before in the file"
 
 
 @pytest.mark.parametrize("bad", [None, 3, "text", []], ids=["null", "number", "text", "list"])
@@ -284,6 +306,63 @@ def test_a_record_that_is_none_becomes_an_excluded_row(tmp_path, bad):
     assert [row["status"] for row in rows] == ["excluded", "kept"]
     assert rows[0]["case_id"] == "record-0"
     assert rows[0]["reason"]
+
+
+# ---- data sets that go by their names ------------------------------------------------------------
+
+
+def test_a_data_set_without_a_pinned_checksum_says_where_it_is(folder, settings):
+    settings["dataset"] = {"name": "zsre", "format": "zsre", "path": None}
+    run = snakemake(folder, settings, "results/tiny/zsre/facts.parquet")
+    assert run.status != 0
+    assert "data_file: no checksum of the data set 'zsre' is pinned, so it is not down" in run.text
+    assert "fetch https://rome.baulab.info/data/dsets/zsre_mend_eval.json and give" in run.text
+    assert "know:" not in run.text
+
+
+def test_without_a_network_counterfact_says_what_to_fetch_and_where_to_give_it(
+    folder, settings, monkeypatch
+):
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nothing listens
+    settings["dataset"] = {"name": "counterfact", "format": "counterfact", "path": None}
+    run = snakemake(folder, settings, "results/tiny/counterfact/facts.parquet")
+    assert run.status != 0
+    said = re.search(r"^data_file: (.*)$", run.text, re.MULTILINE)[1]
+    pinned = assets.named("counterfact")
+    assert said.startswith(f"{pinned.url} could not be fetched (")
+    assert said.endswith(
+        f"fetch it elsewhere (SHA-256 {pinned.sha256}) and give the file's path in "
+        "`assets.overrides`."
+    )
+    assert files_below(folder.parent / "cache") == {}
+
+
+def test_another_file_given_for_counterfact_is_refused(folder, settings):
+    other = folder.parent / "facts.json"
+    settings["dataset"] = {"name": "counterfact", "format": "counterfact", "path": None}
+    settings["assets"]["overrides"] = {"counterfact": str(other)}
+    run = snakemake(folder, settings, "results/tiny/counterfact/facts.parquet")
+    assert run.status != 0
+    assert f"data_file: {other} is not https://rome.baulab.info/data/dsets/counterfact" in run.text
+    assert "expected 45,108,470 bytes" in run.text
+    assert files_below(folder.parent / "cache") == {}
+
+
+def test_a_file_given_in_its_place_is_copied_into_the_cache(job, tmp_path, monkeypatch):
+    given = tmp_path / "given.json"
+    given.write_text(json.dumps([RECORD]))
+    small = assets.Url(
+        url="https://localhost/counterfact.json",
+        sha256=assets.file_sha256(given),
+        size=given.stat().st_size,
+    )
+    monkeypatch.setitem(assets.ASSETS, "counterfact", small)
+    params = {"name": "counterfact", "asset": "counterfact", "override": str(given), "url": None}
+    snakemake = job("data_file", SimpleNamespace(), params)
+    snakemake.output = [str(assets.cached_path(small, tmp_path / "cache"))]
+    data_file_script.main(snakemake)
+    assert (tmp_path / "cache").is_dir()
+    assert facts.read_records(snakemake.output[0], "native")[0]["subject"] == "France"
 
 
 # ---- assets --------------------------------------------------------------------------------------

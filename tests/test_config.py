@@ -11,7 +11,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from locedit import assets, facts, methods, problems
+from locedit import assets, datasets, facts, methods, problems
 from locedit.config import ConfigError, check, load_model, load_yaml, validate, with_methods
 from locedit.methods import settings
 
@@ -130,7 +130,7 @@ def test_the_schema_knows_the_problems_formats_and_presets():
     assert SCHEMA["$defs"]["problem"]["enum"] == list(problems.PROBLEMS)
     assert SCHEMA["$defs"]["place"]["enum"] == ["all", *problems.PROBLEMS]
     known = SCHEMA["properties"]
-    assert known["dataset"]["properties"]["format"]["enum"] == list(facts.FORMATS)
+    assert known["dataset"]["properties"]["format"]["enum"] == list(datasets.FORMATS)
     assert list(known["quirks"]["properties"]) == list(problems.QUIRKS)
     for name in BUILTIN:
         presets = set(known["editing"]["properties"]["preset"]["enum"])
@@ -374,8 +374,53 @@ def test_an_unknown_asset_is_named_with_the_nearest():
         check(config, N_LAYERS, assets.ASSETS)
 
 
-def test_only_the_bundled_facts_need_no_path():
-    faulty("dataset.name", "counterfact", "the data set 'counterfact' needs the path of its JSON")
+def data_fault(sentence, **changes):
+    config = {**DEFAULT, "dataset": {**DEFAULT["dataset"], **changes}}
+    with pytest.raises(ConfigError, match=re.escape(f"config: dataset.{sentence}")):
+        check(config, N_LAYERS)
+
+
+def test_a_data_set_goes_by_its_name_or_needs_a_path(tmp_path):
+    data_fault(
+        "path: the data set 'mine' needs the path of its file; without one go, by name: bundled, "
+        "counterfact, zsre, known_1000",
+        name="mine",
+    )
+    file = tmp_path / "mine.csv"
+    file.write_text("")
+    config = {**DEFAULT, "dataset": {**DEFAULT["dataset"], "name": "mine", "path": str(file)}}
+    check(config, N_LAYERS)
+
+
+@pytest.mark.parametrize("name", datasets.KNOWN)
+def test_a_data_set_that_goes_by_its_name_has_its_own_format(name):
+    known = datasets.KNOWN[name]
+    other = next(form for form in datasets.FORMATS if form != known.format)
+    sentence = f"format: the data set '{name}' has the format {known.format}, not {other}"
+    data_fault(sentence, name=name, format=other)
+    config = {**DEFAULT, "dataset": {"name": name, "format": known.format, "path": None}}
+    check(config, N_LAYERS)
+
+
+def test_a_missing_data_file_is_named_with_what_is_wanted():
+    data_fault(
+        "path: no file ~/none.csv; give the path of a JSON, JSON Lines, CSV or Parquet file",
+        name="mine",
+        path="~/none.csv",
+    )
+
+
+def test_columns_are_named_of_a_table_of_ones_own_alone(tmp_path):
+    data_fault(
+        "columns: names the columns of a table of your own, whose format is native; got the "
+        "format zsre",
+        format="zsre",
+        name="zsre",
+        columns={"subject": "s"},
+    )
+    assert set(SCHEMA["$defs"]["field"]["enum"]) == {"prompt", *facts.Fact.__dataclass_fields__}
+    text = said_of(changed("dataset.columns", {"subjct": "s"}))
+    assert text.startswith("config: dataset.columns: unknown key 'subjct'; did you mean 'subject'?")
 
 
 # ---- files ---------------------------------------------------------------------------------------

@@ -96,36 +96,9 @@ def test_a_counterfact_record_without_a_part_is_excluded_and_says_which(read):
     assert rows[0]["reason"] == "target_new is missing"
 
 
-def test_a_native_file_read_as_counterfact_has_no_usable_record(read):
-    (row,) = read([NATIVE], "counterfact")
-    assert row["status"] == facts.EXCLUDED
-    assert "requested_rewrite" in row["reason"]
-
-
 def test_the_first_n_records_are_read(read):
     assert [row["case_id"] for row in read(many(5), n=2)] == ["0", "1"]
     assert len(read(many(5), n=9)) == len(read(many(5))) == 5
-
-
-@pytest.mark.parametrize("n", [0, -1])
-def test_n_below_one_is_refused(read, n):
-    with pytest.raises(facts.DataError, match=f"n facts must be at least 1, got {n}"):
-        read([NATIVE], n=n)
-
-
-def test_an_unknown_format_is_named_with_the_nearest(read):
-    with pytest.raises(
-        facts.DataError, match=r"'counterfacts' \(known: counterfact, native\); did"
-    ):
-        read([NATIVE], "counterfacts")
-
-
-def test_a_missing_file_and_one_that_is_no_text_are_named(tmp_path):
-    with pytest.raises(facts.DataError, match=r"none\.json: no such data file; check `path`"):
-        facts.read_records(tmp_path / "none.json", "native")
-    (tmp_path / "latin.json").write_bytes(b'["\xe9"]')
-    with pytest.raises(facts.DataError, match=r"latin\.json is not JSON"):
-        facts.read_records(tmp_path / "latin.json", "native")
 
 
 def test_a_row_gives_its_fact_back(read):

@@ -8,22 +8,30 @@ def main(snakemake) -> None:
     with running(snakemake) as log:
         settings = snakemake.params.settings
         rows = facts.read_records(
-            snakemake.input.records, snakemake.params.format, settings["facts.n"]
+            snakemake.input.records, n=settings["facts.n"], **snakemake.params.reading
         )
-        kept = sum(row["status"] == facts.KEPT for row in rows)
-        if not kept:
-            reasons = sorted({row["reason"] for row in rows})
-            raise ValueError(
-                f"{snakemake.input.records}: no record can be used; {reasons[0] if reasons else ''}"
-            )
+        kept = usable(rows, snakemake.input.records)
         lm = load_model(snakemake)
         with progress(log, kept, "facts") as advance:
             facts.add_knowledge(
                 lm, rows, completion_tokens=settings["facts.completion_tokens"], progress=advance
             )
+        kept = usable(rows, snakemake.input.records)
         known = sum(row.get("is_correct") is True for row in rows)
         log.info("%d records, %d usable, %d known", len(rows), kept, known)
+        log.info("%s", facts.exclusions(rows) or "none excluded")
         tables.write(snakemake.output[0], rows, "facts", provenance(snakemake))
+
+
+def usable(rows, path) -> int:
+    """How many rows are kept; none is an error that says why."""
+    kept = sum(row["status"] == facts.KEPT for row in rows)
+    if not kept:
+        raise ValueError(
+            f"{path}: no record of {len(rows)} can be used ({facts.exclusions(rows)}); check the "
+            "file, or `dataset.format`"
+        )
+    return kept
 
 
 if __name__ == "__main__":

@@ -9,9 +9,12 @@ def main(snakemake) -> None:
         table = tables.read(snakemake.input[0], "facts")
         known = facts.known(table)
         if known.empty:
+            excluded = facts.exclusions(table.to_dict("records"))
+            usable = (table["status"] == facts.KEPT).sum()
             raise ValueError(
-                f"{snakemake.input[0]}: the model knows none of the {len(table)} facts, so there "
-                "is nothing to trace or edit; give it more records or another model"
+                f"{snakemake.input[0]}: the model knows none of the {usable} facts"
+                f"{f' ({excluded})' if excluded else ''}, so there is nothing to trace or edit; "
+                "give it more records or another model"
             )
         order = facts.study_order(known.index, snakemake.params.seed)
         chosen = order[: snakemake.params.size]

@@ -1,0 +1,137 @@
+"""Presets are whole studies: each is planned without a network, weights or data, job for job."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+from tiny_study import ROOT, Run, merged
+
+from locedit.config import load_yaml
+
+PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
+DEFAULT = load_yaml(ROOT / "config.yaml")
+# Snakemake in a process that can open no connection
+OFFLINE = """
+import socket, sys
+
+def refuse(self, address):
+    raise AssertionError(f"a connection to {address}")
+
+socket.socket.connect = socket.socket.connect_ex = refuse
+from snakemake.cli import main
+
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def plan(preset, folder, *more):
+    """What `snakemake -n --configfile` says of a preset, with an empty cache."""
+    command = [sys.executable, "-c", OFFLINE, "-n", "--snakefile", str(ROOT / "Snakefile")]
+    command += ["--directory", str(folder), "--configfile", str(preset), *map(str, more)]
+    command += ["--workflow-profile", str(ROOT / "profiles" / "default")]
+    environment = {**os.environ, "LOCEDIT_CACHE": str(folder / "cache"), "NO_COLOR": "1"}
+    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    return Run(status=done.returncode, text=done.stdout + done.stderr)
+
+
+def expected(study):
+    """Jobs of each rule up to the scores, counted from the configuration."""
+    editing, tracing, name = study["editing"], study["tracing"], study["dataset"]["name"]
+    model = load_yaml(ROOT / "models" / f"{study['model']}.yaml")
+    once = ["know", "study", "noise", "effects", "essence", "scores"]
+    once += ["model_weights" if "asset" in model else "model_download"]
+    once += ["build_dataset" if name == "bundled" else "data_file"]
+    if {"ROME", "MEMIT"} & set(editing["methods"]):
+        once += ["corpus", "key_statistics", "contexts"]
+    grid = len(editing["methods"]) * len(editing["problems"]) * len(editing["layers"])
+    return dict.fromkeys(once, 1) | {
+        "trace": len(tracing["modules"]) * len(tracing["windows"]),
+        "baseline": len(editing["problems"]),
+        "edit": grid,
+    }
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=[path.stem for path in PRESETS])
+def test_a_preset_is_planned_job_for_job_without_a_network(preset, tmp_path):
+    study = merged(DEFAULT, load_yaml(preset))
+    planned = plan(preset, tmp_path)
+    assert planned.status == 0, planned.text
+    jobs = expected(study)
+    assert {name: n for name, n in planned.jobs.items() if name in jobs} == jobs
+
+
+def test_what_is_fetched_is_fetched_where_snakemake_runs():
+    text = (ROOT / "rules" / "assets.smk").read_text()
+    rules, local = (re.findall(words, text) for words in (r"\brule \w+:", "localrule: True"))
+    assert len(rules) == len(local) > 1
+
+
+# What METHODS and the paper say of each, in numbers that a slip would change
+GRIDS = {
+    "gptj-counterfact": (9, 4, 2000),
+    "gptj-counterfact-released": (9, 4, 2000),
+    "gpt2xl-counterfact": (14, 1, 2000),
+    "gptj-zsre": (8, 4, 2000),
+}
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_preset_of_the_paper_has_the_papers_settings(name):
+    study = merged(DEFAULT, load_yaml(ROOT / "presets" / f"{name}.yaml"))
+    layers, windows, n = GRIDS[name]
+    assert len(study["editing"]["layers"]) == layers
+    assert len(study["tracing"]["windows"]) == windows
+    assert (study["facts"]["n"], study["facts"]["study"]) == (n, None)
+    assert len(study["editing"]["methods"]) * len(study["editing"]["problems"]) == 20
+    assert study["contexts"] == {"rome": [[5, 10], [10, 10]], "memit_tokens": 10}
+    assert study["essence"] == {"texts": 5, "tokens": 100}
+    assert study["editing"]["tuned"] is False
+    released = name.endswith("released")
+    assert study["editing"]["preset"] == ("released" if released else "paper")
+    assert study["tracing"]["clean_reference"] == ("max" if released else "clean")
+    assert study["scores"]["aggregate"] == ("first" if released else "mean")
+    assert study["scores"]["paraphrases"] is study["scores"]["neighbours"] is None
+
+
+def test_the_released_preset_says_all_that_the_papers_does():
+    paper, released = (
+        load_yaml(ROOT / "presets" / f"{name}.yaml")
+        for name in ("gptj-counterfact", "gptj-counterfact-released")
+    )
+    released.pop("quirks", None)
+    assert list(keys_of(released)) == list(keys_of(paper))
+
+
+def keys_of(settings, prefix=""):
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from keys_of(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+# ---- the tables of one's own, through the workflow -----------------------------------------------
+
+
+def test_a_table_of_ones_own_is_planned_and_a_column_of_another_kind_is_not(tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "own.csv").write_text("entity,answer\nFrance,Paris\n")
+    own = {"name": "own", "path": str(tmp_path / "own.csv"), "columns": {"subject": "entity"}}
+    overlay = tmp_path / "own.yaml"
+    overlay.write_text(yaml.safe_dump({"dataset": own}))
+    planned = plan(overlay, tmp_path / "work")
+    assert planned.status == 0, planned.text
+    assert planned.jobs["know"] == 1
+    assert planned.jobs.keys().isdisjoint({"build_dataset", "data_file"})
+
+    overlay.write_text(json.dumps({"dataset": {**own, "columns": {"object": "answer"}}}))
+    refused = plan(overlay, tmp_path / "work")
+    assert refused.status != 0
+    assert "config: dataset.columns: unknown key 'object'" in refused.text

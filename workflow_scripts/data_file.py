@@ -1,0 +1,27 @@
+"""Fetch a data set that goes by its name, checked against its pinned checksum, into the cache."""
+
+import shutil
+from pathlib import Path
+
+from locedit import assets
+from locedit.files import atomic
+from workflow_scripts.job import running
+
+
+def main(snakemake) -> None:
+    with running(snakemake):
+        params, target = snakemake.params, Path(snakemake.output[0])
+        if params.asset is None:
+            raise ValueError(
+                f"no checksum of the data set {params.name!r} is pinned, so it is not downloaded; "
+                f"fetch {params.url} and give the file's path as `dataset.path`"
+            )
+        override = Path(params.override) if params.override else None
+        file = assets.resolve(assets.named(params.asset), override, cache=target.parent)
+        if file != target:
+            with atomic(target) as temporary:
+                shutil.copyfile(file, temporary)
+
+
+if __name__ == "__main__":
+    main(snakemake)
