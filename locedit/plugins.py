@@ -1,8 +1,8 @@
 """Modules of the user's own: named in the configuration, they register what `locedit` lacks.
 
 A plug-in is a Python file, by its path, or a module that can be imported, by its name. What it
-registers when it is imported (`locedit.methods.register`) is then known everywhere. No heavy
-imports: Snakemake reads this each time it starts.
+registers when it is imported (`locedit.methods.register`, `locedit.architectures.register`) is then
+known everywhere. No heavy imports: Snakemake reads this each time it starts.
 """
 
 import hashlib
@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from locedit import fingerprints
+from locedit.architectures import ARCHITECTURES
 from locedit.config import ConfigError
 from locedit.methods import METHODS, RegistrationError
 
@@ -26,11 +28,12 @@ class PluginError(ConfigError):
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plug-in as the configuration names it, the module that it is, and the methods it brings."""
+    """A plug-in as the configuration names it, the module that it is, and what it brings."""
 
     name: str
     module: ModuleType
     methods: tuple[str, ...]
+    architectures: tuple[str, ...]
 
     @property
     def file(self) -> Path:
@@ -47,6 +50,7 @@ class Plugin:
 
 
 _LOADED: dict[str, Plugin] = {}  # by module
+_REGISTRIES: tuple[dict[str, Any], ...] = (METHODS, ARCHITECTURES)  # what a plug-in may add to
 
 
 def load(names: Sequence[str], folders: Sequence[Path]) -> list[Plugin]:
@@ -62,18 +66,23 @@ def _load(name: str, folders: Sequence[Path]) -> Plugin:
     path = _file(name, folders) if _is_path(name) else None
     module_name = name if path is None else _module_name(path)
     if module_name not in _LOADED:
-        before = dict(METHODS)
+        before = [dict(registry) for registry in _REGISTRIES]
         try:
             with _importable(folders):
                 module = _import(module_name, path)
         except Exception as error:
-            METHODS.clear()
-            METHODS.update(before)
+            for registry, kept in zip(_REGISTRIES, before, strict=True):
+                registry.clear()
+                registry.update(kept)
             sys.modules.pop(module_name, None)
             raise PluginError(
                 f"config: plugins: {path or name}{_reason(error, module_name)}"
             ) from error
-        _LOADED[module_name] = Plugin(name, module, tuple(m for m in METHODS if m not in before))
+        brought = [
+            tuple(entry for entry in registry if entry not in kept)
+            for registry, kept in zip(_REGISTRIES, before, strict=True)
+        ]
+        _LOADED[module_name] = Plugin(name, module, *brought)
     return _LOADED[module_name]
 
 

@@ -139,7 +139,8 @@ def fingerprint(stage, **wildcards):
 
 
 def _model():
-    return [model_identity(), config["dtype"]]
+    families = [plugin.code(ROOT) for plugin in PLUGINS if plugin.architectures]
+    return [model_identity(), config["dtype"], *families]
 
 
 def hyperparameters(method, problem):

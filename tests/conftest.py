@@ -15,6 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from locedit import assets, fingerprints, plugins, statistics
+from locedit.architectures import ARCHITECTURES
 from locedit.methods import METHODS
 from locedit.models import LanguageModel
 
@@ -29,7 +30,7 @@ if "OMP_NUM_THREADS" not in os.environ:
 @contextmanager
 def plugins_forgotten() -> Iterator[None]:
     """What plug-ins register within the context is gone after it."""
-    registries: list[dict] = [METHODS, plugins._LOADED]
+    registries: list[dict] = [METHODS, ARCHITECTURES, plugins._LOADED]
     before = [dict(registry) for registry in registries]
     try:
         yield

@@ -7,6 +7,7 @@ import pytest
 from conftest import plugins_forgotten
 
 from locedit import fingerprints, plugins
+from locedit.architectures import ARCHITECTURES
 from locedit.config import ConfigError, load_yaml, validate, with_methods
 from locedit.methods import METHODS, schemas
 
@@ -85,6 +86,31 @@ def test_a_plugin_is_a_file_or_a_module(write, tmp_path, given):
     assert plugin.methods == ("mine",)
     assert plugin.file == path
     assert METHODS["mine"].edit(None, [], 0, METHODS["mine"].settings(), None) == 0.1
+
+
+def test_a_plugin_may_bring_a_family_of_models(write, tmp_path):
+    family = """from locedit.architectures import ARCHITECTURES, register
+
+register("mine", ARCHITECTURES["llama"])
+"""
+    write(family, "family.py")
+    (plugin,) = plugins.load(["family.py"], [tmp_path])
+    assert (plugin.methods, plugin.architectures) == ((), ("mine",))
+    assert ARCHITECTURES["mine"] == ARCHITECTURES["llama"]
+
+
+def test_a_plugin_that_fails_leaves_no_family_behind(write, tmp_path):
+    write(
+        """from locedit.architectures import ARCHITECTURES, register
+
+register("mine", ARCHITECTURES["llama"])
+register("gpt2", ARCHITECTURES["llama"])
+""",
+        "family.py",
+    )
+    text = said_of("family.py", folders=(tmp_path,))
+    assert "an architecture 'gpt2' is registered already" in text
+    assert "mine" not in ARCHITECTURES
 
 
 def test_a_plugin_is_loaded_once(write, tmp_path):

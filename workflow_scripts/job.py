@@ -48,14 +48,14 @@ def load_plugins(snakemake: Any) -> None:
 
 
 def load_model(snakemake: Any) -> Any:
-    """The rule's model, on the job's threads."""
+    """The rule's model, on the job's threads; a plug-in may have registered its family."""
     import torch
     from transformers.utils import logging as transformers_logging
 
     from locedit import models
 
+    load_plugins(snakemake)
     transformers_logging.disable_progress_bar()
-
     torch.set_num_threads(snakemake.threads)
     start = time.perf_counter()
     lm = models.load(
