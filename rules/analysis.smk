@@ -15,6 +15,7 @@ _SCORED = {"score_names": SCORES, "problems": PROBLEMS, "methods": METHODS}
 _REGRESSED = {**_SCORED, "tracing": config["analysis"]["tracing"]}
 _RESAMPLED = {"resamples": config["analysis"]["resamples"], "seed": config["seed"]}
 _FOLDED = {"folds": config["analysis"]["folds"], "seed": config["seed"]}
+OWN = {**TRACED, "tracing": config["analysis"]["tracing"], "subset": "all"}
 _BOTH = {"scores": f"{OUT}/scores.parquet", "effects": f"{OUT}/effects.parquet"}
 
 # name: (R function, R's arguments, inputs, title of its page)
@@ -101,11 +102,7 @@ for _name, (_function, _arguments, _inputs, _label) in TABLES.items():
             title=_label.replace("R2", "R²"),
             model_label=MODEL_SETTINGS["label"],
             dataset=DATASET,
-            own={
-                **TRACED,
-                "tracing": config["analysis"]["tracing"],
-                "subset": "all",
-            },
+            own=OWN if "effects" in _inputs else {},
             orders=(
                 {"problem": PROBLEMS, "method": METHODS, "score": SCORES}
                 if "scores" in _inputs
