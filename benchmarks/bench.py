@@ -7,6 +7,7 @@ prints one JSON line; a table follows, and both are stored under benchmarks/resu
 
     python benchmarks/bench.py            tracing of each fact, edits of all six side by side
     python benchmarks/bench.py --quick    one fact traced, two edited; within five minutes
+    python benchmarks/bench.py --only edit.ROME
 """
 
 import argparse
@@ -331,10 +332,16 @@ def scaled(moments: list[torch.Tensor]) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one fact, fewer measurements")
-    quick = parser.parse_args().quick
+    parser.add_argument("--only", help="measurements whose names begin so, as in edit.ROME")
+    options = parser.parse_args()
+    quick = options.quick
 
-    results = [start_up()]
-    print(json.dumps(asdict(results[0])), flush=True)
+    def wanted(name: str) -> bool:
+        return options.only is None or name.startswith(options.only)
+
+    results = [start_up()] if wanted("start_up") else []
+    for result in results:
+        print(json.dumps(asdict(result)), flush=True)
     lm = models.load(model_folder())
     dump = assets.resolve(assets.named("enwiki-shortened"))
     texts = [p.text for p, _ in zip(paragraphs(dump), range(120), strict=False)]
@@ -348,12 +355,16 @@ def main() -> None:
     traced = EXAMPLES[:1] if quick else EXAMPLES
     edited = EXAMPLES[:2] if quick else EXAMPLES
     for window in (5,) if quick else (1, 3, 5, 10):
+        if not wanted(f"tracing.window{window}"):
+            continue
         cases = [tracing_case(lm, example, window) for example in traced]
         results.append(compare(f"tracing.window{window}", cases, 1e-5))
     sampling_s, texts_about = timed(lambda: essence_texts(lm, edited))
     scoring_s, _ = timed(lambda: scoring.measure(lm, probes_of(edited, texts_about)))
     once_s = sampling_s / EDITS_OF_A_FACT + scoring_s / EDITS_OF_A_BASELINE
     for method in METHODS:
+        if not wanted(f"edit.{method}"):
+            continue
         shared = SharedInputs(
             contexts=contexts[METHODS[method].contexts],
             moments=KeyMoments(moments.__getitem__),
@@ -361,10 +372,10 @@ def main() -> None:
         )
         cases = [edit_case(lm, edited, method, shared, moments, texts_about)]
         results.append(compare(f"edit.{method}", cases, 1e-3, once_s=once_s))
-    results.append(
-        compare("key_statistics", [statistics_case(lm, texts[: 2 if quick else 20])], 1e-5)
-    )
-    report(results, "quick" if quick else "full")
+    if wanted("key_statistics"):
+        cases = [statistics_case(lm, texts[: 2 if quick else 20])]
+        results.append(compare("key_statistics", cases, 1e-5))
+    report(results, options.only or ("quick" if quick else "full"))
 
 
 def report(results: list[Measurement], name: str) -> None:
