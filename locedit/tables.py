@@ -46,6 +46,10 @@ def _measured(suffix: str) -> dict[str, pa.DataType]:
     return {f"{c}{suffix}": _REAL if c.startswith("rewrite") else _REALS for c in _MEASURED}
 
 
+# What causal tracing measures, and the same from each half of the noise rows
+EFFECTS = ("effect_max", "fraction_max", "effect_last", "fraction_last")
+HALVES = tuple(f"{effect}_{half}" for half in ("half1", "half2") for effect in EFFECTS)
+
 # METHODS section 6, in the ROME suite's names: percent, and the deviation over cases
 _ROME_FIGURES = [
     f"{k}_{of}" for k in ("rewrite", "paraphrase", "neighborhood") for of in ("success", "diff")
@@ -113,11 +117,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             "fraction_last": _REAL,
             "peak_token": _INT,
             "zeroed": _REAL,
-            **{
-                f"{effect}_{half}": _REAL
-                for half in ("half1", "half2")
-                for effect in ("effect_max", "fraction_max", "effect_last", "fraction_last")
-            },
+            **dict.fromkeys(HALVES, _REAL),
         },
         "editing": {
             **_GRID,

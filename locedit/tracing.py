@@ -20,6 +20,7 @@ from locedit.facts import Fact
 from locedit.memory import token_budget
 from locedit.models import LanguageModel
 from locedit.noise import place
+from locedit.tables import EFFECTS, HALVES
 from locedit.windows import window_layers
 
 MODULES = ("mlp", "attn", "hidden")
@@ -211,10 +212,6 @@ class _Restoration:
         if self.kind == "mlp":
             return passes.spared(module, where, value)
         return passes.hooked({module: lambda _, out: torch.where(where[:, :, None], value, out)})
-
-
-EFFECTS = ("effect_max", "fraction_max", "effect_last", "fraction_last")
-HALVES = tuple(f"{effect}_{half}" for half in ("half1", "half2") for effect in EFFECTS)
 
 
 def effects(cells: pd.DataFrame, *, reference: str = "clean") -> pd.DataFrame:

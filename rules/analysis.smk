@@ -15,7 +15,7 @@ _SCORED = {"score_names": SCORES, "problems": PROBLEMS, "methods": METHODS}
 _REGRESSED = {**_SCORED, "tracing": config["analysis"]["tracing"]}
 _RESAMPLED = {"resamples": config["analysis"]["resamples"], "seed": config["seed"]}
 _FOLDED = {"folds": config["analysis"]["folds"], "seed": config["seed"]}
-OWN = {**TRACED, "tracing": config["analysis"]["tracing"], "subset": "all"}
+OWN = {**AT, "subset": "all"}  # rows that a page shows first
 _BOTH = {"scores": f"{OUT}/scores.parquet", "effects": f"{OUT}/effects.parquet"}
 
 # name: (R function, R's arguments, inputs, title of its page)

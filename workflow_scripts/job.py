@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from importlib import metadata
 from pathlib import Path
@@ -98,6 +98,18 @@ def progress(log: logging.Logger, total: int, what: str) -> Iterator[Callable[[i
                 log.info("%s: %d of %d, %.2f/s, %.0f s left", what, done, total, done / now, left)
 
         yield advance
+
+
+def fact_by_fact(
+    log: logging.Logger,
+    records: Sequence[dict[str, Any]],
+    rows_of: Callable[[dict[str, Any]], Iterable[dict[str, Any]]],
+) -> Iterator[dict[str, Any]]:
+    """Each fact's rows of a table, as they are made, with progress."""
+    with progress(log, len(records), "facts") as advance:
+        for record in records:
+            yield from rows_of(record)
+            advance(1)
 
 
 def provenance(snakemake: Any) -> dict[str, Any]:
