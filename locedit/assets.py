@@ -24,6 +24,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from locedit import fingerprints
 from locedit.files import atomic, atomic_folder
 from locedit.pins import ASSETS, Asset, AssetError, Joined, Url, WheelMember, pip_options
 
@@ -54,6 +55,25 @@ def named(name: str) -> Asset:
         near = difflib.get_close_matches(name, ASSETS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(ASSETS)}."
         raise AssetError(f"No asset is pinned under the name {name!r}; {hint}") from None
+
+
+def model_identity(settings: Mapping[str, Any]) -> str:
+    """What tells one model's weights from another's: its pin, or its folder's content.
+
+    settings: those of models/NAME.yaml, as `config.load_model` gives them.
+    """
+    if "asset" in settings:
+        return named(settings["asset"]).sha256
+    if "hub" in settings:
+        return settings["revision"]
+    return fingerprints.weights(Path(settings["path"]))
+
+
+def model_folder(name: str, settings: Mapping[str, Any], cache: Path) -> Path:
+    """Where a model's weights are, or are put: its own folder, or one of the cache."""
+    if "path" in settings:
+        return Path(settings["path"])
+    return cache / "models" / f"{name}-{model_identity(settings)[:12]}"
 
 
 def cache_dir() -> Path:

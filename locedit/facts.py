@@ -174,7 +174,7 @@ def add_knowledge(
 
 
 def _fits(lm: LanguageModel, row: dict[str, Any], extra: int) -> bool:
-    limit = getattr(lm.config, "max_position_embeddings", None)
+    limit = lm.context_length
     tokens = max(
         len(lm.encode(text)) for text in (row["prompt"], *row["paraphrases"], *row["neighbourhood"])
     )

@@ -184,6 +184,11 @@ class LanguageModel:
         ids.update([eos] if isinstance(eos, int) else eos or [])
         return sorted(i for i in ids if i < self.vocabulary_size)
 
+    @property
+    def context_length(self) -> int | None:
+        """Tokens that the model reads at most; None where its config names no limit."""
+        return getattr(self.config, "max_position_embeddings", None)
+
     @cached_property
     def vocabulary_size(self) -> int:
         return self.head.weight.shape[0]

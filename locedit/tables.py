@@ -271,3 +271,10 @@ def provenance(path: str | Path) -> dict[str, Any]:
         raise TableError(
             f"{path} is not a whole Parquet file ({str(error).splitlines()[0]})"
         ) from error
+
+
+def context_sets(path: str | Path, kind: str) -> list[list[str]]:
+    """The sets of context templates of a kind (`rome`, `memit`) in a contexts table."""
+    table = read(path, "contexts")
+    table = table[table["method"] == kind]
+    return [list(group["template"]) for _, group in table.groupby("set")]

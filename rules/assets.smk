@@ -6,10 +6,7 @@
 # needs a network.
 
 
-if "path" in MODEL_SETTINGS:
-    MODEL_FOLDER = Path(MODEL_SETTINGS["path"])
-else:
-    MODEL_FOLDER = CACHE / "models" / f"{MODEL}-{model_identity()[:12]}"
+MODEL_FOLDER = pinned.model_folder(MODEL, MODEL_SETTINGS, CACHE)
 WEIGHTS = str(MODEL_FOLDER / "config.json")
 CORPUS = str(CACHE / f"enwiki-{fingerprint('corpus')}.parquet")
 

@@ -110,12 +110,8 @@ def picked(section, *keys):
 
 @functools.cache
 def model_identity():
-    """What tells one model's weights from another's: its pin, or its folder's content."""
-    if "asset" in MODEL_SETTINGS:
-        return pinned.named(MODEL_SETTINGS["asset"]).sha256
-    if "hub" in MODEL_SETTINGS:
-        return MODEL_SETTINGS["revision"]
-    return fingerprints.weights(Path(MODEL_SETTINGS["path"]))
+    """What tells the model's weights from another's, found once."""
+    return pinned.model_identity(MODEL_SETTINGS)
 
 
 @functools.cache

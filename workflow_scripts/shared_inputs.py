@@ -15,9 +15,7 @@ def shared_inputs(snakemake: Any, lm: LanguageModel, method: str, how: Measuring
     needs, given = METHODS[method], snakemake.input
     found: dict[str, Any] = {}
     if needs.contexts is not None:
-        table = tables.read(given.contexts, "contexts")
-        table = table[table["method"] == needs.contexts]
-        found["contexts"] = [list(group["template"]) for _, group in table.groupby("set")]
+        found["contexts"] = tables.context_sets(given.contexts, needs.contexts)
     if needs.statistics:
         found["moments"] = moments_from_file(Path(given.statistics), lm.device)
     return SharedInputs(sigma=how.sigma, seed=how.noise_seed, n_noise=how.n_noise, **found)

@@ -37,9 +37,7 @@ def shared_inputs(
 def _contexts(seen: Look, kind: str, study: Path | None) -> list[list[str]]:
     if study is not None and (study / "contexts.parquet").is_file():
         say(f"contexts: {study / 'contexts.parquet'}")
-        table = tables.read(study / "contexts.parquet", "contexts")
-        table = table[table["method"] == kind]
-        return [list(group["template"]) for _, group in table.groupby("set")]
+        return tables.context_sets(study / "contexts.parquet", kind)
     settings, seed = seen.config["contexts"], seen.config["seed"]
     if kind == "rome":
         groups = [sampling.rome_contexts(seen.lm, settings["rome"], seed)]

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from locedit import assets, bundled, fingerprints, hub, models, noise, sampling
+from locedit import assets, bundled, hub, models, noise, sampling
 from locedit import config as configuration
 
 ROOT = Path(__file__).resolve().parents[2]  # the checkout: config.yaml, models/, data/
@@ -35,12 +35,8 @@ class Look:
 
     @cached_property
     def identity(self) -> str:
-        """What tells the model's weights from another's: its pin, or its folder's content."""
-        if "asset" in self.settings:
-            return assets.named(self.settings["asset"]).sha256[:12]
-        if "hub" in self.settings:
-            return self.settings["revision"][:12]
-        return fingerprints.weights(Path(self.settings["path"]))[:12]
+        """What tells the model's weights from another's, in short."""
+        return assets.model_identity(self.settings)[:12]
 
     @cached_property
     def lm(self) -> models.LanguageModel:
@@ -51,11 +47,8 @@ class Look:
         return models.load(self._folder(), device=self.config["device"], dtype=self.config["dtype"])
 
     def _folder(self) -> Path:
-        if "path" in self.settings:
-            return Path(self.settings["path"])
-        # where the workflow's rules `model_weights` and `model_download` put it
-        folder = self.cache / "models" / f"{self.name}-{self.identity}"
-        if (folder / "config.json").is_file():
+        folder = assets.model_folder(self.name, self.settings, self.cache)
+        if "path" in self.settings or (folder / "config.json").is_file():
             return folder
         say(f"Fetching {self.name}, once ...")
         if "hub" in self.settings:
@@ -108,7 +101,7 @@ def look(model: str | None) -> Look:
 
 def check_length(lm: models.LanguageModel, texts: list[str], target: str) -> None:
     """Raise ValueError where a prompt and the target do not fit the model's context."""
-    limit = getattr(lm.config, "max_position_embeddings", None)
+    limit = lm.context_length
     for text in texts:
         tokens = len(lm.encode(text)) + len(lm.encode_target(target))
         if limit is not None and tokens > limit:
