@@ -95,7 +95,7 @@ def edits(lm, facts: list, method: str):
     shared = SharedInputs(contexts=[["{}", "The. {}"]], moments=KeyMoments(lambda _: moment))
     hyper = METHODS[method].hyperparameters(problem.name, "paper")
     cell = editing.Cell(method=method, problem=problem.name, layer=layer, hyper=hyper)
-    return editing.edit_cell(lm, cell, subjects, shared, how)
+    return editing.edit_cell(lm, cell, editing.batches(lm, subjects, 8), shared, how)
 
 
 if __name__ == "__main__":

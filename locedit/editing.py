@@ -5,7 +5,7 @@ computed here.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,34 +174,45 @@ class Cell:
     quirks: Sequence[str] = ()
 
 
-def edit_cell(
-    lm: LanguageModel,
-    cell: Cell,
-    subjects: Sequence[Subject],
-    shared: SharedInputs,
-    how: Measuring,
-    *,
-    batch: int = 8,
-    progress: Callable[[int], None] = lambda _done: None,
-) -> Iterator[dict[str, Any]]:
-    """Rows of the editing table, one a subject, in order; a fact that fails becomes its row.
+def batches(lm: LanguageModel, subjects: Sequence[Subject], size: int) -> list[list[Subject]]:
+    """The subjects as they are edited together: `size` at a time, those of like length together.
 
-    Facts are edited `batch` at a time, those of like length together (what is run again of a row
-    is padded to the batch's longest), each with an edit of its own; where a batch fails, its facts
-    are tried one by one so that only the bad one is lost.
+    What is run again of a row is padded to the batch's longest. Those that are not edited at all
+    come last.
     """
     ready = [subject for subject in subjects if subject.before["status"] == OK]
     ready.sort(key=lambda subject: _tail_length(lm, subject.fact))
-    progress(len(subjects) - len(ready))
-    rows: dict[str, dict[str, Any]] = {}
-    for low in range(0, len(ready), batch):
-        chunk = ready[low : low + batch]
-        rows |= _edit_or_split(lm, cell, chunk, shared, how)
-        progress(len(chunk))
+    others = [subject for subject in subjects if subject.before["status"] != OK]
+    return [
+        list(some[low : low + size])
+        for some in (ready, others)
+        for low in range(0, len(some), size)
+    ]
+
+
+def edit_cell(
+    lm: LanguageModel,
+    cell: Cell,
+    together: Iterable[Sequence[Subject]],
+    shared: SharedInputs,
+    how: Measuring,
+    *,
+    progress: Callable[[int], None] = lambda _done: None,
+) -> Iterator[dict[str, Any]]:
+    """Rows of the editing table, one a subject, in the order of the batches.
+
+    Each fact has an edit of its own; one that fails becomes its row: where a batch fails, its facts
+    are tried one by one so that only the bad one is lost.
+    """
     grid = {"method": cell.method, "problem": cell.problem, "layer": cell.layer}
-    for subject in subjects:
-        case_id = subject.fact.case_id
-        yield {"case_id": case_id} | grid | rows.get(case_id, {"status": subject.before["status"]})
+    for batch in together:
+        ready = [subject for subject in batch if subject.before["status"] == OK]
+        rows = _edit_or_split(lm, cell, ready, shared, how)
+        for subject in batch:
+            case_id = subject.fact.case_id
+            found = rows.get(case_id, {"status": subject.before["status"]})
+            yield {"case_id": case_id} | grid | found
+        progress(len(batch))
 
 
 def _tail_length(lm: LanguageModel, fact: Fact) -> int:

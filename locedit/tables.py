@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -218,7 +219,13 @@ def write(
         chunks = iter(lambda: list(islice(remaining, CHUNK)), [])
         parts = (_from_rows(path, chunk, schema) for chunk in chunks)
     assert arrow is not None
-    made = json.dumps(provenance or {}, sort_keys=True, default=str).encode()
+    _write(path, arrow, provenance or {}, parts)
+
+
+def _write(
+    path: str | Path, arrow: pa.Schema, provenance: Mapping[str, Any], parts: Iterable[pa.Table]
+) -> None:
+    made = json.dumps(provenance, sort_keys=True, default=str).encode()
     arrow = arrow.with_metadata({**(arrow.metadata or {}), b"provenance": made})
     with atomic(path) as temporary, pq.ParquetWriter(temporary, arrow) as writer:
         for part in parts:
@@ -238,6 +245,10 @@ def read(path: str | Path, schema: str | None, *, flat: bool = False) -> pd.Data
 
     Raises TableError where the file is missing, cut off, or has other columns.
     """
+    return _read_arrow(path, schema, flat=flat).to_pandas()
+
+
+def _read_arrow(path: str | Path, schema: str | None, *, flat: bool = False) -> pa.Table:
     advice = "delete it and run again, so that it is made anew"
     try:
         columns = None
@@ -254,7 +265,33 @@ def read(path: str | Path, schema: str | None, *, flat: bool = False) -> pd.Data
         missing = [name for name in SCHEMAS[schema].names if name not in table.schema.names]
         if missing:
             raise TableError(f"{path} lacks the columns {', '.join(missing)}; {advice}")
-    return table.to_pandas()
+    return table
+
+
+def merge(path: str | Path, parts: Sequence[str | Path], order: Sequence[str]) -> None:
+    """Write the table that the parts are of: their rows by case_id in the order given.
+
+    Its provenance is the parts'. Raises TableError where they were not made alike, where a fact is
+    missing, or where one is in two of them.
+    """
+    advice = f"delete {', '.join(map(str, parts))} and run again"
+    tables = [_read_arrow(part, None) for part in parts]
+    made = [provenance(part) for part in parts]
+    if any(other.get("fingerprint") != made[0].get("fingerprint") for other in made):
+        raise TableError(f"{path}: its parts were not made alike; {advice}")
+    of = [case_id for table in tables for case_id in table["case_id"].unique().to_pylist()]
+    if sorted(of) != sorted(order):
+        raise TableError(
+            f"{path}: expected the study's {len(order)} facts, each in one of its parts, and these "
+            f"have {len(of)} or others; {advice}"
+        )
+    arrow = next(arrow for arrow in SCHEMAS.values() if arrow.equals(tables[0].schema))
+    whole = pa.concat_tables(table.cast(arrow) for table in tables)
+    position = {case_id: index for index, case_id in enumerate(order)}
+    rows = np.argsort([position[c] for c in whole["case_id"].to_pylist()], kind="stable")
+    # a chunk at a time, each in one piece, as `write` does it: the file is the same to the byte
+    chunks = (rows[low : low + CHUNK] for low in range(0, len(rows), CHUNK))
+    _write(path, arrow, made[0], (whole.take(chunk).combine_chunks() for chunk in chunks))
 
 
 def provenance(path: str | Path) -> dict[str, Any]:

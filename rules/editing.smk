@@ -61,11 +61,11 @@ rule essence:
         study=f"{OUT}/study.parquet",
         model=ancient(WEIGHTS),
     output:
-        f"{OUT}/essence.parquet",
+        made_part(f"{OUT}/essence.parquet", "editing"),
     log:
-        f"logs/{MODEL}/{DATASET}/essence.log",
+        part(f"logs/{MODEL}/{DATASET}/essence.log", "editing"),
     benchmark:
-        f"logs/benchmarks/{MODEL}/{DATASET}/essence.tsv"
+        part(f"logs/benchmarks/{MODEL}/{DATASET}/essence.tsv", "editing")
     conda:
         ENVIRONMENT
     threads: 1
@@ -78,7 +78,7 @@ rule essence:
         seed=config["seed"],
         fingerprint=fingerprint("essence"),
     message:
-        "Sampling essence texts"
+        part_message("Sampling essence texts", "editing")
     script:
         "../workflow_scripts/essence.py"
 
@@ -89,11 +89,11 @@ rule baseline:
         noise=f"{OUT}/noise.json",
         model=ancient(WEIGHTS),
     output:
-        f"{OUT}/baseline/{{problem}}.parquet",
+        made_part(f"{OUT}/baseline/{{problem}}.parquet", "editing"),
     log:
-        f"logs/{MODEL}/{DATASET}/baseline/{{problem}}.log",
+        part(f"logs/{MODEL}/{DATASET}/baseline/{{problem}}.log", "editing"),
     benchmark:
-        f"logs/benchmarks/{MODEL}/{DATASET}/baseline/{{problem}}.tsv"
+        part(f"logs/benchmarks/{MODEL}/{DATASET}/baseline/{{problem}}.tsv", "editing")
     conda:
         ENVIRONMENT
     threads: 1
@@ -108,7 +108,7 @@ rule baseline:
         quirks=lambda w: quirks(w.problem, "baseline"),
         fingerprint=lambda w: fingerprint("baseline", problem=w.problem),
     message:
-        "Measuring the unedited model for {wildcards.problem}"
+        part_message("Measuring the unedited model for {wildcards.problem}", "editing")
     script:
         "../workflow_scripts/baseline.py"
 
@@ -122,11 +122,19 @@ rule edit:
         baseline=f"{OUT}/baseline/{{problem}}.parquet",
         model=ancient(WEIGHTS),
     output:
-        f"{OUT}/editing/{{method}}/{{problem}}/layer-{{layer}}.parquet",
+        made_part(
+            f"{OUT}/editing/{{method}}/{{problem}}/layer-{{layer}}.parquet", "editing"
+        ),
     log:
-        f"logs/{MODEL}/{DATASET}/editing/{{method}}/{{problem}}/layer-{{layer}}.log",
+        part(
+            f"logs/{MODEL}/{DATASET}/editing/{{method}}/{{problem}}/layer-{{layer}}.log",
+            "editing",
+        ),
     benchmark:
-        f"logs/benchmarks/{MODEL}/{DATASET}/editing/{{method}}/{{problem}}/layer-{{layer}}.tsv"
+        part(
+            f"logs/benchmarks/{MODEL}/{DATASET}/editing/{{method}}/{{problem}}/layer-{{layer}}.tsv",
+            "editing",
+        )
     conda:
         ENVIRONMENT
     threads: 1
@@ -143,7 +151,10 @@ rule edit:
             "edit", method=w.method, problem=w.problem, layer=w.layer
         ),
     message:
-        "Editing: {wildcards.method}, {wildcards.problem}, layer {wildcards.layer}"
+        part_message(
+            "Editing: {wildcards.method}, {wildcards.problem}, layer {wildcards.layer}",
+            "editing",
+        )
     script:
         "../workflow_scripts/edit.py"
 

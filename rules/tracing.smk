@@ -11,11 +11,16 @@ rule trace:
         noise=f"{OUT}/noise.json",
         model=ancient(WEIGHTS),
     output:
-        f"{OUT}/tracing/{{kind}}/window-{{window}}.parquet",
+        made_part(f"{OUT}/tracing/{{kind}}/window-{{window}}.parquet", "tracing"),
     log:
-        f"logs/{MODEL}/{DATASET}/tracing/{{kind}}/window-{{window}}.log",
+        part(
+            f"logs/{MODEL}/{DATASET}/tracing/{{kind}}/window-{{window}}.log", "tracing"
+        ),
     benchmark:
-        f"logs/benchmarks/{MODEL}/{DATASET}/tracing/{{kind}}/window-{{window}}.tsv"
+        part(
+            f"logs/benchmarks/{MODEL}/{DATASET}/tracing/{{kind}}/window-{{window}}.tsv",
+            "tracing",
+        )
     conda:
         ENVIRONMENT
     threads: 1
@@ -27,7 +32,7 @@ rule trace:
         settings=picked("tracing", "n_noise", "noise_seed"),
         fingerprint=lambda w: fingerprint("trace", kind=w.kind, window=w.window),
     message:
-        "Tracing {wildcards.kind}, window {wildcards.window}"
+        part_message("Tracing {wildcards.kind}, window {wildcards.window}", "tracing")
     script:
         "../workflow_scripts/trace.py"
 
@@ -37,11 +42,17 @@ rule zero:
         study=f"{OUT}/study.parquet",
         model=ancient(WEIGHTS),
     output:
-        f"{OUT}/tracing/{{kind}}/zero-window-{{window}}.parquet",
+        made_part(f"{OUT}/tracing/{{kind}}/zero-window-{{window}}.parquet", "tracing"),
     log:
-        f"logs/{MODEL}/{DATASET}/tracing/{{kind}}/zero-window-{{window}}.log",
+        part(
+            f"logs/{MODEL}/{DATASET}/tracing/{{kind}}/zero-window-{{window}}.log",
+            "tracing",
+        ),
     benchmark:
-        f"logs/benchmarks/{MODEL}/{DATASET}/tracing/{{kind}}/zero-window-{{window}}.tsv"
+        part(
+            f"logs/benchmarks/{MODEL}/{DATASET}/tracing/{{kind}}/zero-window-{{window}}.tsv",
+            "tracing",
+        )
     conda:
         ENVIRONMENT
     threads: 1
@@ -52,7 +63,7 @@ rule zero:
     params:
         fingerprint=lambda w: fingerprint("zero", kind=w.kind, window=w.window),
     message:
-        "Zeroing {wildcards.kind}, window {wildcards.window}"
+        part_message("Zeroing {wildcards.kind}, window {wildcards.window}", "tracing")
     script:
         "../workflow_scripts/zero.py"
 

@@ -436,7 +436,7 @@ def test_a_quirk_reruns_what_it_changes_and_nothing_else(study, tmp_path):
 def test_batch_sizes_and_what_only_tuning_reads_rerun_nothing(study):
     changes = {
         "tracing": {"batch_tokens": 100},
-        "editing": {"batch_facts": 2},
+        "editing": {"batch_facts": 3},
         "tuning": {"facts": 1, "layer": 2},
     }
     assert study.plan(**changes).nothing

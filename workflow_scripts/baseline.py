@@ -1,12 +1,13 @@
 """What the unedited model says of each fact's prompts, for one problem."""
 
 from locedit import editing, facts, problems, tables
-from workflow_scripts.job import fact_by_fact, load_model, provenance, read_sigma, running
+from workflow_scripts.job import fact_by_fact, load_model, provenance, read_sigma, running, shard_of
 
 
 def main(snakemake) -> None:
     with running(snakemake) as log:
         study = tables.read(snakemake.input.study, "facts").to_dict("records")
+        study = shard_of(snakemake).part(study)
         params = snakemake.params
         how = editing.Measuring.from_settings(
             params.measuring, sigma=read_sigma(snakemake), seed=params.seed

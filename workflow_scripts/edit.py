@@ -13,6 +13,7 @@ from workflow_scripts.job import (
     provenance,
     read_sigma,
     running,
+    shard_of,
 )
 from workflow_scripts.shared_inputs import shared_inputs
 
@@ -46,10 +47,17 @@ def main(snakemake) -> None:
         ]
         lm = load_model(snakemake)
         shared = shared_inputs(snakemake, lm, method, how)
-        with progress(log, len(subjects), "facts") as advance:
-            batch = snakemake.config["editing"]["batch_facts"]
-            rows = editing.edit_cell(lm, cell, subjects, shared, how, batch=batch, progress=advance)
-            tables.write(snakemake.output[0], told(rows, log), "editing", provenance(snakemake))
+        # whole batches of all facts, so that no number depends on the shards
+        together = shard_of(snakemake).part(
+            editing.batches(lm, subjects, snakemake.config["editing"]["batch_facts"])
+        )
+        with progress(log, sum(map(len, together)), "facts") as advance:
+            rows = list(
+                told(editing.edit_cell(lm, cell, together, shared, how, progress=advance), log)
+            )
+        position = {row["case_id"]: index for index, row in enumerate(study)}
+        rows.sort(key=lambda row: position[row["case_id"]])
+        tables.write(snakemake.output[0], rows, "editing", provenance(snakemake))
 
 
 def told(rows: Iterator[dict[str, Any]], log: logging.Logger) -> Iterator[dict[str, Any]]:

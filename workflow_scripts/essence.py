@@ -1,12 +1,13 @@
 """Texts about each subject, sampled once, with the unedited model's perplexity of them."""
 
 from locedit import sampling, scoring, tables
-from workflow_scripts.job import fact_by_fact, load_model, provenance, running
+from workflow_scripts.job import fact_by_fact, load_model, provenance, running, shard_of
 
 
 def main(snakemake) -> None:
     with running(snakemake) as log:
         study = tables.read(snakemake.input.study, "facts").to_dict("records")
+        study = shard_of(snakemake).part(study)
         settings, seed = snakemake.params.settings, snakemake.params.seed
         lm = load_model(snakemake)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from locedit.shards import WHOLE, Shard
 from workflow_scripts.hashes import hashes
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "pyarrow")
@@ -100,6 +101,14 @@ def progress(log: logging.Logger, total: int, what: str) -> Iterator[Callable[[i
         yield advance
 
 
+def shard_of(snakemake: Any) -> Shard:
+    """The job's share of the facts: all of them, unless its output is one shard's."""
+    given = snakemake.wildcards
+    if "shard" not in given.keys():
+        return WHOLE
+    return Shard(index=int(given.shard), count=int(given.shards))
+
+
 def fact_by_fact(
     log: logging.Logger,
     records: Sequence[dict[str, Any]],
@@ -116,9 +125,14 @@ def provenance(snakemake: Any) -> dict[str, Any]:
     """How a table was made, for its metadata."""
     return {
         "rule": snakemake.rule,
-        "wildcards": dict(snakemake.wildcards.items()),
+        "wildcards": {
+            # a merged table tells what its shards tell
+            name: value
+            for name, value in snakemake.wildcards.items()
+            if name not in ("shard", "shards")
+        },
         "fingerprint": snakemake.params.get("fingerprint"),
         "hashes": hashes(snakemake),
-        "config": {k: v for k, v in snakemake.config.items() if k != "assets"},
+        "config": {k: v for k, v in snakemake.config.items() if k not in ("assets", "sharding")},
         "versions": {name: metadata.version(name) for name in PACKAGES},
     }

@@ -33,6 +33,7 @@ def main(snakemake) -> None:
             before = editing.baseline(lm, aim, fact, how, params.min_p_erase, record["p_true"])
             subjects.append(editing.Subject(fact=fact, before=before, texts=[], perplexity=[]))
         shared = shared_inputs(snakemake, lm, method, how)
+        together = editing.batches(lm, subjects, snakemake.config["editing"]["batch_facts"])
         grid = list(tuning.settings(params.grid))
         rows = []
         with progress(log, len(grid) * len(subjects), "edits") as advance:
@@ -45,10 +46,7 @@ def main(snakemake) -> None:
                     hyper=hyper,
                     quirks=params.quirks,
                 )
-                batch = snakemake.config["editing"]["batch_facts"]
-                edits = editing.edit_cell(
-                    lm, cell, subjects, shared, how, batch=batch, progress=advance
-                )
+                edits = editing.edit_cell(lm, cell, together, shared, how, progress=advance)
                 rows.append(
                     {
                         "model": params.label,

@@ -3,12 +3,13 @@
 from functools import partial
 
 from locedit import facts, tables, tracing
-from workflow_scripts.job import fact_by_fact, load_model, provenance, read_sigma, running
+from workflow_scripts.job import fact_by_fact, load_model, provenance, read_sigma, running, shard_of
 
 
 def main(snakemake) -> None:
     with running(snakemake) as log:
         study = tables.read(snakemake.input.study, "facts").to_dict("records")
+        study = shard_of(snakemake).part(study)
         settings, sigma = snakemake.params.settings, read_sigma(snakemake)
         trace_rows = partial(
             tracing.trace_rows,

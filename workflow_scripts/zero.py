@@ -3,12 +3,13 @@
 from functools import partial
 
 from locedit import facts, tables, zeroing
-from workflow_scripts.job import fact_by_fact, load_model, provenance, running
+from workflow_scripts.job import fact_by_fact, load_model, provenance, running, shard_of
 
 
 def main(snakemake) -> None:
     with running(snakemake) as log:
         study = tables.read(snakemake.input.study, "facts").to_dict("records")
+        study = shard_of(snakemake).part(study)
         zero_rows = partial(
             zeroing.zero_rows,
             load_model(snakemake),
