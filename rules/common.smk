@@ -70,6 +70,10 @@ SHARED = f"results/{MODEL}"  # what depends on the model alone
 
 ENVIRONMENT = str(ROOT / "envs" / "locedit.yaml")  # of every rule, for `--sdm conda`
 
+GPU = (
+    0 if config["device"] == "cpu" else 1
+)  # cards of a job that loads the model, if there are any
+
 METHODS = config["editing"]["methods"]
 PROBLEMS = config["editing"]["problems"]
 LAYERS = config["editing"]["layers"]

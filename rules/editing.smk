@@ -20,7 +20,7 @@ rule key_statistics:
     resources:
         mem_mb=6000,
         runtime=240,
-        gpu=0,
+        gpu=GPU,
     params:
         settings=config["statistics"],
         fingerprint=fingerprint("statistics"),
@@ -45,7 +45,7 @@ rule contexts:
     resources:
         mem_mb=3000,
         runtime=20,
-        gpu=0,
+        gpu=GPU,
     params:
         settings=config["contexts"],
         seed=config["seed"],
@@ -72,7 +72,7 @@ rule essence:
     resources:
         mem_mb=3000,
         runtime=120,
-        gpu=0,
+        gpu=GPU,
     params:
         settings=config["essence"],
         seed=config["seed"],
@@ -100,7 +100,7 @@ rule baseline:
     resources:
         mem_mb=3000,
         runtime=60,
-        gpu=0,
+        gpu=GPU,
     params:
         measuring=MEASURING,
         min_p_erase=config["facts"]["min_p_erase"],
@@ -141,7 +141,7 @@ rule edit:
     resources:
         mem_mb=4000,
         runtime=480,
-        gpu=0,
+        gpu=GPU,
     params:
         measuring=MEASURING,
         hyperparameters=lambda w: hyperparameters(w.method, w.problem),

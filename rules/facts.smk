@@ -46,7 +46,7 @@ rule know:
     resources:
         mem_mb=4000,
         runtime=120,
-        gpu=0,
+        gpu=GPU,
     params:
         settings=picked("facts", "n", "completion_tokens"),
         reading=READING,
@@ -98,7 +98,7 @@ rule noise:
     resources:
         mem_mb=3000,
         runtime=10,
-        gpu=0,
+        gpu=GPU,
     params:
         noise=MODEL_SETTINGS["noise"],
         fingerprint=fingerprint("noise"),

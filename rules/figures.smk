@@ -106,7 +106,7 @@ rule heatmap_cells:
     resources:
         mem_mb=4000,
         runtime=30,
-        gpu=0,
+        gpu=GPU,
     params:
         case_id=config["analysis"]["heatmap"],
         window=TRACED["window"],

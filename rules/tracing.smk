@@ -27,7 +27,7 @@ rule trace:
     resources:
         mem_mb=4000,
         runtime=240,
-        gpu=0,
+        gpu=GPU,
     params:
         settings=picked("tracing", "n_noise", "noise_seed"),
         fingerprint=lambda w: fingerprint("trace", kind=w.kind, window=w.window),
@@ -59,7 +59,7 @@ rule zero:
     resources:
         mem_mb=4000,
         runtime=60,
-        gpu=0,
+        gpu=GPU,
     params:
         fingerprint=lambda w: fingerprint("zero", kind=w.kind, window=w.window),
     message:

@@ -25,7 +25,7 @@ rule sweep:
     resources:
         mem_mb=4000,
         runtime=480,
-        gpu=0,
+        gpu=GPU,
     params:
         measuring={**MEASURING, "scores.generation_tokens": 0},
         preset=config["editing"]["preset"],

@@ -13,6 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from locedit.shards import WHOLE, Shard
+from workflow_scripts import cards
 from workflow_scripts.hashes import hashes
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "pyarrow")
@@ -55,6 +56,8 @@ def load_model(snakemake: Any) -> Any:
 
     from locedit import models
 
+    log = logging.getLogger(snakemake.rule)
+    cards.take(snakemake.resources.get("gpu", 0), log)
     load_plugins(snakemake)
     transformers_logging.disable_progress_bar()
     torch.set_num_threads(snakemake.threads)
@@ -64,7 +67,7 @@ def load_model(snakemake: Any) -> Any:
         device=snakemake.config["device"],
         dtype=snakemake.config["dtype"],
     )
-    logging.getLogger(snakemake.rule).info("model loaded in %.1f s", time.perf_counter() - start)
+    log.info("model loaded in %.1f s", time.perf_counter() - start)
     return lm
 
 
