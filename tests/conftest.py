@@ -24,7 +24,19 @@ GOLDEN = ROOT.parent / "shared" / "golden"
 SMOLLM2 = "smollm2-135m-instruct"
 
 if "OMP_NUM_THREADS" not in os.environ:
-    torch.set_num_threads(os.cpu_count() or 1)
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+
+# Fixtures that take a minute or more to make
+DEAR = ("finished", "golden_statistics")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run in several processes, those that share a dear fixture run in one."""
+    for item in items:
+        for name in DEAR:
+            if name in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group(name))
 
 
 @contextmanager
