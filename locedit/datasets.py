@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from locedit import seeds
+from locedit import texts as wellformed
+from locedit.quoting import listed, one_line, shown
 from locedit.records import DataError, read_file
 
 Raw = Mapping[str, Any]
 Values = dict[str, Any]
 
+TEXTS = ("case_id", "relation_id", "subject", "template", "target_true", "target_new")
 LISTS = ("paraphrases", "neighbourhood", "generation_prompts")
 SEPARATOR = "|"  # between the prompts in one cell of a table
 _ENOUGH = 100  # records looked at to recognise a format
@@ -134,14 +137,14 @@ def _known_1000(record: Raw) -> Values:
     }
 
 
-def with_hole(prompt: Any, subject: Any, name: str) -> str:
+def with_hole(prompt: Any, subject: Any, field_name: str) -> str:
     """A filled prompt as a template: the subject's last occurrence becomes `{}`."""
-    for key, value in ((name, prompt), ("subject", subject)):
+    for key, value in ((field_name, prompt), ("subject", subject)):
         if not isinstance(value, str):
             raise RecordError(f"{key}: expected text, got {type(value).__name__}")
     before, found, after = prompt.rpartition(subject) if subject else (prompt, "", "")
     if subject and not found:
-        raise RecordError(f"{name}: the prompt lacks the subject {subject!r}")
+        raise RecordError(f"{field_name}: the prompt lacks the subject {shown(subject)}")
     return f"{before}{{}}{after}"
 
 
@@ -214,7 +217,8 @@ def read(
     one cell. seed: of false objects that are drawn. Raises DataError for a file that cannot be
     read as what it is said to be.
     """
-    form = _format(format)
+    form, columns = _format(format), columns or {}
+    names = {**form.names, **columns}
     if n is not None and n < 1:
         raise DataError(f"n facts must be at least 1, got {n}")
     records, is_table = read_file(path, f"{format} records")
@@ -223,11 +227,11 @@ def read(
     if is_table:
         records = [_cells(record, separator) for record in records]
     _check_form(path, records, format)
-    rows = [_row(form, record, index) for index, record in enumerate(records[:n])]
+    rows = [_row(form, names, record, index) for index, record in enumerate(records[:n])]
     if form.draws_target:
-        everything = rows + [_row(form, record) for record in records[len(rows) :]]
+        everything = rows + [_row(form, names, record) for record in records[len(rows) :]]
         rows = list(_with_targets(rows, objects_by_relation(everything), seed))
-    return Reading(rows=rows, names={**form.names, **(columns or {})})
+    return Reading(rows=rows, names=names)
 
 
 def _format(name: str) -> Format:
@@ -238,7 +242,7 @@ def _format(name: str) -> Format:
     raise DataError(f"unknown data format {name!r} (known: {', '.join(FORMATS)}){hint}")
 
 
-def _row(form: Format, record: Any, index: int = 0) -> tuple[Values, str]:
+def _row(form: Format, names: Mapping[str, str], record: Any, index: int = 0) -> tuple[Values, str]:
     """A record's values and what is wrong with it, "" if nothing is."""
     values: Values = {}
     reason = ""
@@ -247,15 +251,21 @@ def _row(form: Format, record: Any, index: int = 0) -> tuple[Values, str]:
             raise RecordError(f"expected a JSON object, got {type(record).__name__}")
         values = {key: record[key] for key in ("case_id", "subject") if key in record}
         values = form.read(record)
+        reason = wellformed.fault_of(values, (*TEXTS, *LISTS), names)
     except RecordError as error:
         reason = str(error)
     except KeyError as error:
         reason = f"{error.args[0]} is missing"
     except (TypeError, AttributeError, ValueError) as error:
-        reason = f"record cannot be read: {error}"
-    if values.get("case_id") in (None, ""):
+        reason = f"record cannot be read: {one_line(error)}"
+    case_id = values.get("case_id")
+    if not isinstance(case_id, str | int | float):  # a table cannot be keyed by it
+        if case_id is not None and not reason:
+            reason = f"case_id: expected text or a number, got {type(case_id).__name__}"
+        values["case_id"] = case_id = ""
+    if case_id == "":
         values["case_id"] = str(index) if form.numbered else f"record-{index}"
-    return values, reason
+    return {key: wellformed.mended(value) for key, value in values.items()}, reason
 
 
 # ---- recognising a format ------------------------------------------------------------------------
@@ -280,7 +290,7 @@ def _check_form(path: Path, records: Sequence[Any], format: str) -> None:
     mappings = [record for record in records if isinstance(record, Mapping)]
     if any(all(key in record for key in keys) for record in mappings):
         return
-    found = ", ".join(map(str, mappings[0])) if mappings else type(records[0]).__name__
+    found = listed(mappings[0]) if mappings else type(records[0]).__name__
     others = recognise(records)
     remedy = (
         f"it looks like {others[0]}: set `dataset.format: {others[0]}`"
@@ -300,16 +310,16 @@ def _check_form(path: Path, records: Sequence[Any], format: str) -> None:
 def _renamed(path: Path, records: Sequence[Any], columns: Mapping[str, str]) -> list[Any]:
     """The records under our names; what `columns` does not name is left out."""
     found = {key for record in records if isinstance(record, Mapping) for key in record}
-    for name, column in columns.items():
+    for ours, column in columns.items():
         if column not in found:
             near = difflib.get_close_matches(column, map(str, found), n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise DataError(
-                f"{path} has no column {column!r}, which `dataset.columns` names for {name}; "
-                f"{hint}(found: {', '.join(sorted(map(str, found)))})"
+                f"{path} has no column {column!r}, which `dataset.columns` names for {ours}; "
+                f"{hint}(found: {listed(sorted(map(str, found)))})"
             )
     return [
-        {name: record[column] for name, column in columns.items() if column in record}
+        {ours: record[column] for ours, column in columns.items() if column in record}
         if isinstance(record, Mapping)
         else record
         for record in records
@@ -334,9 +344,9 @@ def _cells(record: Any, separator: str) -> Any:
 def objects_by_relation(rows: Sequence[tuple[Values, str]]) -> dict[str, list[str]]:
     """The true objects of each relation, in alphabetical order, each once."""
     objects: dict[str, set[str]] = defaultdict(set)
-    for values, _ in rows:
+    for values, reason in rows:
         true = values.get("target_true")
-        if isinstance(true, str) and true.strip():
+        if not reason and isinstance(true, str) and true.strip():
             objects[_relation(values)].add(true.strip())
     return {relation: sorted(texts) for relation, texts in objects.items()}
 

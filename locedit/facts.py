@@ -90,9 +90,10 @@ def _row(case_id: str, values: Raw, reason: str) -> dict[str, Any]:
         value = values.get(name)
         return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []
 
+    relation = values.get("relation_id")
     fact = Fact(
         case_id=case_id,
-        relation_id=text("relation_id"),
+        relation_id=str(relation) if isinstance(relation, str | int | float) else "",
         subject=text("subject"),
         template=text("template"),
         target_true=text("target_true").strip(),
@@ -107,9 +108,10 @@ def _row(case_id: str, values: Raw, reason: str) -> dict[str, Any]:
 
 def _fault(values: Raw, names: Mapping[str, str]) -> str:
     """Why a record cannot be used, naming the field as its file does; "" if it can."""
-    case_id = values["case_id"]
-    if not isinstance(case_id, str | int | float):
-        return f"case_id: expected text or a number, got {type(case_id).__name__}"
+    relation = values.get("relation_id")
+    if not isinstance(relation, str | int | float | None):
+        name = names.get("relation_id", "relation_id")
+        return f"{name}: expected text or a number, got {type(relation).__name__}"
     for field_name in ("subject", "template", "target_true", "target_new"):
         value, name = values.get(field_name), names.get(field_name, field_name)
         if value is None:

@@ -67,7 +67,19 @@ def _check(folder: Path, what: str) -> None:
             "a repository that has them."
         )
     for index in folder.glob("*.safetensors.index.json"):
-        shards = set(json.loads(index.read_text())["weight_map"].values())
+        shards = _shards(index, what)
         missing = sorted(name for name in shards if not (folder / name).is_file())
         if missing:
             raise AssetError(f"{what}: {index.name} names {missing[0]}, which is not there.")
+
+
+def _shards(index: Path, what: str) -> set[str]:
+    """The files that an index of sharded weights names; each lies beside it."""
+    try:
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        inside = all(Path(name).name == name for name in shards)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AssetError(f"{what}: {index.name} is no index of weights ({error!r}).") from error
+    if not inside:
+        raise AssetError(f"{what}: {index.name} names files of other folders, which is refused.")
+    return shards

@@ -19,6 +19,7 @@ from locedit.architectures import (
     is_own,
     register,
 )
+from locedit.quoting import one_line
 
 __all__ = [
     "ARCHITECTURES",
@@ -29,6 +30,9 @@ __all__ = [
     "load",
     "register",
 ]
+
+# transformers asks on the terminal where this is not said
+NO_CODE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 _WORD = "a"  # stands in for the text before a continuation
 
@@ -254,22 +258,23 @@ def load(path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Lang
             "tokenizer.json; check the model's `path` in its configuration"
         )
     try:
-        config = AutoConfig.from_pretrained(path, local_files_only=True)
+        config = AutoConfig.from_pretrained(path, **NO_CODE)
         architecture_of(config)
+        _check_kernels(config)
         model: Any = AutoModelForCausalLM.from_pretrained(
             path,
             config=config,
             dtype=pick_dtype(dtype),
             use_safetensors=True,
-            local_files_only=True,
+            **NO_CODE,
         )
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(path, **NO_CODE)
     except ModelError:
         raise
     except Exception as error:
         raise ModelError(
-            f"the model at {path} cannot be loaded ({error}); delete that directory so that it is "
-            "made again, or correct the model's `path`"
+            f"the model at {path} cannot be loaded ({one_line(error)}); delete that directory so "
+            "that it is made again, or correct the model's `path`"
         ) from error
     lm = LanguageModel(model.to(target), tokenizer)
     if not is_own(config.model_type):
@@ -277,3 +282,14 @@ def load(path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Lang
 
         check_architecture(lm)
     return lm
+
+
+def _check_kernels(config: Any) -> None:
+    """Raise ModelError where a configuration asks for compute kernels, which are code of a hub."""
+    for one in (config, config.get_text_config()):
+        wanted = getattr(one, "_attn_implementation", None)
+        if wanted is not None and "/" in str(wanted):
+            raise ModelError(
+                f"config.json asks for the attention kernel {wanted!r}, which is code of the model "
+                "hub; take `attn_implementation` out of it"
+            )

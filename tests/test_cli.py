@@ -390,7 +390,7 @@ ARGUMENTS = {
         "invalid int value: 'five'",
     ),
     "an unknown module": (["trace", "{}", "--subject", "x", "--module", "mpl"], "'mpl'"),
-    "no window": (["trace", "{}", "--subject", "x", "--window", "0"], "1 at least"),
+    "no window": (["trace", "{}", "--subject", "x", "--window", "0"], "number from 1 to"),
     "noise of another kind": (["trace", "{}", "--subject", "x", "--noise", "loud"], "as 3sd"),
     "negative noise": (["trace", "{}", "--subject", "x", "--noise=-1"], "positive"),
     "an unknown command": (["trase"], "trase"),
