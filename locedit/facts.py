@@ -176,15 +176,18 @@ def add_knowledge(
 
 
 def _fits(lm: LanguageModel, row: dict[str, Any], extra: int) -> bool:
+    """Whether the model can read the fact's longest prompt with its completion or either object."""
+    objects = {name: len(lm.encode_target(row[name])) for name in ("target_true", "target_new")}
+    texts = (row["prompt"], *(text for name in LISTS for text in row[name]))
+    tokens, extra = max(len(lm.encode(text)) for text in texts), max(extra, *objects.values())
     limit = lm.context_length
-    tokens = max(
-        len(lm.encode(text)) for text in (row["prompt"], *row["paraphrases"], *row["neighbourhood"])
-    )
-    if limit is None or tokens + extra <= limit:
-        return True
-    reason = f"a prompt of {tokens} tokens and {extra} more exceed the model's {limit}"
-    row.update(status=EXCLUDED, reason=reason)
-    return False
+    if limit is not None and tokens + extra > limit:
+        reason = f"a prompt of {tokens} tokens and {extra} more exceed the model's {limit}"
+    else:
+        empty = [name for name, count in objects.items() if not count]
+        reason = f"{empty[0]} holds no token of the model's" if empty else ""
+    row.update({"status": EXCLUDED, "reason": reason} if reason else {})
+    return not reason
 
 
 def _p_true(lm: LanguageModel, rows: Sequence[dict[str, Any]]) -> list[float]:

@@ -193,6 +193,11 @@ class LanguageModel:
         """Tokens that the model reads at most; None where its config names no limit."""
         return getattr(self.config, "max_position_embeddings", None)
 
+    def check_length(self, tokens: int) -> None:
+        """Raise ValueError for a row of more tokens than the model reads: no positions are left."""
+        if self.context_length is not None and tokens > self.context_length:
+            raise ValueError(f"a row of {tokens} tokens exceeds the model's {self.context_length}")
+
     @cached_property
     def vocabulary_size(self) -> int:
         return self.head.weight.shape[0]
