@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from locedit import seeds
-from locedit import texts as wellformed
-from locedit.quoting import listed, one_line, shown
+from locedit import seeds, texts
+from locedit.quoting import listed, name, shown
 from locedit.records import DataError, read_file
 
 Raw = Mapping[str, Any]
@@ -74,14 +73,14 @@ def _native(record: Raw) -> Values:
 
 def _counterfact(record: Raw) -> Values:
     """ROME's CounterFact record (Meng et al. 2022, appendix D)."""
-    rewrite = record["requested_rewrite"]
+    rewrite = _object(record, "requested_rewrite")
     return {
         "case_id": record["case_id"],
         "relation_id": rewrite.get("relation_id", ""),
         "subject": rewrite["subject"],
         "template": rewrite["prompt"],
-        "target_true": rewrite["target_true"]["str"],
-        "target_new": rewrite["target_new"]["str"],
+        "target_true": _object(rewrite, "target_true")["str"],
+        "target_new": _object(rewrite, "target_new")["str"],
         "paraphrases": record.get("paraphrase_prompts", []),
         "neighbourhood": record.get("neighborhood_prompts", []),
         "generation_prompts": record.get("generation_prompts", []),
@@ -146,6 +145,12 @@ def with_hole(prompt: Any, subject: Any, field_name: str) -> str:
     if subject and not found:
         raise RecordError(f"{field_name}: the prompt lacks the subject {shown(subject)}")
     return f"{before}{{}}{after}"
+
+
+def _object(record: Raw, key: str) -> Raw:
+    if not isinstance(record[key], Mapping):
+        raise RecordError(f"{key}: expected a JSON object, got {type(record[key]).__name__}")
+    return record[key]
 
 
 def _as_list(value: Any) -> list[str]:
@@ -218,7 +223,7 @@ def read(
     read as what it is said to be.
     """
     form, columns = _format(format), columns or {}
-    names = {**form.names, **columns}
+    names = form.names | {ours: name(column) for ours, column in columns.items()}
     if n is not None and n < 1:
         raise DataError(f"n facts must be at least 1, got {n}")
     records, is_table = read_file(path, f"{format} records")
@@ -234,30 +239,27 @@ def read(
     return Reading(rows=rows, names=names)
 
 
-def _format(name: str) -> Format:
-    if name in FORMATS:
-        return FORMATS[name]
-    near = difflib.get_close_matches(name, FORMATS, n=1)
+def _format(format: str) -> Format:
+    if format in FORMATS:
+        return FORMATS[format]
+    near = difflib.get_close_matches(format, FORMATS, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise DataError(f"unknown data format {name!r} (known: {', '.join(FORMATS)}){hint}")
+    raise DataError(f"unknown data format {format!r} (known: {', '.join(FORMATS)}){hint}")
 
 
 def _row(form: Format, names: Mapping[str, str], record: Any, index: int = 0) -> tuple[Values, str]:
     """A record's values and what is wrong with it, "" if nothing is."""
-    values: Values = {}
-    reason = ""
+    values, reason = dict[str, Any](), ""
     try:
         if not isinstance(record, Mapping):
             raise RecordError(f"expected a JSON object, got {type(record).__name__}")
         values = {key: record[key] for key in ("case_id", "subject") if key in record}
         values = form.read(record)
-        reason = wellformed.fault_of(values, (*TEXTS, *LISTS), names)
+        reason = texts.fault_of(values, (*TEXTS, *LISTS), names)
     except RecordError as error:
         reason = str(error)
     except KeyError as error:
         reason = f"{error.args[0]} is missing"
-    except (TypeError, AttributeError, ValueError) as error:
-        reason = f"record cannot be read: {one_line(error)}"
     case_id = values.get("case_id")
     if not isinstance(case_id, str | int | float):  # a table cannot be keyed by it
         if case_id is not None and not reason:
@@ -265,7 +267,7 @@ def _row(form: Format, names: Mapping[str, str], record: Any, index: int = 0) ->
         values["case_id"] = case_id = ""
     if case_id == "":
         values["case_id"] = str(index) if form.numbered else f"record-{index}"
-    return {key: wellformed.mended(value) for key, value in values.items()}, reason
+    return {key: texts.mended(value) for key, value in values.items()}, reason
 
 
 # ---- recognising a format ------------------------------------------------------------------------
@@ -275,11 +277,11 @@ def recognise(records: Sequence[Any]) -> list[str]:
     """The formats whose keys most of the first records have, the most particular one first."""
     seen = [set(record) for record in records[:_ENOUGH] if isinstance(record, Mapping)]
     fitting = [
-        name
-        for name, form in FORMATS.items()
+        format
+        for format, form in FORMATS.items()
         if 2 * sum(keys.issuperset(form.keys) for keys in seen) > len(seen)
     ]
-    return sorted(fitting, key=lambda name: -len(FORMATS[name].keys))
+    return sorted(fitting, key=lambda format: -len(FORMATS[format].keys))
 
 
 def _check_form(path: Path, records: Sequence[Any], format: str) -> None:
@@ -313,9 +315,9 @@ def _renamed(path: Path, records: Sequence[Any], columns: Mapping[str, str]) -> 
     for ours, column in columns.items():
         if column not in found:
             near = difflib.get_close_matches(column, map(str, found), n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            hint = f"did you mean {shown(near[0])}? " if near else ""
             raise DataError(
-                f"{path} has no column {column!r}, which `dataset.columns` names for {ours}; "
+                f"{path} has no column {shown(column)}, which `dataset.columns` names for {ours}; "
                 f"{hint}(found: {listed(sorted(map(str, found)))})"
             )
     return [
@@ -329,12 +331,13 @@ def _renamed(path: Path, records: Sequence[Any], columns: Mapping[str, str]) -> 
 def _cells(record: Any, separator: str) -> Any:
     """A table's row with the text of list fields split, and empty cells of them left out."""
     values = dict(record)
-    for name in LISTS:
-        if values.get(name) is None:
-            values.pop(name, None)
-        elif isinstance(values[name], str):
-            parts = (part.strip() for part in values[name].split(separator))
-            values[name] = [part for part in parts if part]
+    for field_name in LISTS:
+        cell = values.get(field_name)
+        if cell is None:
+            values.pop(field_name, None)
+        elif isinstance(cell, str):
+            parts = (part.strip() for part in cell.split(separator))
+            values[field_name] = [part for part in parts if part]
     return values
 
 
@@ -348,7 +351,7 @@ def objects_by_relation(rows: Sequence[tuple[Values, str]]) -> dict[str, list[st
         true = values.get("target_true")
         if not reason and isinstance(true, str) and true.strip():
             objects[_relation(values)].add(true.strip())
-    return {relation: sorted(texts) for relation, texts in objects.items()}
+    return {relation: sorted(found) for relation, found in objects.items()}
 
 
 def _with_targets(
@@ -373,13 +376,13 @@ def draw_target(values: Values, objects: Sequence[str], seed: int) -> str | None
     prompt are no candidates: a substring match could not tell them apart.
     """
     prompt = values["template"].replace("{}", values["subject"])
-    texts = [values["target_true"].strip(), prompt]
-    texts += [text for text in values.get("also_true", []) if isinstance(text, str)]
+    true = [values["target_true"].strip(), prompt]
+    true += [text for text in values.get("also_true", []) if isinstance(text, str)]
 
     def usable(candidate: str) -> bool:
-        return not any(overlap(candidate, text) for text in texts)
+        return not any(overlap(candidate, text) for text in true)
 
-    parts = (_relation(values), values["subject"], prompt, texts[0])
+    parts = (_relation(values), values["subject"], prompt, true[0])
     draw = random.Random(seeds.derive(seed, "target_new", *parts))
     for _ in range(32):  # mostly the first one serves; a scan of all objects takes long
         candidate = draw.choice(objects)
