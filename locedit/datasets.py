@@ -223,7 +223,7 @@ def read(
     read as what it is said to be.
     """
     form, columns = _format(format), columns or {}
-    names = form.names | {ours: name(column) for ours, column in columns.items()}
+    names = {**form.names, **{ours: name(column) for ours, column in columns.items()}}
     if n is not None and n < 1:
         raise DataError(f"n facts must be at least 1, got {n}")
     records, is_table = read_file(path, f"{format} records")
@@ -234,17 +234,15 @@ def read(
     _check_form(path, records, format)
     rows = [_row(form, names, record, index) for index, record in enumerate(records[:n])]
     if form.draws_target:
-        everything = rows + [_row(form, names, record) for record in records[len(rows) :]]
-        rows = list(_with_targets(rows, objects_by_relation(everything), seed))
+        others = [_row(form, names, record) for record in records[len(rows) :]]
+        rows = list(_with_targets(rows, objects_by_relation(rows + others), seed))
     return Reading(rows=rows, names=names)
 
 
 def _format(format: str) -> Format:
     if format in FORMATS:
         return FORMATS[format]
-    near = difflib.get_close_matches(format, FORMATS, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise DataError(f"unknown data format {format!r} (known: {', '.join(FORMATS)}){hint}")
+    raise DataError(f"unknown data format {format!r} (known: {', '.join(FORMATS)})")
 
 
 def _row(form: Format, names: Mapping[str, str], record: Any, index: int = 0) -> tuple[Values, str]:
@@ -376,8 +374,8 @@ def draw_target(values: Values, objects: Sequence[str], seed: int) -> str | None
     prompt are no candidates: a substring match could not tell them apart.
     """
     prompt = values["template"].replace("{}", values["subject"])
-    true = [values["target_true"].strip(), prompt]
-    true += [text for text in values.get("also_true", []) if isinstance(text, str)]
+    also = [text for text in values.get("also_true", []) if isinstance(text, str)]
+    true = [values["target_true"].strip(), prompt, *also]
 
     def usable(candidate: str) -> bool:
         return not any(overlap(candidate, text) for text in true)
@@ -388,7 +386,7 @@ def draw_target(values: Values, objects: Sequence[str], seed: int) -> str | None
         candidate = draw.choice(objects)
         if usable(candidate):
             return candidate
-    rest = [candidate for candidate in objects if usable(candidate)]
+    rest = [*filter(usable, objects)]
     return draw.choice(rest) if rest else None
 
 
