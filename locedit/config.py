@@ -4,7 +4,6 @@ No heavy imports: Snakemake reads this each time it starts.
 """
 
 import copy
-import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -15,7 +14,7 @@ import yaml
 
 from locedit import datasets, texts
 from locedit.quoting import name as plain_name
-from locedit.quoting import one_line, shown
+from locedit.quoting import nearest, one_line, shown
 
 
 class ConfigError(ValueError):
@@ -151,9 +150,7 @@ def _meant(error: Any) -> str:
 
 def _choices(given: Any, known: Iterable[str]) -> str:
     known = list(known)
-    near = difflib.get_close_matches(str(given), known, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{hint} (known: {', '.join(known)})"
+    return f"{nearest(given, known, cutoff=0.5)} (known: {', '.join(known)})"
 
 
 # What names a folder of the results: no separator, no blank, none of Snakemake's braces. The

@@ -6,7 +6,6 @@ keys a record has and what they mean. `locedit.facts` validates what is read her
 No heavy imports: Snakemake reads this each time it starts.
 """
 
-import difflib
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from locedit import seeds, texts
-from locedit.quoting import listed, name, shown
+from locedit.quoting import listed, name, nearest, shown
 from locedit.records import DataError, read_file
 
 Raw = Mapping[str, Any]
@@ -242,7 +241,8 @@ def read(
 def _format(format: str) -> Format:
     if format in FORMATS:
         return FORMATS[format]
-    raise DataError(f"unknown data format {format!r} (known: {', '.join(FORMATS)})")
+    near = nearest(format, FORMATS)
+    raise DataError(f"unknown data format {format!r} (known: {', '.join(FORMATS)}){near}")
 
 
 def _row(form: Format, names: Mapping[str, str], record: Any, index: int = 0) -> tuple[Values, str]:
@@ -312,11 +312,10 @@ def _renamed(path: Path, records: Sequence[Any], columns: Mapping[str, str]) -> 
     found = {key for record in records if isinstance(record, Mapping) for key in record}
     for ours, column in columns.items():
         if column not in found:
-            near = difflib.get_close_matches(column, map(str, found), n=1)
-            hint = f"did you mean {shown(near[0])}? " if near else ""
+            near = nearest(column, map(str, found))
             raise DataError(
-                f"{path} has no column {shown(column)}, which `dataset.columns` names for {ours}; "
-                f"{hint}(found: {listed(sorted(map(str, found)))})"
+                f"{path} has no column {shown(column)}, which `dataset.columns` names for {ours}"
+                f"{near} (found: {listed(sorted(map(str, found)))})"
             )
     return [
         {ours: record[column] for ours, column in columns.items() if column in record}

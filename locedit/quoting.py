@@ -1,5 +1,6 @@
 """Values of unknown kind and size, quoted in one short line of an error's sentence."""
 
+import difflib
 import reprlib
 from collections.abc import Iterable
 
@@ -27,6 +28,12 @@ def listed(values: Iterable[object]) -> str:
     names = [name(value) for value in values]
     more = f", ... ({len(names)} in all)" if len(names) > LISTED else ""
     return ", ".join(names[:LISTED]) + more
+
+
+def nearest(given: object, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Words that offer the known name most like the given one; "" where none is alike."""
+    near = difflib.get_close_matches(str(given), list(known), n=1, cutoff=cutoff)
+    return f"; did you mean {shown(near[0])}?" if near else ""
 
 
 def one_line(text: object, limit: int = 400) -> str:
