@@ -342,9 +342,8 @@ def _read_gguf(gguf: Path) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from locedit.models import NO_CODE
-
-    arguments: dict[str, Any] = {"gguf_file": gguf.name, **NO_CODE}
+    arguments: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
+    arguments["trust_remote_code"] = False
     folder = str(gguf.parent)
     try:
         read = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **arguments)

@@ -19,7 +19,7 @@ from locedit.architectures import (
     is_own,
     register,
 )
-from locedit.quoting import one_line
+from locedit.quoting import listed, one_line
 
 __all__ = [
     "ARCHITECTURES",
@@ -266,13 +266,19 @@ def load(path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Lang
         config = AutoConfig.from_pretrained(path, **NO_CODE)
         architecture_of(config)
         _check_kernels(config)
-        model: Any = AutoModelForCausalLM.from_pretrained(
+        found: Any = AutoModelForCausalLM.from_pretrained(
             path,
             config=config,
             dtype=pick_dtype(dtype),
             use_safetensors=True,
+            output_loading_info=True,
             **NO_CODE,
         )
+        model, loaded = found
+        if missing := sorted(loaded["missing_keys"]):  # transformers would draw them at random
+            raise ModelError(
+                f"the weights at {path} lack {len(missing)} tensors: {listed(missing)}"
+            )
         tokenizer = AutoTokenizer.from_pretrained(path, **NO_CODE)
     except ModelError:
         raise
