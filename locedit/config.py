@@ -262,8 +262,8 @@ def load_model(name: str, root: Path, schema: Mapping[str, Any]) -> tuple[str, d
         folder = _path(str(path.parent), f"config: model: {path}") / folder
         if not _is_file(folder / "config.json"):
             raise ConfigError(
-                f"{path}: path: no model at {folder}: expected a folder with config.json, "
-                "safetensors weights and tokenizer.json"
+                f"{path}: path: no model at {one_line(folder)}: expected a folder with "
+                "config.json, safetensors weights and tokenizer.json"
             )
         settings["path"] = str(folder)
     return path.stem, settings
