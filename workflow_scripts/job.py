@@ -2,6 +2,7 @@
 
 import json
 import logging
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +13,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from locedit.files import alone
+from locedit.mishaps import ran_out_of_memory
 from locedit.shards import WHOLE, Shard
 from workflow_scripts import cards
 from workflow_scripts.hashes import hashes
@@ -21,24 +24,54 @@ PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "pyarrow")
 
 @contextmanager
 def running(snakemake: Any) -> Iterator[logging.Logger]:
-    """Log to the rule's log; a foreseen error ends the job with its sentence and status 1."""
-    Path(snakemake.log[0]).write_text("")  # then only appended to, by the log and by libraries
+    """Log to the rule's log; an error ends the job with its sentence and status 1.
+
+    Where a run was killed and its job goes on, the same job of the next run waits for its end.
+    """
+    log, file = logging.getLogger(snakemake.rule), Path(snakemake.log[0])
+
+    def end(number: int, _: Any) -> None:
+        log.error("ended by signal %d", number)
+        sys.exit(f"{snakemake.rule}: ended from outside (SIGTERM); run the same command again")
+
+    before = signal.signal(signal.SIGTERM, end)  # so that temporaries are removed
+    try:
+        with alone(file), _logging_to(file):
+            start = time.perf_counter()
+            yield log
+            log.info("done in %.1f s", time.perf_counter() - start)
+    except (Exception, KeyboardInterrupt) as error:
+        log.exception("failed")
+        sys.exit(f"{snakemake.rule}: {_sentence(error, file)}")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _logging_to(file: Path) -> Iterator[None]:
+    file.write_text("")  # then only appended to, by the log and by libraries
     logging.basicConfig(
-        filename=snakemake.log[0],
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
+        filename=file, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
     logging.captureWarnings(True)
-    log = logging.getLogger(snakemake.rule)
-    start = time.perf_counter()
-    try:
-        # libraries' bars and remarks belong to the log; ours go to the terminal by name
-        with Path(snakemake.log[0]).open("a") as stream, redirect_stderr(stream):
-            yield log
-    except (ValueError, OSError, RuntimeError) as error:
-        log.exception("failed")
-        sys.exit(f"{snakemake.rule}: {error}")
-    log.info("done in %.1f s", time.perf_counter() - start)
+    # libraries' bars and remarks belong to the log; ours go to the terminal by name
+    with file.open("a") as stream, redirect_stderr(stream):
+        yield
+
+
+def _sentence(error: BaseException, log: Path) -> str:
+    """What went wrong and what to do, in one line."""
+    said = " ".join(str(error).split())
+    if ran_out_of_memory(error):
+        return (
+            f"memory ran out ({said}); run fewer jobs at once (--cores), or set "
+            "tracing.batch_tokens or editing.batch_facts lower: no result depends on them"
+        )
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; run the same command again"
+    if isinstance(error, ValueError | OSError | RuntimeError):
+        return said
+    return f"{type(error).__name__}: {said}; this was not foreseen, {log} says where it happened"
 
 
 def load_plugins(snakemake: Any) -> None:
