@@ -5,6 +5,8 @@
 #   snakemake --cores all facts | tracing | editing | analysis | figures | report | tune
 #                                        | rome_layout
 
+import sys
+
 
 configfile: f"{workflow.basedir}/config.yaml"
 
@@ -20,6 +22,11 @@ include: "rules/figures.smk"
 include: "rules/report.smk"
 include: "rules/tuning.smk"
 include: "rules/export.smk"
+
+
+onerror:
+    for line in failures.told(log):
+        print(line, file=sys.stderr)
 
 
 localrules:

@@ -70,7 +70,7 @@ def alone(path: str | Path) -> Iterator[None]:
         yield
         return
     lock = target.with_name(f".{target.name}.lock")
-    with _in_words(target):
+    with _in_words(Path(path)):
         target.parent.mkdir(parents=True, exist_ok=True)
         stream, locked = _locked(lock)
     _held.add(target)

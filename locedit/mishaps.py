@@ -38,6 +38,6 @@ def unwritable(error: Exception, target: Path) -> UnwritableError | None:
         number = int(said[1])
     # what cannot be read elsewhere is no fault of the target's
     file = Path(getattr(error, "filename", None) or target)
-    if number not in _REASONS or not file.is_relative_to(target.parent):
+    if number not in _REASONS or not file.absolute().is_relative_to(target.absolute().parent):
         return None
     return UnwritableError(f"{target} cannot be written: {_REASONS[number]} and run again")

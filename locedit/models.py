@@ -271,8 +271,8 @@ def load(path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Lang
         if ran_out_of_memory(error):
             raise
         raise ModelError(
-            f"the model at {path} cannot be loaded ({error}); delete that directory so that it is "
-            "made again, or correct the model's `path`"
+            f"the model at {path} cannot be loaded ({error}); where a run made that directory, in "
+            "the cache, delete it and run again; otherwise correct the model's `path`"
         ) from error
     lm = LanguageModel(model.to(target), tokenizer)
     if not is_own(config.model_type):

@@ -107,7 +107,10 @@ def _text(path: Path, kind: str, what: str) -> str:
 def _no(kind: str, path: Path, what: str, why: object) -> DataError:
     guess = looks_like(path.read_bytes()[: 1 << 16])
     hint = f"; it looks like {guess}" if guess and not guess.startswith(f"{kind}:") else ""
-    return DataError(f"{path} is not {kind} ({why}); expected a list of {what}{hint}")
+    return DataError(
+        f"{path} is not {kind} ({why}); expected a list of {what}{hint}; a file that "
+        "a run fetched or built is made anew if you delete it"
+    )
 
 
 _MAGIC = {

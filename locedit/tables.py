@@ -227,7 +227,10 @@ def _write(
 ) -> None:
     made = json.dumps(provenance, sort_keys=True, default=str).encode()
     arrow = arrow.with_metadata({**(arrow.metadata or {}), b"provenance": made})
-    with atomic(path) as temporary, pq.ParquetWriter(temporary, arrow) as writer:
+    with (
+        atomic(path) as temporary,
+        pq.ParquetWriter(temporary, arrow, write_page_checksum=True) as writer,
+    ):
         for part in parts:
             writer.write_table(part.replace_schema_metadata(arrow.metadata))
 
@@ -243,7 +246,7 @@ def _from_rows(path: str | Path, rows: Sequence[Mapping[str, Any]], name: str) -
 def read(path: str | Path, schema: str | None, *, flat: bool = False) -> pd.DataFrame:
     """Read a table and check it against the named schema; `flat` leaves list columns out.
 
-    Raises TableError where the file is missing, cut off, or has other columns.
+    Raises TableError where the file is missing, cut off, changed, or has other columns.
     """
     return _read_arrow(path, schema, flat=flat).to_pandas()
 
@@ -254,7 +257,7 @@ def _read_arrow(path: str | Path, schema: str | None, *, flat: bool = False) -> 
         columns = None
         if flat:
             columns = [f.name for f in pq.read_schema(path) if not pa.types.is_nested(f.type)]
-        table = pq.read_table(path, columns=columns)
+        table = pq.read_table(path, columns=columns, page_checksum_verification=True)
     except FileNotFoundError as error:
         raise TableError(f"{path}: no such table; run the stage that makes it") from error
     except (pa.ArrowInvalid, OSError) as error:

@@ -10,6 +10,7 @@ from snakemake.exceptions import WorkflowError
 from locedit import assets as pinned
 from locedit import config as configuration
 from locedit import datasets, fingerprints, methods, plugins, problems
+from workflow_scripts import failures
 
 ROOT = Path(workflow.basedir)
 
@@ -67,6 +68,12 @@ READING = {
 
 OUT = f"results/{MODEL}/{DATASET}"
 SHARED = f"results/{MODEL}"  # what depends on the model alone
+
+try:
+    for _folder in (Path.cwd(), OUT, SHARED, "logs"):
+        failures.check_writable(Path(_folder))
+except OSError as error:
+    raise WorkflowError(str(error)) from None
 
 ENVIRONMENT = str(ROOT / "envs" / "locedit.yaml")  # of every rule, for `--sdm conda`
 

@@ -17,6 +17,7 @@ from locedit.files import alone
 from locedit.mishaps import ran_out_of_memory
 from locedit.shards import WHOLE, Shard
 from workflow_scripts import cards
+from workflow_scripts.failures import FAILED
 from workflow_scripts.hashes import hashes
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "pyarrow")
@@ -30,19 +31,20 @@ def running(snakemake: Any) -> Iterator[logging.Logger]:
     """
     log, file = logging.getLogger(snakemake.rule), Path(snakemake.log[0])
 
-    def end(number: int, _: Any) -> None:
-        log.error("ended by signal %d", number)
-        sys.exit(f"{snakemake.rule}: ended from outside (SIGTERM); run the same command again")
+    def end(*_: Any) -> None:
+        sys.exit("ended from outside (SIGTERM); run the same command again")
 
     before = signal.signal(signal.SIGTERM, end)  # so that temporaries are removed
     try:
-        with alone(file), _logging_to(file):
+        with _logging_to(file), alone(file):
             start = time.perf_counter()
             yield log
             log.info("done in %.1f s", time.perf_counter() - start)
-    except (Exception, KeyboardInterrupt) as error:
-        log.exception("failed")
-        sys.exit(f"{snakemake.rule}: {_sentence(error, file)}")
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        said = _sentence(error, file)
+        if log.hasHandlers():  # not so where the log itself cannot be written
+            log.exception("%s%s", FAILED, said)
+        sys.exit(f"{snakemake.rule}: {said}")
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -69,7 +71,7 @@ def _sentence(error: BaseException, log: Path) -> str:
         )
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; run the same command again"
-    if isinstance(error, ValueError | OSError | RuntimeError):
+    if isinstance(error, ValueError | OSError | RuntimeError | SystemExit):
         return said
     return f"{type(error).__name__}: {said}; this was not foreseen, {log} says where it happened"
 
