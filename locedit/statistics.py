@@ -114,7 +114,7 @@ def write_moments(path: Path, moments: Mapping[int, Tensor], **about: str) -> No
 
 
 def _checksum(tensor: Tensor) -> str:
-    return hashlib.sha256(memoryview(tensor.contiguous().numpy())).hexdigest()
+    return hashlib.sha256(tensor.contiguous().numpy().data).hexdigest()
 
 
 def moments_from_file(path: Path, device: torch.device) -> KeyMoments:

@@ -10,17 +10,24 @@ import shutil
 import signal
 import subprocess
 import time
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import psutil
+import pyarrow as pa
 import pytest
+import torch
 from tiny_study import OUT, Going, Run, Study
 
-from locedit import tables
+from locedit import editing, files, statistics, tables, zeroing
+from locedit import tracing as tracing_module
+from workflow_scripts.job import running
 
 LOG = logging.getLogger(__name__)
 KILLS = 20
@@ -253,3 +260,109 @@ def fill(path: Path, megabytes: int) -> None:
     with path.open("wb", buffering=0) as stream, suppress(OSError):
         for _ in range(256 * megabytes):
             stream.write(bytes(4096))
+
+
+def atomically(write: Callable[[Path], object]) -> Callable[[Path], None]:
+    def whole(path: Path) -> None:
+        with files.atomic(path) as temporary:
+            write(temporary)
+
+    return whole
+
+
+NOISE = np.random.RandomState(0).rand(1 << 15)
+
+
+def write_zip(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("page", NOISE.tobytes())
+
+
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "scores.parquet": lambda path: tables.write(path, pd.DataFrame({"rewrite": NOISE}), None),
+    "scores.csv": atomically(pd.DataFrame({"rewrite": NOISE}).to_csv),
+    "noise.json": atomically(lambda path: path.write_text(str(NOISE.tolist()))),
+    "key_statistics.safetensors": atomically(
+        lambda path: statistics.write_moments(path, {0: torch.eye(256)})
+    ),
+    "report.zip": atomically(write_zip),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_no_writer_leaves_a_part_of_a_file_on_a_full_disk(disk, tmp_path, name):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    disk(folder, "size=64k")
+    said = rf"^{folder / name} cannot be written: the disk is full; free some space and run again$"
+    with pytest.raises(OSError, match=said):
+        WRITERS[name](folder / name)
+    assert list(folder.iterdir()) == []
+
+
+# ---- memory --------------------------------------------------------------------------------------
+
+EXHAUSTING: dict[str, Callable[[], object]] = {
+    "torch": lambda: torch.empty(1 << 50),
+    "numpy": lambda: np.empty(1 << 57, dtype=np.int8),
+    "pyarrow": lambda: pa.allocate_buffer(1 << 55),
+    "Python": lambda: bytearray(1 << 60),
+}
+
+
+@pytest.fixture
+def job(tmp_path) -> SimpleNamespace:
+    return SimpleNamespace(rule="trace", log=[str(tmp_path / "trace.log")])
+
+
+@pytest.mark.parametrize("library", EXHAUSTING)
+def test_a_job_without_memory_says_so_and_which_settings_to_lower(job, library):
+    with pytest.raises(SystemExit) as caught, running(job):
+        EXHAUSTING[library]()
+    said = str(caught.value.code)
+    assert said.startswith("trace: memory ran out (")
+    assert "run fewer jobs at once (--cores), or set tracing.batch_tokens or" in said
+    assert "editing.batch_facts lower: no result depends on them" in said
+    assert "\n" not in said
+
+
+def test_memory_that_runs_out_ends_the_job_and_is_no_fault_of_the_fact(monkeypatch):
+    fact = SimpleNamespace(case_id="1", prompt="", subject="", target_true="")
+    for module, rows in ((tracing_module, "trace_rows"), (zeroing, "zero_rows")):
+        monkeypatch.setattr(
+            module, rows.removesuffix("_rows"), lambda *_, **__: torch.empty(1 << 50)
+        )
+        with pytest.raises(RuntimeError, match="can't allocate memory"):
+            getattr(module, rows)(None, fact)
+    tried = []
+
+    def edit(*arguments):
+        tried.append(len(arguments[2]))
+        torch.empty(1 << 50)
+
+    monkeypatch.setattr(editing, "_edit_batch", edit)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        editing._edit_or_split(None, None, [SimpleNamespace(fact=fact)] * 2, None, None)
+    assert tried == [2, 1], "fewer facts at once are tried first"
+
+
+def ask_to_end(table: Path) -> None:
+    with files.atomic(table) as path:
+        path.touch()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+
+def test_a_job_that_is_asked_to_end_says_so_and_sweeps_up(job, tmp_path):
+    with pytest.raises(SystemExit) as caught, running(job):
+        ask_to_end(tmp_path / "table")
+    assert caught.value.code == "trace: ended from outside (SIGTERM); run the same command again"
+    assert [path.name for path in tmp_path.iterdir()] == ["trace.log"]
+
+
+def test_an_error_that_nobody_foresaw_is_one_line_that_names_the_log(job):
+    with pytest.raises(SystemExit) as caught, running(job):
+        {}["layer"]
+    assert caught.value.code == (
+        f"trace: KeyError: 'layer'; this was not foreseen, {job.log[0]} says where it happened"
+    )
