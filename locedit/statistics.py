@@ -120,8 +120,8 @@ def _checksum(tensor: Tensor) -> str:
 def moments_from_file(path: Path, device: torch.device) -> KeyMoments:
     """Key moments in a file of `write_moments`, one tensor a layer, read on demand and checked.
 
-    Raises ValueError, naming the file, where it is truncated or no safetensors file (at once), or
-    where a layer is missing or not what was written.
+    Raises OSError, naming the file, where it is truncated or no safetensors file (at once), or
+    where a layer is missing or not what was written: no fact's fault, so no ValueError.
     """
 
     def load(layer: int) -> Tensor:
@@ -142,6 +142,6 @@ def _opened(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as tensors:
             yield tensors
     except (SafetensorError, OSError) as error:
-        raise ValueError(
+        raise OSError(
             f"{path}: no readable key moments ({error}); delete the file so that it is made again"
         ) from error

@@ -97,7 +97,7 @@ def test_a_damaged_file_is_named_with_what_to_delete(tmp_path, name, damage):
     write(path)
     read(path)
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
-    with pytest.raises(ValueError, match="delet") as caught:
+    with pytest.raises((ValueError, OSError), match="delet") as caught:
         read(path)
     assert str(path.parent if name.startswith("model/") else path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -110,7 +110,7 @@ def test_one_changed_byte_of_a_table_or_of_key_statistics_is_found(tmp_path):
         content = bytearray((tmp_path / name).read_bytes())
         content[len(content) // 2] ^= 1
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match=rf"{name}.*delete"):
+        with pytest.raises((ValueError, OSError), match=rf"{name}.*delete"):
             read(tmp_path / name)
 
 
@@ -293,12 +293,13 @@ def test_a_file_that_another_run_put_into_the_cache_is_not_taken_away(study, tmp
     """Snakemake removes a job's outputs before it starts, unless they are to be updated."""
     cache = shutil.copytree(study.settings["assets"]["cache"], tmp_path / "cache")
     corpus = next(Path(cache).glob("enwiki-*.parquet"))
-    before = corpus.stat()
+    before = corpus.read_bytes()
+    number = corpus.stat().st_ino
     copy = study.copied(tmp_path / "work")
     run = copy.run("corpus", "--forcerun", "corpus", assets={"cache": str(cache)})
     assert run.status == 0, run.text
     assert run.jobs == {"corpus": 1}
-    assert (corpus.stat().st_ino, corpus.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert (corpus.stat().st_ino, corpus.read_bytes()) == (number, before)
     assert "another run has made it" in (copy.folder / "logs/corpus.log").read_text()
 
 

@@ -93,10 +93,13 @@ def unlocked(study: Study) -> None:
 
 
 def kill(going: Going, victim: str, draw: random.Random) -> str:
-    """Kill one job, Snakemake alone, or both, at a random moment; what was killed, if not late."""
-    if victim == "a job":
+    """Kill one job, Snakemake alone, or both, at a random moment; what was killed, if not late.
+
+    Mostly while jobs run, sometimes while Snakemake starts.
+    """
+    if victim == "a job" or draw.random() < 0.75:
         until(lambda: going.jobs, going)
-    time.sleep(draw.uniform(0, 8))
+    time.sleep(draw.uniform(0, 6))
     jobs = going.jobs
     if going.process.poll() is not None or (victim == "a job" and not jobs):
         return ""
