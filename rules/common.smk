@@ -459,7 +459,6 @@ _DEPENDS = {
         ],
         config["analysis"],
         fingerprints.files((ROOT / "analysis" / "report").iterdir()),
-        fingerprints.files([ROOT / "analysis" / "versions.R"]),
         script_code("report"),
     ],
     "published": lambda: [fingerprints.files([ROOT / PUBLISHED])],

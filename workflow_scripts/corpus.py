@@ -10,14 +10,16 @@ from workflow_scripts.job import provenance, running
 def main(snakemake) -> None:
     with running(snakemake) as log:
         override = snakemake.params.override
+        asset = assets.named("enwiki-shortened")
         dump = assets.resolve(
-            assets.named("enwiki-shortened"),
+            asset,
             Path(override) if override else None,
             cache=Path(snakemake.output[0]).parent,
         )
         rows = [{"title": p.title, "index": p.index, "text": p.text} for p in paragraphs(dump)]
         log.info("%d paragraphs", len(rows))
-        tables.write(snakemake.output[0], rows, "corpus", provenance(snakemake))
+        made = provenance(snakemake, data=asset.sha256[:16])
+        tables.write(snakemake.output[0], rows, "corpus", made)
 
 
 if __name__ == "__main__":

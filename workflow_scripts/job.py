@@ -2,9 +2,10 @@
 
 import json
 import logging
+import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from importlib import metadata
 from pathlib import Path
@@ -124,8 +125,15 @@ def fact_by_fact(
             advance(1)
 
 
-def provenance(snakemake: Any) -> dict[str, Any]:
-    """How a table was made, for its metadata."""
+def provenance(
+    snakemake: Any, *, data: str | None = None, versions: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """How a table was made, for its metadata; nothing in it tells when or where.
+
+    data: a hash of the data, where the job takes them from no file that a rule makes. versions: of
+    what was used besides PACKAGES.
+    """
+    config = snakemake.config
     return {
         "rule": snakemake.rule,
         "wildcards": {
@@ -135,7 +143,12 @@ def provenance(snakemake: Any) -> dict[str, Any]:
             if name not in ("shard", "shards")
         },
         "fingerprint": snakemake.params.get("fingerprint"),
-        "hashes": hashes(snakemake),
-        "config": {k: v for k, v in snakemake.config.items() if k not in ("assets", "sharding")},
-        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "hashes": {**hashes(snakemake), **({"data": data} if data else {})},
+        "seeds": {"study": config["seed"], "noise": config["tracing"]["noise_seed"]},
+        "config": {k: v for k, v in config.items() if k not in ("assets", "sharding")},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in PACKAGES},
+            **(versions or {}),
+        },
     }
