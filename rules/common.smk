@@ -236,9 +236,9 @@ def edit_inputs(wildcards):
     needs = methods.METHODS[wildcards.method]
     files = {}
     if needs.statistics:
-        files["statistics"] = f"{SHARED}/key_statistics.safetensors"
+        files["statistics"] = ancient(f"{SHARED}/key_statistics.safetensors")
     if needs.contexts:
-        files["contexts"] = f"{SHARED}/contexts.parquet"
+        files["contexts"] = ancient(f"{SHARED}/contexts.parquet")
     return files
 
 

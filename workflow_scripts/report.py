@@ -26,20 +26,22 @@ def origins(paths, base: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
     rows, versions = [], {}
     for path in paths:
         made = tables.provenance(path)
-        hashes = made.get("hashes", {})
+        hashes, seeds = made.get("hashes", {}), made.get("seeds", {})
         rows.append(
             {
                 "file": os.path.relpath(path, base),
                 "rule": made.get("rule", ""),
                 "rows": pq.read_metadata(path).num_rows,
-                "seeds": list(made.get("seeds", {}).values()),
-                "hashes": [hashes.get(name) for name in ("code", "model", "data")]
-                + [made.get("fingerprint")],
+                "seeds": [seeds[name] for name in ("study", "noise") if name in seeds],
+                "hashes": [
+                    *(hashes.get(name) for name in ("code", "model", "data")),
+                    made.get("fingerprint"),
+                ],
             }
         )
         for package, version in made.get("versions", {}).items():
             versions.setdefault(package, {})[version] = None
-    return rows, {name: " and ".join(found) for name, found in sorted(versions.items())}
+    return rows, {name: " and ".join(found) for name, found in versions.items()}
 
 
 def make(
@@ -67,7 +69,8 @@ def make(
         sections=report_page.arranged(figures),
         tables=shown,
         origins=rows,
-        versions={**named, **versions, **named},  # a table knows best what it was made with
+        # a table knows best what it was made with
+        versions=dict(sorted({**versions, **named}.items(), key=lambda item: item[0].casefold())),
         config=settings,
         folder=base,
     )
