@@ -17,7 +17,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
-from tiny_study import OUT, PARTS, ROOT
+from tiny_study import PARTS, ROOT
 
 CONDA = yaml.safe_load((ROOT / "envs/locedit.yaml").read_text())
 PACKAGES = [d for d in CONDA["dependencies"] if isinstance(d, str)]
@@ -143,6 +143,7 @@ case "$1 $2" in
     PYTHON -m venv --without-pip "$prefix"
     echo PACKAGES > "$prefix/lib/pythonVERSION/site-packages/packages.pth"
     cp "$file" PREFIX/asked.yaml ;;
+  "clean -y") ;;
   *) echo "unexpected: conda $*" >&2; exit 1 ;;
 esac
 """
@@ -191,10 +192,12 @@ def required(name, found=None):
 
 @pytest.fixture
 def bare(tmp_path):
-    """A folder for PYTHONPATH that hides all but what Snakemake requires."""
-    owners, kept = metadata.packages_distributions(), required("snakemake")
+    """A folder for PYTHONPATH that hides all but what Snakemake and its plug-ins require."""
+    owners = metadata.packages_distributions()
+    plugins = {name for names in owners.values() for name in names if name.startswith("snakemake")}
+    kept = {name for plugin in plugins for name in required(plugin)}
     hidden = {name for name, owned in owners.items() if named(owned) & (PINNED - kept)}
-    assert {"torch", "numpy", "pandas", "pyarrow"} <= hidden
+    assert {"torch", "transformers", "pyarrow"} <= hidden
     folder = tmp_path / "bare"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(BARE.replace("BLOCKED", repr(hidden)))
@@ -206,7 +209,7 @@ def test_jobs_run_in_conda_environments_without_this_project_installed(
 ):
     """A job in Python and one in R; the workflow is read with Snakemake's requirements alone."""
     work = study.copied(tmp_path / "work")
-    made = [work.out / "noise.json", work.out / "analysis/success.parquet"]
+    made = [work.out / "tuning/sweep.parquet", work.out / "analysis/success.parquet"]
     before = [path.read_bytes() for path in made]
     for path in made:
         path.unlink()
@@ -214,11 +217,12 @@ def test_jobs_run_in_conda_environments_without_this_project_installed(
     path = f"{conda / 'bin'}:{os.environ['PATH']}"
     settings = tmp_path / "settings.yaml"
     settings.write_text(yaml.safe_dump(dict(study.settings)))
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--sdm", "conda"]
+    command = [sys.executable, "-m", "snakemake", *(path.relative_to(work.folder) for path in made)]
+    command += ["--cores", "2", "--sdm", "conda"]
     command += ["--snakefile", study.root / "Snakefile", "--directory", work.folder]
     command += ["--workflow-profile", study.root / "profiles/default", "--configfile", settings]
     done = subprocess.run(
-        [*map(str, command), *(str(OUT / path.relative_to(work.out)) for path in made)],
+        list(map(str, command)),
         cwd=tmp_path,
         env={**os.environ, "PATH": path, "PYTHONPATH": str(bare), "NO_COLOR": "1"},
         stdout=subprocess.PIPE,
@@ -233,6 +237,10 @@ def test_jobs_run_in_conda_environments_without_this_project_installed(
     assert (conda / "asked.yaml").read_bytes() == (ROOT / "envs/locedit.yaml").read_bytes()
     (python,) = (work.folder / ".snakemake/conda").glob("*/bin/python")
     alone = subprocess.run(
-        [python, "-c", "import locedit"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [python, "-I", "-c", "import locedit"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert "No module named 'locedit'" in alone.stderr
