@@ -22,14 +22,6 @@ include: "rules/tuning.smk"
 include: "rules/export.smk"
 
 
-# A file is remade when its fingerprint changes, and that covers all upstream. File times would
-# count besides: Snakemake always looks at them where an input is larger than a megabyte.
-for _rule in workflow.rules:
-    for _file in _rule.input if _rule.output else []:
-        if not _file.is_callable():
-            _file.set_flags({**_file.flags, "ancient": True})
-
-
 localrules:
     all,
     facts,
