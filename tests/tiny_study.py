@@ -78,12 +78,18 @@ class Run:
         return "Nothing to be done" in self.text and not self.jobs
 
 
-def snakemake(folder: Path, settings: Mapping[str, Any], *arguments: str, root: Path = ROOT) -> Run:
+def snakemake(
+    folder: Path,
+    settings: Mapping[str, Any],
+    *arguments: str,
+    root: Path = ROOT,
+    snakefile: str = "Snakefile",
+) -> Run:
     """Run the workflow of `root` in `folder`, with the settings laid over config.yaml."""
     overlay = folder.with_name(folder.name + ".yaml")
     overlay.write_text(yaml.safe_dump(dict(settings)), encoding="utf-8")
     command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
-    command += ["--snakefile", str(root / "Snakefile"), "--directory", str(folder)]
+    command += ["--snakefile", str(root / snakefile), "--directory", str(folder)]
     command += ["--workflow-profile", str(root / "profiles" / "default")]
     command += ["--configfile", str(overlay)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
