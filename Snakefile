@@ -22,6 +22,10 @@ include: "rules/tuning.smk"
 include: "rules/export.smk"
 
 
+if workflow.is_main_process:
+    refuse_unfit_tables(list(workflow.rules))
+
+
 localrules:
     all,
     facts,

@@ -1,12 +1,14 @@
 # Configuration, paths and fingerprints: the only helpers of the rules.
 # Every path is made here; every rule's `fingerprint` covers what its results depend on.
 
+import base64
 import contextlib
 import functools
 import os
 import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 from snakemake.exceptions import WorkflowError
 
@@ -109,6 +111,49 @@ def set_restored_times(results=Path("results"), seen=Path(".snakemake/results-fo
 
 if workflow.is_main_process:
     set_restored_times()
+
+
+def refuse_unfit_tables(rules, record=Path(".snakemake/metadata")):
+    """Stop where a table fits neither the configuration nor any record that would remake it.
+
+    Snakemake notices a change by the record that it keeps of each file. Where results were copied
+    without it, their own fingerprints say whether they fit.
+    """
+    named = {str(file) for rule in rules for file in (*rule.input, *rule.output)}
+    named = {n for n in named if n.startswith("results/") and n.endswith(".parquet")}
+    recorded = {
+        base64.urlsafe_b64decode("".join(part.removeprefix("@") for part in parts))
+        for parts in (path.relative_to(record).parts for path in record.rglob("*"))
+        if not parts[-1].startswith("@")  # a folder that holds the rest of a long name
+    }
+    unknown = (n for n in sorted(named) if n.encode() not in recorded)
+    unfit = [n for n in unknown if Path(n).is_file() and not _fits(n, rules)]
+    if unfit:
+        raise WorkflowError(
+            f"{unfit[0]} was made by other settings or code, as its provenance says, and "
+            f"Snakemake's record of it, which would have it made again, is not in {record}: "
+            "restore that folder together with the results, or delete what does not fit: "
+            + " ".join(unfit)
+        )
+
+
+def _fits(name, rules):
+    try:  # here, since it costs a second, and only restored results need it
+        from locedit import tables
+    except ImportError:  # Snakemake alone, with `--sdm conda`
+        return True
+    made = {}
+    with contextlib.suppress(tables.TableError):  # whoever reads that file will say so
+        made = tables.provenance(name)
+    for rule in rules if made.get("fingerprint") else []:
+        for output in rule.output:
+            if match := output.match(name):
+                now = dict(rule.params._allitems())["fingerprint"]
+                now = (
+                    now(SimpleNamespace(**match.groupdict())) if callable(now) else now
+                )
+                return now == made["fingerprint"]
+    return True
 
 
 wildcard_constraints:
