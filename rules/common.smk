@@ -104,7 +104,8 @@ def set_restored_times(results=Path("results"), seen=Path(".snakemake/results-fo
         folder = str(results.stat().st_ino)
         if not seen.exists() or seen.read_text() != folder:
             now = time.time()
-            for path in results.rglob("*"):
+            # of logs too: a job's benchmark is among its outputs
+            for path in (*results.rglob("*"), *Path("logs").rglob("*")):
                 os.utime(path, (now, now))
             seen.write_text(folder)
 
