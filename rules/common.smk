@@ -149,7 +149,7 @@ def _fits(name, rules):
     for rule in rules if made.get("fingerprint") else []:
         for output in rule.output:
             if match := output.match(name):
-                now = dict(rule.params._allitems())["fingerprint"]
+                now = dict(rule.params._allitems()).get("fingerprint", made["fingerprint"])
                 now = (
                     now(SimpleNamespace(**match.groupdict())) if callable(now) else now
                 )

@@ -165,12 +165,18 @@ for rule in workflow.rules:
 # values that they give; what computes the fingerprints
 LAID_OUT = {"locedit/pages.py", "locedit/layouts.py"}
 REGISTRY = {f"locedit/methods/{name}.py" for name in ("__init__", "base", "builtin", "settings")}
-# Files behind no table: the command line, what reads the configuration, and what fetches or builds
-# files that are known by their own hashes
+# Files behind no table: the command line, what reads the configuration, deals facts out to jobs, and
+# what fetches or builds files that are known by their own hashes
 ELSEWHERE = {
-    *(f"locedit/{name}.py" for name in ("__main__", "bundled", "config", "hub", "plugins")),
+    *(
+        f"locedit/{name}.py"
+        for name in ("__main__", "bundled", "config", "hub", "plugins", "shards")
+    ),
     *(f"workflow_scripts/{name}.py" for name in ("build_dataset", "data_file", "model_download")),
-    *(f"workflow_scripts/{name}.py" for name in ("hashes", "job", "model_weights")),
+    *(
+        f"workflow_scripts/{name}.py"
+        for name in ("cards", "hashes", "job", "merge", "model_weights")
+    ),
     "locedit/methods/memit.py",  # used, but not in this study
 }
 
