@@ -165,8 +165,8 @@ for rule in workflow.rules:
 # values that they give; what computes the fingerprints
 LAID_OUT = {"locedit/pages.py", "locedit/layouts.py"}
 REGISTRY = {f"locedit/methods/{name}.py" for name in ("__init__", "base", "builtin", "settings")}
-# Files behind no table: the command line, what reads the configuration, deals facts out to jobs, and
-# what fetches or builds files that are known by their own hashes
+# Files behind no table: the command line, what reads the configuration or deals facts out to jobs,
+# and what fetches or builds files that are known by their own hashes
 ELSEWHERE = {
     *(
         f"locedit/{name}.py"
