@@ -11,6 +11,7 @@ configfile: f"{workflow.basedir}/config.yaml"
 
 include: "rules/common.smk"
 include: "rules/assets.smk"
+include: "rules/resources.smk"
 include: "rules/facts.smk"
 include: "rules/tracing.smk"
 include: "rules/editing.smk"

@@ -21,12 +21,14 @@ rule report:
         f"logs/{MODEL}/{DATASET}/report.log",
     benchmark:
         f"logs/benchmarks/{MODEL}/{DATASET}/report.tsv"
+    group:
+        "tables"
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1500,
-        runtime=15,
+        mem_mb=memory(222),
+        runtime=minutes(1),
     params:
         figures=list(FIGURES),
         tables=list(TABLES),
