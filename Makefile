@@ -29,7 +29,7 @@ setup:  ## R, .venv and the pinned packages; nothing the second time
 reproduce: setup  ## set up, then run the whole study of config.yaml
 	$(RUN) snakemake --cores $(CORES) $(ARGS)
 
-test:  ## set up, with a browser for the report's tests, then run every test, R's included
+test:  ## set up, with a browser and a Slurm to test in, then run every test, R's included
 	@scripts/setup.sh --tests
 	$(RUN) python -m pytest -n auto --maxprocesses 4 --dist loadgroup $(ARGS)
 

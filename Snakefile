@@ -5,12 +5,15 @@
 #   snakemake --cores all facts | tracing | editing | analysis | figures | report | tune
 #                                        | rome_layout
 
+import sys
+
 
 configfile: f"{workflow.basedir}/config.yaml"
 
 
 include: "rules/common.smk"
 include: "rules/assets.smk"
+include: "rules/resources.smk"
 include: "rules/facts.smk"
 include: "rules/tracing.smk"
 include: "rules/editing.smk"
@@ -20,6 +23,15 @@ include: "rules/figures.smk"
 include: "rules/report.smk"
 include: "rules/tuning.smk"
 include: "rules/export.smk"
+
+
+if workflow.is_main_process:
+    refuse_unfit_tables(list(workflow.rules))
+
+
+onerror:
+    for line in failures.told(log):
+        print(line, file=sys.stderr)
 
 
 localrules:

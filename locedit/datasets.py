@@ -6,7 +6,6 @@ keys a record has and what they mean. `locedit.facts` validates what is read her
 No heavy imports: Snakemake reads this each time it starts.
 """
 
-import difflib
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,12 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from locedit import seeds
+from locedit import seeds, texts
+from locedit.quoting import listed, name, nearest, shown
 from locedit.records import DataError, read_file
 
 Raw = Mapping[str, Any]
 Values = dict[str, Any]
 
+TEXTS = ("case_id", "relation_id", "subject", "template", "target_true", "target_new")
 LISTS = ("paraphrases", "neighbourhood", "generation_prompts")
 SEPARATOR = "|"  # between the prompts in one cell of a table
 _ENOUGH = 100  # records looked at to recognise a format
@@ -71,14 +72,14 @@ def _native(record: Raw) -> Values:
 
 def _counterfact(record: Raw) -> Values:
     """ROME's CounterFact record (Meng et al. 2022, appendix D)."""
-    rewrite = record["requested_rewrite"]
+    rewrite = _object(record, "requested_rewrite")
     return {
         "case_id": record["case_id"],
         "relation_id": rewrite.get("relation_id", ""),
         "subject": rewrite["subject"],
         "template": rewrite["prompt"],
-        "target_true": rewrite["target_true"]["str"],
-        "target_new": rewrite["target_new"]["str"],
+        "target_true": _object(rewrite, "target_true")["str"],
+        "target_new": _object(rewrite, "target_new")["str"],
         "paraphrases": record.get("paraphrase_prompts", []),
         "neighbourhood": record.get("neighborhood_prompts", []),
         "generation_prompts": record.get("generation_prompts", []),
@@ -134,15 +135,21 @@ def _known_1000(record: Raw) -> Values:
     }
 
 
-def with_hole(prompt: Any, subject: Any, name: str) -> str:
+def with_hole(prompt: Any, subject: Any, field_name: str) -> str:
     """A filled prompt as a template: the subject's last occurrence becomes `{}`."""
-    for key, value in ((name, prompt), ("subject", subject)):
+    for key, value in ((field_name, prompt), ("subject", subject)):
         if not isinstance(value, str):
             raise RecordError(f"{key}: expected text, got {type(value).__name__}")
     before, found, after = prompt.rpartition(subject) if subject else (prompt, "", "")
     if subject and not found:
-        raise RecordError(f"{name}: the prompt lacks the subject {subject!r}")
+        raise RecordError(f"{field_name}: the prompt lacks the subject {shown(subject)}")
     return f"{before}{{}}{after}"
+
+
+def _object(record: Raw, key: str) -> Raw:
+    if not isinstance(record[key], Mapping):
+        raise RecordError(f"{key}: expected a JSON object, got {type(record[key]).__name__}")
+    return record[key]
 
 
 def _as_list(value: Any) -> list[str]:
@@ -214,7 +221,8 @@ def read(
     one cell. seed: of false objects that are drawn. Raises DataError for a file that cannot be
     read as what it is said to be.
     """
-    form = _format(format)
+    form, columns = _format(format), columns or {}
+    names = {**form.names, **{ours: name(column) for ours, column in columns.items()}}
     if n is not None and n < 1:
         raise DataError(f"n facts must be at least 1, got {n}")
     records, is_table = read_file(path, f"{format} records")
@@ -223,39 +231,41 @@ def read(
     if is_table:
         records = [_cells(record, separator) for record in records]
     _check_form(path, records, format)
-    rows = [_row(form, record, index) for index, record in enumerate(records[:n])]
+    rows = [_row(form, names, record, index) for index, record in enumerate(records[:n])]
     if form.draws_target:
-        everything = rows + [_row(form, record) for record in records[len(rows) :]]
-        rows = list(_with_targets(rows, objects_by_relation(everything), seed))
-    return Reading(rows=rows, names={**form.names, **(columns or {})})
+        others = [_row(form, names, record) for record in records[len(rows) :]]
+        rows = list(_with_targets(rows, objects_by_relation(rows + others), seed))
+    return Reading(rows=rows, names=names)
 
 
-def _format(name: str) -> Format:
-    if name in FORMATS:
-        return FORMATS[name]
-    near = difflib.get_close_matches(name, FORMATS, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise DataError(f"unknown data format {name!r} (known: {', '.join(FORMATS)}){hint}")
+def _format(format: str) -> Format:
+    if format in FORMATS:
+        return FORMATS[format]
+    near = nearest(format, FORMATS)
+    raise DataError(f"unknown data format {format!r} (known: {', '.join(FORMATS)}){near}")
 
 
-def _row(form: Format, record: Any, index: int = 0) -> tuple[Values, str]:
+def _row(form: Format, names: Mapping[str, str], record: Any, index: int = 0) -> tuple[Values, str]:
     """A record's values and what is wrong with it, "" if nothing is."""
-    values: Values = {}
-    reason = ""
+    values, reason = dict[str, Any](), ""
     try:
         if not isinstance(record, Mapping):
             raise RecordError(f"expected a JSON object, got {type(record).__name__}")
         values = {key: record[key] for key in ("case_id", "subject") if key in record}
         values = form.read(record)
+        reason = texts.fault_of(values, (*TEXTS, *LISTS), names)
     except RecordError as error:
         reason = str(error)
     except KeyError as error:
         reason = f"{error.args[0]} is missing"
-    except (TypeError, AttributeError, ValueError) as error:
-        reason = f"record cannot be read: {error}"
-    if values.get("case_id") in (None, ""):
+    case_id = values.get("case_id")
+    if not isinstance(case_id, str | int | float):  # a table cannot be keyed by it
+        if case_id is not None and not reason:
+            reason = f"case_id: expected text or a number, got {type(case_id).__name__}"
+        values["case_id"] = case_id = ""
+    if case_id == "":
         values["case_id"] = str(index) if form.numbered else f"record-{index}"
-    return values, reason
+    return {key: texts.mended(value) for key, value in values.items()}, reason
 
 
 # ---- recognising a format ------------------------------------------------------------------------
@@ -265,11 +275,11 @@ def recognise(records: Sequence[Any]) -> list[str]:
     """The formats whose keys most of the first records have, the most particular one first."""
     seen = [set(record) for record in records[:_ENOUGH] if isinstance(record, Mapping)]
     fitting = [
-        name
-        for name, form in FORMATS.items()
+        format
+        for format, form in FORMATS.items()
         if 2 * sum(keys.issuperset(form.keys) for keys in seen) > len(seen)
     ]
-    return sorted(fitting, key=lambda name: -len(FORMATS[name].keys))
+    return sorted(fitting, key=lambda format: -len(FORMATS[format].keys))
 
 
 def _check_form(path: Path, records: Sequence[Any], format: str) -> None:
@@ -280,7 +290,7 @@ def _check_form(path: Path, records: Sequence[Any], format: str) -> None:
     mappings = [record for record in records if isinstance(record, Mapping)]
     if any(all(key in record for key in keys) for record in mappings):
         return
-    found = ", ".join(map(str, mappings[0])) if mappings else type(records[0]).__name__
+    found = listed(mappings[0]) if mappings else type(records[0]).__name__
     others = recognise(records)
     remedy = (
         f"it looks like {others[0]}: set `dataset.format: {others[0]}`"
@@ -300,16 +310,15 @@ def _check_form(path: Path, records: Sequence[Any], format: str) -> None:
 def _renamed(path: Path, records: Sequence[Any], columns: Mapping[str, str]) -> list[Any]:
     """The records under our names; what `columns` does not name is left out."""
     found = {key for record in records if isinstance(record, Mapping) for key in record}
-    for name, column in columns.items():
+    for ours, column in columns.items():
         if column not in found:
-            near = difflib.get_close_matches(column, map(str, found), n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            near = nearest(column, map(str, found))
             raise DataError(
-                f"{path} has no column {column!r}, which `dataset.columns` names for {name}; "
-                f"{hint}(found: {', '.join(sorted(map(str, found)))})"
+                f"{path} has no column {shown(column)}, which `dataset.columns` names for {ours}"
+                f"{near} (found: {listed(sorted(map(str, found)))})"
             )
     return [
-        {name: record[column] for name, column in columns.items() if column in record}
+        {ours: record[column] for ours, column in columns.items() if column in record}
         if isinstance(record, Mapping)
         else record
         for record in records
@@ -319,12 +328,13 @@ def _renamed(path: Path, records: Sequence[Any], columns: Mapping[str, str]) -> 
 def _cells(record: Any, separator: str) -> Any:
     """A table's row with the text of list fields split, and empty cells of them left out."""
     values = dict(record)
-    for name in LISTS:
-        if values.get(name) is None:
-            values.pop(name, None)
-        elif isinstance(values[name], str):
-            parts = (part.strip() for part in values[name].split(separator))
-            values[name] = [part for part in parts if part]
+    for field_name in LISTS:
+        cell = values.get(field_name)
+        if cell is None:
+            values.pop(field_name, None)
+        elif isinstance(cell, str):
+            parts = (part.strip() for part in cell.split(separator))
+            values[field_name] = [part for part in parts if part]
     return values
 
 
@@ -334,11 +344,11 @@ def _cells(record: Any, separator: str) -> Any:
 def objects_by_relation(rows: Sequence[tuple[Values, str]]) -> dict[str, list[str]]:
     """The true objects of each relation, in alphabetical order, each once."""
     objects: dict[str, set[str]] = defaultdict(set)
-    for values, _ in rows:
+    for values, reason in rows:
         true = values.get("target_true")
-        if isinstance(true, str) and true.strip():
+        if not reason and isinstance(true, str) and true.strip():
             objects[_relation(values)].add(true.strip())
-    return {relation: sorted(texts) for relation, texts in objects.items()}
+    return {relation: sorted(found) for relation, found in objects.items()}
 
 
 def _with_targets(
@@ -363,19 +373,19 @@ def draw_target(values: Values, objects: Sequence[str], seed: int) -> str | None
     prompt are no candidates: a substring match could not tell them apart.
     """
     prompt = values["template"].replace("{}", values["subject"])
-    texts = [values["target_true"].strip(), prompt]
-    texts += [text for text in values.get("also_true", []) if isinstance(text, str)]
+    also = [text for text in values.get("also_true", []) if isinstance(text, str)]
+    true = [values["target_true"].strip(), prompt, *also]
 
     def usable(candidate: str) -> bool:
-        return not any(overlap(candidate, text) for text in texts)
+        return not any(overlap(candidate, text) for text in true)
 
-    parts = (_relation(values), values["subject"], prompt, texts[0])
+    parts = (_relation(values), values["subject"], prompt, true[0])
     draw = random.Random(seeds.derive(seed, "target_new", *parts))
     for _ in range(32):  # mostly the first one serves; a scan of all objects takes long
         candidate = draw.choice(objects)
         if usable(candidate):
             return candidate
-    rest = [candidate for candidate in objects if usable(candidate)]
+    rest = [*filter(usable, objects)]
     return draw.choice(rest) if rest else None
 
 

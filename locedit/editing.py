@@ -14,6 +14,7 @@ import torch
 from locedit import problems, sampling, scoring, seeds
 from locedit.facts import Fact
 from locedit.methods import METHODS, SharedInputs
+from locedit.mishaps import ran_out_of_memory
 from locedit.models import LanguageModel
 from locedit.problems import PROBLEMS, Problem, Request
 from locedit.updates import Updates, applied, total_norms
@@ -229,6 +230,8 @@ def _edit_or_split(
         return _edit_batch(lm, cell, subjects, shared, how)
     except (ValueError, IndexError, RuntimeError) as error:
         if len(subjects) == 1:
+            if ran_out_of_memory(error):
+                raise
             return {subjects[0].fact.case_id: {"status": f"failed: {error}"}}
     rows: dict[str, dict] = {}
     for subject in subjects:

@@ -90,9 +90,10 @@ def _row(case_id: str, values: Raw, reason: str) -> dict[str, Any]:
         value = values.get(name)
         return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []
 
+    relation = values.get("relation_id")
     fact = Fact(
         case_id=case_id,
-        relation_id=text("relation_id"),
+        relation_id=str(relation) if isinstance(relation, str | int | float) else "",
         subject=text("subject"),
         template=text("template"),
         target_true=text("target_true").strip(),
@@ -107,9 +108,10 @@ def _row(case_id: str, values: Raw, reason: str) -> dict[str, Any]:
 
 def _fault(values: Raw, names: Mapping[str, str]) -> str:
     """Why a record cannot be used, naming the field as its file does; "" if it can."""
-    case_id = values["case_id"]
-    if not isinstance(case_id, str | int | float):
-        return f"case_id: expected text or a number, got {type(case_id).__name__}"
+    relation = values.get("relation_id")
+    if not isinstance(relation, str | int | float | None):
+        name = names.get("relation_id", "relation_id")
+        return f"{name}: expected text or a number, got {type(relation).__name__}"
     for field_name in ("subject", "template", "target_true", "target_new"):
         value, name = values.get(field_name), names.get(field_name, field_name)
         if value is None:
@@ -174,15 +176,18 @@ def add_knowledge(
 
 
 def _fits(lm: LanguageModel, row: dict[str, Any], extra: int) -> bool:
+    """Whether the model can read the fact's longest prompt with its completion or either object."""
+    objects = {name: len(lm.encode_target(row[name])) for name in ("target_true", "target_new")}
+    texts = (row["prompt"], *(text for name in LISTS for text in row[name]))
+    tokens, extra = max(len(lm.encode(text)) for text in texts), max(extra, *objects.values())
     limit = lm.context_length
-    tokens = max(
-        len(lm.encode(text)) for text in (row["prompt"], *row["paraphrases"], *row["neighbourhood"])
-    )
-    if limit is None or tokens + extra <= limit:
-        return True
-    reason = f"a prompt of {tokens} tokens and {extra} more exceed the model's {limit}"
-    row.update(status=EXCLUDED, reason=reason)
-    return False
+    if limit is not None and tokens + extra > limit:
+        reason = f"a prompt of {tokens} tokens and {extra} more exceed the model's {limit}"
+    else:
+        empty = [name for name, count in objects.items() if not count]
+        reason = f"{empty[0]} holds no token of the model's" if empty else ""
+    row.update({"status": EXCLUDED, "reason": reason} if reason else {})
+    return not reason
 
 
 def _p_true(lm: LanguageModel, rows: Sequence[dict[str, Any]]) -> list[float]:

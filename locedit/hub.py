@@ -9,7 +9,8 @@ import shutil
 from pathlib import Path
 
 from locedit.assets import AssetError
-from locedit.files import atomic_folder
+from locedit.files import alone, atomic_folder
+from locedit.mishaps import unwritable
 
 FILES = (
     "config.json",
@@ -33,29 +34,38 @@ NOT = ("*/*", "consolidated*")  # other formats, and the same weights a second t
 def download(repository: str, revision: str, folder: Path) -> Path:
     """The repository's files at a revision, in `folder`, which appears only when it is complete.
 
-    Raises AssetError where they cannot be had, or are no model that can be loaded.
+    A folder that is there is left as it is: another run made it. Raises AssetError where the files
+    cannot be had, or are no model that can be loaded.
     """
+    with alone(folder):
+        if not (folder / "config.json").is_file():
+            with atomic_folder(folder) as temporary:
+                _fetch(repository, revision, temporary)
+                _check(temporary, f"{repository} at revision {revision}")
+    return folder
+
+
+def _fetch(repository: str, revision: str, folder: Path) -> None:
     from huggingface_hub import snapshot_download
 
-    with atomic_folder(folder) as temporary:
-        try:
-            snapshot_download(
-                repository,
-                revision=revision,
-                local_dir=temporary,
-                allow_patterns=list(FILES),
-                ignore_patterns=list(NOT),
-            )
-        except Exception as error:
-            reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
-            raise AssetError(
-                f"{repository} at revision {revision} could not be had from the hub "
-                f"({type(error).__name__}: {reason}); fetch its files elsewhere and give their "
-                "folder as the model's `path`, in place of `hub` and `revision`."
-            ) from error
-        shutil.rmtree(temporary / ".cache", ignore_errors=True)  # the hub's own notes
-        _check(temporary, f"{repository} at revision {revision}")
-    return folder
+    try:
+        snapshot_download(
+            repository,
+            revision=revision,
+            local_dir=folder,
+            allow_patterns=list(FILES),
+            ignore_patterns=list(NOT),
+        )
+    except Exception as error:
+        if unwritable(error, folder):
+            raise
+        reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
+        raise AssetError(
+            f"{repository} at revision {revision} could not be had from the hub "
+            f"({type(error).__name__}: {reason}); fetch its files elsewhere and give their "
+            "folder as the model's `path`, in place of `hub` and `revision`."
+        ) from error
+    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub's own notes
 
 
 def _check(folder: Path, what: str) -> None:
@@ -67,7 +77,19 @@ def _check(folder: Path, what: str) -> None:
             "a repository that has them."
         )
     for index in folder.glob("*.safetensors.index.json"):
-        shards = set(json.loads(index.read_text())["weight_map"].values())
+        shards = _shards(index, what)
         missing = sorted(name for name in shards if not (folder / name).is_file())
         if missing:
             raise AssetError(f"{what}: {index.name} names {missing[0]}, which is not there.")
+
+
+def _shards(index: Path, what: str) -> set[str]:
+    """The files that an index of sharded weights names; each lies beside it."""
+    try:
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        inside = all(Path(name).name == name for name in shards)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AssetError(f"{what}: {index.name} is no index of weights ({error!r}).") from error
+    if not inside:
+        raise AssetError(f"{what}: {index.name} names files of other folders, which is refused.")
+    return shards

@@ -19,6 +19,8 @@ from locedit.architectures import (
     is_own,
     register,
 )
+from locedit.mishaps import ran_out_of_memory
+from locedit.quoting import listed, one_line
 
 __all__ = [
     "ARCHITECTURES",
@@ -29,6 +31,9 @@ __all__ = [
     "load",
     "register",
 ]
+
+# transformers asks on the terminal where this is not said
+NO_CODE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 _WORD = "a"  # stands in for the text before a continuation
 
@@ -189,6 +194,11 @@ class LanguageModel:
         """Tokens that the model reads at most; None where its config names no limit."""
         return getattr(self.config, "max_position_embeddings", None)
 
+    def check_length(self, tokens: int) -> None:
+        """Raise ValueError for a row of more tokens than the model reads: no positions are left."""
+        if self.context_length is not None and tokens > self.context_length:
+            raise ValueError(f"a row of {tokens} tokens exceeds the model's {self.context_length}")
+
     @cached_property
     def vocabulary_size(self) -> int:
         return self.head.weight.shape[0]
@@ -254,22 +264,31 @@ def load(path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Lang
             "tokenizer.json; check the model's `path` in its configuration"
         )
     try:
-        config = AutoConfig.from_pretrained(path, local_files_only=True)
+        config = AutoConfig.from_pretrained(path, **NO_CODE)
         architecture_of(config)
-        model: Any = AutoModelForCausalLM.from_pretrained(
+        _check_kernels(config)
+        found: Any = AutoModelForCausalLM.from_pretrained(
             path,
             config=config,
             dtype=pick_dtype(dtype),
             use_safetensors=True,
-            local_files_only=True,
+            output_loading_info=True,
+            **NO_CODE,
         )
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        model, loaded = found
+        if missing := sorted(loaded["missing_keys"]):  # transformers would draw them at random
+            raise ModelError(
+                f"the weights at {path} lack {len(missing)} tensors: {listed(missing)}"
+            )
+        tokenizer = AutoTokenizer.from_pretrained(path, **NO_CODE)
     except ModelError:
         raise
     except Exception as error:
+        if ran_out_of_memory(error):
+            raise
         raise ModelError(
-            f"the model at {path} cannot be loaded ({error}); delete that directory so that it is "
-            "made again, or correct the model's `path`"
+            f"the model at {path} cannot be loaded ({one_line(error)}); where a run made that "
+            "directory, in the cache, delete it and run again; otherwise correct the model's `path`"
         ) from error
     lm = LanguageModel(model.to(target), tokenizer)
     if not is_own(config.model_type):
@@ -277,3 +296,14 @@ def load(path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Lang
 
         check_architecture(lm)
     return lm
+
+
+def _check_kernels(config: Any) -> None:
+    """Raise ModelError where a configuration asks for compute kernels, which are code of a hub."""
+    for one in (config, config.get_text_config()):
+        wanted = getattr(one, "_attn_implementation", None)
+        if wanted is not None and "/" in str(wanted):
+            raise ModelError(
+                f"config.json asks for the attention kernel {wanted!r}, which is code of the model "
+                "hub; take `attn_implementation` out of it"
+            )

@@ -114,6 +114,7 @@ def suffix(
     record: of whole rows, whose first starts[i] tokens row i sees too; `layers` are those whose
     keys and values of them are needed.
     """
+    lm.check_length(int(packing.positions.max()) + 1)
     row, column = packing.row, packing.column
     real = (row >= 0)[:, :, None]
     own = (row[:, :, None] == row[:, None, :]) & (column[:, :, None] >= column[:, None, :])

@@ -181,6 +181,7 @@ def _rotary(lm: LanguageModel, positions: Tensor) -> dict[str | None, KeyValue]:
 
 def whole(lm: LanguageModel, length: int) -> Suffix:
     """All positions of rows of `length` tokens; right padding is invisible to what precedes it."""
+    lm.check_length(length)
     positions = torch.arange(length, device=lm.device)[None]
     return suffix(lm, positions, positions[:, :, None] >= positions[:, None, :])
 
@@ -360,6 +361,7 @@ def decode(
     `choose` sees the others alone.
     """
     ids, lengths = pad(prompts, lm.device)
+    lm.check_length(ids.shape[1] + steps - 1)
     keys: dict[int, KeyValue] = {}
     hidden = run(lm, embed(lm, ids, noise=noise), whole(lm, ids.shape[1]), keep=keys)
     hidden = at(hidden, lengths[:, None] - 1)

@@ -20,6 +20,7 @@ from locedit import fingerprints
 from locedit.architectures import ARCHITECTURES
 from locedit.config import ConfigError
 from locedit.methods import METHODS, RegistrationError
+from locedit.quoting import one_line
 
 
 class PluginError(ConfigError):
@@ -70,13 +71,13 @@ def _load(name: str, folders: Sequence[Path]) -> Plugin:
         try:
             with _importable(folders):
                 module = _import(module_name, path)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # an import may try to end the program
             for registry, kept in zip(_REGISTRIES, before, strict=True):
                 registry.clear()
                 registry.update(kept)
             sys.modules.pop(module_name, None)
             raise PluginError(
-                f"config: plugins: {path or name}{_reason(error, module_name)}"
+                f"config: plugins: {path or one_line(name)}{_reason(error, module_name)}"
             ) from error
         brought = [
             tuple(entry for entry in registry if entry not in kept)
@@ -91,13 +92,16 @@ def _is_path(name: str) -> bool:
 
 
 def _file(name: str, folders: Sequence[Path]) -> Path:
-    given = Path(name).expanduser()
-    for folder in folders:
-        if (folder / given).is_file():  # an absolute path stays what it is
-            return (folder / given).resolve()
+    try:
+        given = Path(name).expanduser()
+        for folder in folders:
+            if (folder / given).is_file():  # an absolute path stays what it is
+                return (folder / given).resolve()
+    except (OSError, RuntimeError) as error:  # a name too long, or ~nobody's home
+        raise PluginError(f"config: plugins: {one_line(name)}: {one_line(error)}") from error
     places = " or ".join(dict.fromkeys(str(folder) for folder in folders))
     where = "" if given.is_absolute() else f" in {places}"
-    raise PluginError(f"config: plugins: {name}: no such file{where}")
+    raise PluginError(f"config: plugins: {one_line(name)}: no such file{where}")
 
 
 def _module_name(path: Path) -> str:
@@ -126,10 +130,10 @@ def _importable(folders: Sequence[Path]) -> Iterator[None]:
         sys.path[:] = before
 
 
-def _reason(error: Exception, module_name: str) -> str:
+def _reason(error: BaseException, module_name: str) -> str:
     if isinstance(error, RegistrationError):
         return f": {error}"
     if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
         return ": no such module (a file's path ends in .py)"
-    text = " ".join(str(error).split())
+    text = one_line(error)
     return f" cannot be imported ({type(error).__name__}: {text})"

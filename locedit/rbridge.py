@@ -58,6 +58,19 @@ function(f, arguments) {
 """
 
 
+_VERSIONS = """
+function(more) {
+  version <- function(name) as.character(utils::packageVersion(name))
+  own <- function(name) identical(utils::packageDescription(name)$Priority, "base")
+  installed <- function(name) nzchar(system.file(package = name))
+  found <- c(Filter(Negate(own), loadedNamespaces()), Filter(installed, more))
+  names <- sort(unique(found), method = "radix")
+  r <- paste(R.version$major, R.version$minor, sep = ".")
+  c(R = r, vapply(names, version, ""))
+}
+"""
+
+
 class RError(RuntimeError):
     """An R function stopped; the message is R's."""
 
@@ -88,6 +101,16 @@ def call(
     values = {name: _to_r_frame(frame, name) for name, frame in frames.items()}
     values |= {name: _to_r_argument(value, name) for name, value in arguments.items()}
     return _from_r(_invoke(environment[function], _named_list(ri, values), function), function)
+
+
+def versions(packages: Sequence[str] = ()) -> dict[str, str]:
+    """The versions of R, of the packages loaded so far and of ``packages``, if installed.
+
+    Packages that are part of R itself are left out: their version is R's.
+    """
+    ri = _start_r()
+    found = _invoke(ri.evalr(_VERSIONS), _named_list(ri, {"more": ri.StrSexpVector(packages)}), "")
+    return dict(zip(found.names, found, strict=True))
 
 
 def read_frame(path: str | Path) -> pd.DataFrame:

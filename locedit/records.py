@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from locedit.quoting import one_line
+
 
 class DataError(ValueError):
     """A data file that cannot be read as what it is said to be."""
@@ -28,13 +30,19 @@ def read_file(path: Path, what: str) -> tuple[list[Any], bool]:
         raise DataError(f"{path}: no such data file; check `path` of the data set") from error
     except IsADirectoryError as error:
         raise DataError(f"{path} is a folder; give the path of a file of {what}") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
+
+
+# Besides bad syntax: numbers of thousands of digits, lists nested thousands deep
+_NO_JSON = (ValueError, RecursionError)
 
 
 def _json(path: Path, what: str) -> list[Any]:
     text = _text(path, "JSON", what)
     try:
         records = json.loads(text)
-    except json.JSONDecodeError as error:
+    except _NO_JSON as error:
         raise _no("JSON", path, what, error) from error
     if not isinstance(records, list):
         raise DataError(f"{path} holds a JSON {type(records).__name__}; expected a list of {what}")
@@ -43,10 +51,11 @@ def _json(path: Path, what: str) -> list[Any]:
 
 def _json_lines(path: Path, what: str) -> list[Any]:
     records = []
-    for number, line in enumerate(_text(path, "JSON Lines", what).splitlines(), start=1):
+    # at line feeds alone: a text may hold other characters that Python takes for line breaks
+    for number, line in enumerate(_text(path, "JSON Lines", what).split("\n"), start=1):
         try:
             records += [json.loads(line)] if line.strip() else []
-        except json.JSONDecodeError as error:
+        except _NO_JSON as error:
             raise _no("JSON Lines", path, what, f"line {number}: {error}") from error
     return records
 
@@ -76,8 +85,9 @@ def _parquet(path: Path, what: str) -> list[Any]:
         raise FileNotFoundError(path)
     try:
         return parquet.read_table(path).to_pylist()
-    except (arrow.ArrowException, OSError) as error:
-        raise _no("Parquet", path, what, str(error).splitlines()[0]) from error
+    except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        # the last two from values that Python cannot hold: no UTF-8, dates of the year 10000
+        raise _no("Parquet", path, what, error) from error
 
 
 READERS: dict[str, tuple[Callable[[Path, str], list[Any]], bool]] = {
@@ -107,7 +117,10 @@ def _text(path: Path, kind: str, what: str) -> str:
 def _no(kind: str, path: Path, what: str, why: object) -> DataError:
     guess = looks_like(path.read_bytes()[: 1 << 16])
     hint = f"; it looks like {guess}" if guess and not guess.startswith(f"{kind}:") else ""
-    return DataError(f"{path} is not {kind} ({why}); expected a list of {what}{hint}")
+    return DataError(
+        f"{path} is not {kind} ({one_line(why)}); expected a list of {what}{hint}; a file that "
+        "a run fetched or built is made anew if you delete it"
+    )
 
 
 _MAGIC = {

@@ -34,9 +34,10 @@ def run_name(problem: str, layer: int, n_layers: int) -> str:
 def case_numbers(case_ids: Sequence[str]) -> dict[str, int]:
     """The whole number that stands for each fact, as the suite's readers want one.
 
-    The data set's own, if all of them are whole numbers (CounterFact), else the place in the study.
+    The data set's own, if all of them are whole numbers (CounterFact), else the place in the study:
+    a file is named by it, so nothing else of a record's is.
     """
-    if all(case_id.isascii() and case_id.isdigit() for case_id in case_ids):
+    if all(case_id.isascii() and case_id.isdigit() and len(case_id) <= 18 for case_id in case_ids):
         numbers = {case_id: int(case_id) for case_id in case_ids}
         if len(set(numbers.values())) == len(numbers):
             return numbers

@@ -1,9 +1,14 @@
 """Key second moments C_l = E[k k^T] of every layer in one streaming pass (METHODS section 5)."""
 
-from collections.abc import Callable, Iterable, Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from locedit import passes
@@ -51,7 +56,9 @@ def key_moments(
         progress(int(lengths.sum()))
     if count == 0:
         raise ValueError("key statistics need text, and there was none")
-    return {layer: total / count for layer, total in sums.items()}, count
+    for total in sums.values():
+        total.div_(count)  # in place: all layers of a large model nearly fill a card
+    return sums, count
 
 
 def _batches(
@@ -101,21 +108,42 @@ class KeyMoments:
         return torch.cholesky_solve(keys.double().T, self._factors[layer]).T.to(keys)
 
 
-def moments_from_file(path: Path, device: torch.device) -> KeyMoments:
-    """Key moments in a safetensors file, one tensor a layer, read on demand.
+def write_moments(path: Path, moments: Mapping[int, Tensor], **about: str) -> None:
+    """Key moments as a safetensors file: a tensor and its SHA-256 a layer; and what is told."""
+    tensors = {f"layer.{layer}": moment.cpu() for layer, moment in moments.items()}
+    checksums = {name: _checksum(tensor) for name, tensor in tensors.items()}
+    save_file(tensors, path, metadata={**about, **checksums})
 
-    Raises ValueError at once, naming the file, where it is truncated or no safetensors file.
+
+def _checksum(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.contiguous().numpy().data).hexdigest()
+
+
+def moments_from_file(path: Path, device: torch.device) -> KeyMoments:
+    """Key moments in a file of `write_moments`, one tensor a layer, read on demand and checked.
+
+    Raises OSError, naming the file, where it is truncated or no safetensors file (at once), or
+    where a layer is missing or not what was written: no fact's fault, so no ValueError.
     """
-    from safetensors import SafetensorError, safe_open
 
     def load(layer: int) -> Tensor:
-        with safe_open(path, framework="pt", device=str(device)) as tensors:
-            return tensors.get_tensor(f"layer.{layer}")
+        name = f"layer.{layer}"
+        with _opened(path) as tensors:
+            moment, written = tensors.get_tensor(name), (tensors.metadata() or {}).get(name)
+            if written not in (None, _checksum(moment)):
+                raise SafetensorError(f"{name} is not what was written")
+        return moment.to(device)
 
+    with _opened(path):
+        return KeyMoments(load)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
-        with safe_open(path, framework="pt"):
-            return KeyMoments(load)
+        with safe_open(path, framework="pt") as tensors:
+            yield tensors
     except (SafetensorError, OSError) as error:
-        raise ValueError(
+        raise OSError(
             f"{path}: no readable key moments ({error}); delete the file so that it is made again"
         ) from error

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from locedit.files import atomic
+from locedit.quoting import one_line
 
 _TEXT, _REAL, _INT, _FLAG = pa.string(), pa.float64(), pa.int32(), pa.bool_()
 _TEXTS, _REALS, _INTS = pa.list_(pa.string()), pa.list_(pa.float64()), pa.list_(pa.int32())
@@ -193,6 +194,11 @@ class TableError(ValueError):
     """A table that cannot be read or written; the message names the file and what to do."""
 
 
+# Arrow's own errors, and Python's where values are no UTF-8 or no dates
+_NO_PARQUET = (pa.ArrowException, OSError, ValueError, OverflowError, RecursionError)
+
+_ADVICE = "delete it and run again, so that it is made anew"
+
 CHUNK = 4096  # rows held in memory while a table is written
 
 
@@ -227,7 +233,10 @@ def _write(
 ) -> None:
     made = json.dumps(provenance, sort_keys=True, default=str).encode()
     arrow = arrow.with_metadata({**(arrow.metadata or {}), b"provenance": made})
-    with atomic(path) as temporary, pq.ParquetWriter(temporary, arrow) as writer:
+    with (
+        atomic(path) as temporary,
+        pq.ParquetWriter(temporary, arrow, write_page_checksum=True) as writer,
+    ):
         for part in parts:
             writer.write_table(part.replace_schema_metadata(arrow.metadata))
 
@@ -243,28 +252,34 @@ def _from_rows(path: str | Path, rows: Sequence[Mapping[str, Any]], name: str) -
 def read(path: str | Path, schema: str | None, *, flat: bool = False) -> pd.DataFrame:
     """Read a table and check it against the named schema; `flat` leaves list columns out.
 
-    Raises TableError where the file is missing, cut off, or has other columns.
+    Raises TableError where the file is missing, cut off, changed, or has other columns.
     """
-    return _read_arrow(path, schema, flat=flat).to_pandas()
+    table = _read_arrow(path, schema, flat=flat)
+    try:
+        return table.to_pandas()
+    except _NO_PARQUET as error:
+        raise _not_whole(path, error) from error
+
+
+def _not_whole(path: str | Path, error: Exception) -> TableError:
+    return TableError(f"{path} is not a whole Parquet file ({one_line(error, 200)}); {_ADVICE}")
 
 
 def _read_arrow(path: str | Path, schema: str | None, *, flat: bool = False) -> pa.Table:
-    advice = "delete it and run again, so that it is made anew"
     try:
         columns = None
         if flat:
             columns = [f.name for f in pq.read_schema(path) if not pa.types.is_nested(f.type)]
-        table = pq.read_table(path, columns=columns)
+        table = pq.read_table(path, columns=columns, page_checksum_verification=True)
+        table.validate(full=True)  # also what the texts are made of
     except FileNotFoundError as error:
         raise TableError(f"{path}: no such table; run the stage that makes it") from error
-    except (pa.ArrowInvalid, OSError) as error:
-        raise TableError(
-            f"{path} is not a whole Parquet file ({str(error).splitlines()[0]}); {advice}"
-        ) from error
+    except _NO_PARQUET as error:
+        raise _not_whole(path, error) from error
     if schema is not None:
         missing = [name for name in SCHEMAS[schema].names if name not in table.schema.names]
         if missing:
-            raise TableError(f"{path} lacks the columns {', '.join(missing)}; {advice}")
+            raise TableError(f"{path} lacks the columns {', '.join(missing)}; {_ADVICE}")
     return table
 
 
@@ -301,13 +316,12 @@ def provenance(path: str | Path) -> dict[str, Any]:
     """
     try:
         metadata = pq.read_schema(path).metadata or {}
-        return json.loads(metadata.get(b"provenance", b"{}"))
+        made = json.loads(metadata.get(b"provenance", b"{}"))
     except FileNotFoundError as error:
         raise TableError(f"{path}: no such file") from error
-    except (pa.ArrowInvalid, OSError, ValueError) as error:
-        raise TableError(
-            f"{path} is not a whole Parquet file ({str(error).splitlines()[0]})"
-        ) from error
+    except _NO_PARQUET as error:
+        raise TableError(f"{path} is not a whole Parquet file ({one_line(error, 200)})") from error
+    return made if isinstance(made, dict) else {}
 
 
 def context_sets(path: str | Path, kind: str) -> list[list[str]]:

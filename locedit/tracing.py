@@ -18,6 +18,7 @@ from torch import Tensor
 from locedit import passes
 from locedit.facts import Fact
 from locedit.memory import token_budget
+from locedit.mishaps import ran_out_of_memory
 from locedit.models import LanguageModel
 from locedit.noise import place
 from locedit.tables import EFFECTS, HALVES
@@ -126,6 +127,8 @@ def trace_rows(lm: LanguageModel, fact: Fact, **settings: Any) -> list[dict[str,
     try:
         found = trace(lm, fact.prompt, fact.subject, fact.target_true, **settings)
     except (ValueError, IndexError, RuntimeError) as error:
+        if ran_out_of_memory(error):
+            raise
         return [{"case_id": fact.case_id, "status": f"failed: {error}"}]
     b, e = found.subject_range
     return [

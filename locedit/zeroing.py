@@ -18,6 +18,7 @@ from torch import Tensor
 from locedit import passes
 from locedit.facts import Fact
 from locedit.memory import token_budget
+from locedit.mishaps import ran_out_of_memory
 from locedit.models import LanguageModel
 from locedit.windows import window_layers
 
@@ -93,6 +94,8 @@ def zero_rows(lm: LanguageModel, fact: Fact, **settings: Any) -> list[dict[str, 
     try:
         found = zero(lm, fact.prompt, fact.subject, fact.target_true, **settings)
     except (ValueError, IndexError, RuntimeError) as error:
+        if ran_out_of_memory(error):
+            raise
         return [{"case_id": fact.case_id, "status": f"failed: {error}"}]
     return [
         {

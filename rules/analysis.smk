@@ -88,12 +88,14 @@ for _name, (_function, _arguments, _inputs, _label) in TABLES.items():
             f"logs/{MODEL}/{DATASET}/tables/{_name}.log",
         benchmark:
             f"logs/benchmarks/{MODEL}/{DATASET}/tables/{_name}.tsv"
+        group:
+            "tables"
         conda:
             ENVIRONMENT
         threads: 1
         resources:
-            mem_mb=2000,
-            runtime=30,
+            mem_mb=memory(367),
+            runtime=minutes(16, PER_FACT),
         params:
             name=_name,
             sources=TABLE_SOURCES[_name],

@@ -4,6 +4,7 @@
 # cache, outside results.
 # Steps: fetch and check, convert or parse, once. All where Snakemake itself runs: no other machine
 # needs a network.
+# `update`, because the cache is shared: what another run put there since this one was planned stays.
 
 
 MODEL_FOLDER = pinned.model_folder(MODEL, MODEL_SETTINGS, CACHE)
@@ -15,7 +16,7 @@ if "asset" in MODEL_SETTINGS:
 
     rule model_weights:
         output:
-            folder=WEIGHTS,
+            folder=update(WEIGHTS),
         log:
             "logs/model_weights.log",
         benchmark:
@@ -40,7 +41,7 @@ if "hub" in MODEL_SETTINGS:
 
     rule model_download:
         output:
-            folder=WEIGHTS,
+            folder=update(WEIGHTS),
         log:
             "logs/model_download.log",
         benchmark:
@@ -63,7 +64,7 @@ if "hub" in MODEL_SETTINGS:
 
 rule corpus:
     output:
-        CORPUS,
+        update(CORPUS),
     log:
         "logs/corpus.log",
     benchmark:
@@ -88,7 +89,7 @@ if DATA_SOURCE and DATA_FILE:
 
     rule data_file:
         output:
-            str(DATA_FILE),
+            update(str(DATA_FILE)),
         log:
             "logs/data_file.log",
         benchmark:

@@ -1,15 +1,21 @@
 # Configuration, paths and fingerprints: the only helpers of the rules.
 # Every path is made here; every rule's `fingerprint` covers what its results depend on.
 
+import base64
+import contextlib
 import functools
+import os
 import re
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 from snakemake.exceptions import WorkflowError
 
 from locedit import assets as pinned
 from locedit import config as configuration
 from locedit import datasets, fingerprints, methods, plugins, problems
+from workflow_scripts import failures
 
 ROOT = Path(workflow.basedir)
 
@@ -68,6 +74,12 @@ READING = {
 OUT = f"results/{MODEL}/{DATASET}"
 SHARED = f"results/{MODEL}"  # what depends on the model alone
 
+try:
+    for _folder in (Path.cwd(), OUT, SHARED, "logs"):
+        failures.check_writable(Path(_folder))
+except OSError as error:
+    raise WorkflowError(str(error)) from None
+
 ENVIRONMENT = str(ROOT / "envs" / "locedit.yaml")  # of every rule, for `--sdm conda`
 
 GPU = (
@@ -84,6 +96,74 @@ TRACED = {key: config["analysis"][key] for key in ("module", "window")}
 # Which localizers there are: `restore` is causal tracing, `zero` representation zeroing
 _interventions = config["tracing"]["intervention"]
 INTERVENTIONS = [_interventions] if isinstance(_interventions, str) else _interventions
+
+
+def set_restored_times(results=Path("results"), seen=Path(".snakemake/results-folder")):
+    """Set all times of results that were copied here to now, once.
+
+    Fingerprints say what must be made again, but Snakemake looks at times besides, unless it holds
+    the checksum of an input below one megabyte. `ancient` is no remedy: where a job has to run,
+    jobs that have ancient inputs of it are not looked at, not even for changed parameters.
+    """
+    with contextlib.suppress(OSError):  # read-only: then nothing is to be made there
+        results.mkdir(exist_ok=True)
+        seen.parent.mkdir(exist_ok=True)
+        folder = str(results.stat().st_ino)
+        if not seen.exists() or seen.read_text() != folder:
+            now = time.time()
+            # of logs too: a job's benchmark is among its outputs
+            for path in (*results.rglob("*"), *Path("logs").rglob("*")):
+                os.utime(path, (now, now))
+            seen.write_text(folder)
+
+
+if workflow.is_main_process:
+    set_restored_times()
+
+
+def refuse_unfit_tables(rules, record=Path(".snakemake/metadata")):
+    """Stop where a table fits neither the configuration nor any record that would remake it.
+
+    Snakemake notices a change by the record that it keeps of each file. Where results were copied
+    without it, their own fingerprints say whether they fit.
+    """
+    named = {str(file) for one in rules for file in (*one.input, *one.output)}
+    named = {n for n in named if n.startswith("results/") and n.endswith(".parquet")}
+    recorded = {
+        base64.urlsafe_b64decode("".join(part.removeprefix("@") for part in parts))
+        for parts in (path.relative_to(record).parts for path in record.rglob("*"))
+        if not parts[-1].startswith("@")  # a folder that holds the rest of a long name
+    }
+    unknown = (n for n in sorted(named) if n.encode() not in recorded)
+    unfit = [n for n in unknown if Path(n).is_file() and not _fits(n, rules)]
+    if unfit:
+        raise WorkflowError(
+            f"{unfit[0]} was made by other settings or code, as its provenance says, and "
+            f"Snakemake's record of it, which would have it made again, is not in {record}: "
+            "restore that folder together with the results, or delete what does not fit: "
+            + " ".join(unfit)
+        )
+
+
+def _fits(name, rules):
+    try:  # here, since it costs a second, and only restored results need it
+        from locedit import tables
+    except ImportError:  # Snakemake alone, with `--sdm conda`
+        return True
+    made = {}
+    with contextlib.suppress(tables.TableError):  # whoever reads that file will say so
+        made = tables.provenance(name)
+    for one in rules if made.get("fingerprint") else []:
+        for output in one.output:
+            if match := output.match(name):
+                now = dict(rule.params._allitems()).get(
+                    "fingerprint", made["fingerprint"]
+                )
+                now = (
+                    now(SimpleNamespace(**match.groupdict())) if callable(now) else now
+                )
+                return now == made["fingerprint"]
+    return True
 
 
 wildcard_constraints:
@@ -459,7 +539,6 @@ _DEPENDS = {
         ],
         config["analysis"],
         fingerprints.files((ROOT / "analysis" / "report").iterdir()),
-        fingerprints.files([ROOT / "analysis" / "versions.R"]),
         script_code("report"),
     ],
     "published": lambda: [fingerprints.files([ROOT / PUBLISHED])],

@@ -18,8 +18,8 @@ rule key_statistics:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=6000,
-        runtime=240,
+        mem_mb=model_memory(1415, moments=MODEL_SETTINGS["n_layers"]),
+        runtime=minutes(78),
         gpu=GPU,
     params:
         settings=config["statistics"],
@@ -43,8 +43,8 @@ rule contexts:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=20,
+        mem_mb=model_memory(992),
+        runtime=minutes(12),
         gpu=GPU,
     params:
         settings=config["contexts"],
@@ -70,8 +70,8 @@ rule essence:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=120,
+        mem_mb=model_memory(1066),
+        runtime=minutes(29, per_fact("editing")),
         gpu=GPU,
     params:
         settings=config["essence"],
@@ -98,8 +98,8 @@ rule baseline:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=model_memory(1036),
+        runtime=minutes(25, per_fact("editing")),
         gpu=GPU,
     params:
         measuring=MEASURING,
@@ -139,8 +139,8 @@ rule edit:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=480,
+        mem_mb=model_memory(3236, moments=3),
+        runtime=minutes(152, per_fact("editing")),
         gpu=GPU,
     params:
         measuring=MEASURING,
@@ -177,12 +177,14 @@ rule scores:
         f"logs/{MODEL}/{DATASET}/scores.log",
     benchmark:
         f"logs/benchmarks/{MODEL}/{DATASET}/scores.tsv"
+    group:
+        "tables"
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=memory(331),
+        runtime=minutes(3, PER_FACT),
     params:
         model=MODEL_SETTINGS["label"],
         dataset=DATASET,

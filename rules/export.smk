@@ -21,8 +21,8 @@ rule rome_layout:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=memory(481),
+        runtime=minutes(8, PER_FACT),
     params:
         methods=METHODS,
         preset=config["editing"]["preset"],

@@ -17,8 +17,8 @@ if DATA_FILE is None:
             ENVIRONMENT
         threads: 1
         resources:
-            mem_mb=1000,
-            runtime=5,
+            mem_mb=memory(125),
+            runtime=minutes(1),
         params:
             fingerprint=fingerprints.digest(dataset_identity()),
         message:
@@ -44,8 +44,8 @@ rule know:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=model_memory(1254),
+        runtime=minutes(134, PER_RECORD),
         gpu=GPU,
     params:
         settings=picked("facts", "n", "completion_tokens"),
@@ -70,8 +70,8 @@ rule study:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=5,
+        mem_mb=memory(329),
+        runtime=minutes(3),
     params:
         size=config["facts"]["study"],
         seed=config["seed"],
@@ -96,8 +96,8 @@ rule noise:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=10,
+        mem_mb=model_memory(513),
+        runtime=minutes(6),
         gpu=GPU,
     params:
         noise=MODEL_SETTINGS["noise"],

@@ -104,8 +104,8 @@ rule heatmap_cells:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=model_memory(1203),
+        runtime=minutes(75),
         gpu=GPU,
     params:
         case_id=config["analysis"]["heatmap"],
@@ -133,12 +133,14 @@ for _name, (_file, _function, _arguments, _inputs) in FIGURES.items():
             f"logs/{MODEL}/{DATASET}/figures/{_name}.log",
         benchmark:
             f"logs/benchmarks/{MODEL}/{DATASET}/figures/{_name}.tsv"
+        group:
+            "tables"
         conda:
             ENVIRONMENT
         threads: 1
         resources:
-            mem_mb=1500,
-            runtime=15,
+            mem_mb=memory(265),
+            runtime=minutes(3),
         params:
             sources=figure_sources(_file),
             function=_function,

@@ -3,13 +3,31 @@
 # Steps: compute the opening paragraph, fill the template, pack.
 
 
+# What the methods of the study share, where they need it
+SHARED_TABLES = (
+    [f"{SHARED}/contexts.parquet"]
+    if any(methods.METHODS[method].contexts for method in METHODS)
+    else []
+)
+
+
 rule report:
     input:
         rules.figures.input,
         facts=f"{OUT}/facts.parquet",
         study=f"{OUT}/study.parquet",
         upstream=[
-            f"{OUT}/{name}.parquet" for name in ("facts", "study", "effects", "scores")
+            f"{OUT}/facts.parquet",
+            f"{OUT}/study.parquet",
+            *TRACES,
+            *ZEROS,
+            f"{OUT}/effects.parquet",
+            f"{OUT}/analysis/heatmap_cells.parquet",
+            *SHARED_TABLES,
+            f"{OUT}/essence.parquet",
+            *expand(f"{OUT}/baseline/{{problem}}.parquet", problem=PROBLEMS),
+            *EDITS,
+            f"{OUT}/scores.parquet",
         ],
         analysis=expand(f"{OUT}/analysis/{{name}}.parquet", name=TABLES),
         pages=expand(
@@ -21,12 +39,14 @@ rule report:
         f"logs/{MODEL}/{DATASET}/report.log",
     benchmark:
         f"logs/benchmarks/{MODEL}/{DATASET}/report.tsv"
+    group:
+        "tables"
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1500,
-        runtime=15,
+        mem_mb=memory(222),
+        runtime=minutes(1),
     params:
         figures=list(FIGURES),
         tables=list(TABLES),

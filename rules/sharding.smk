@@ -31,8 +31,8 @@ for made_by, (stage, table) in SHARDED.items():
                 ENVIRONMENT
             threads: 1
             resources:
-                mem_mb=2000,
-                runtime=10,
+                mem_mb=memory(330),
+                runtime=minutes(3, PER_FACT),
             params:
                 # those of the parts, so that another number of them reruns nothing
                 **dict(getattr(rules, made_by).params.items()),

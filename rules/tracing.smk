@@ -25,8 +25,8 @@ rule trace:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=model_memory(1458),
+        runtime=minutes(92, per_fact("tracing")),
         gpu=GPU,
     params:
         settings=picked("tracing", "n_noise", "noise_seed"),
@@ -57,8 +57,8 @@ rule zero:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=model_memory(1458),
+        runtime=minutes(92, per_fact("tracing")),
         gpu=GPU,
     params:
         fingerprint=lambda w: fingerprint("zero", kind=w.kind, window=w.window),
@@ -93,12 +93,14 @@ rule effects:
         f"logs/{MODEL}/{DATASET}/effects.log",
     benchmark:
         f"logs/benchmarks/{MODEL}/{DATASET}/effects.tsv"
+    group:
+        "tables"
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=memory(326),
+        runtime=minutes(2, PER_FACT),
     params:
         model=MODEL_SETTINGS["label"],
         dataset=DATASET,

@@ -23,8 +23,8 @@ rule sweep:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=480,
+        mem_mb=model_memory(3236, moments=3),
+        runtime=minutes(152, PER_SWEEP),
         gpu=GPU,
     params:
         measuring={**MEASURING, "scores.generation_tokens": 0},
@@ -67,8 +67,8 @@ rule sweep_table:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=5,
+        mem_mb=memory(330),
+        runtime=minutes(3),
     params:
         settings=config["tuning"],
         dataset=DATASET,
@@ -94,8 +94,8 @@ rule figure_sweep:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1500,
-        runtime=15,
+        mem_mb=memory(265),
+        runtime=minutes(3),
     params:
         sources=figure_sources("sweep"),
         function="sweep",

@@ -3,7 +3,8 @@
 # the packages that requirements.txt pins, and the project itself. Does nothing the second time.
 #
 #   --check      do nothing at all; the status says whether there is anything to do
-#   --tests      also install the browser in which the report is tested, if that can be done
+#   --tests      also install what single tests need, if that can be done: a browser in which the
+#                report is tested, and a Slurm
 #
 #   PYTHON       the interpreter to use (default: python3, if it is at least 3.11)
 #   VENV         where the environment goes (default: .venv)
@@ -23,9 +24,12 @@ r_packages=(
 # What rpy2 compiles against, and a plain link test that tells whether it is there.
 r_build=(r-base-dev libtirpc-dev)
 
-# The browser of the report's tests and the program that drives it; the study itself needs neither.
-browser=(chromium chromium-driver)
-no_browser=$venv/.no-browser
+# What single tests need and the study does not: a line for each, of the programs, their Debian
+# packages, the services that these would start and nobody here needs, and the tests.
+for_tests=(
+    "chromium chromedriver|chromium chromium-driver||the report's page"
+    "munged slurmctld slurmd|slurm-wlm munge|munge slurmctld slurmd|a Slurm"
+)
 
 say() { printf '%s\n' "set-up: $*" >&2; }
 fail() {
@@ -86,11 +90,12 @@ header = os.path.join(sysconfig.get_path("include"), "Python.h")
 sys.exit(not os.path.exists(header))' || echo python3-dev
 }
 
+as_root=()
+
 install_system() {
-    local root=()
     if [ "$(id -u)" -ne 0 ]; then
         if have sudo && sudo -n true 2>/dev/null; then
-            root=(sudo -n)
+            as_root=(sudo -n)
         else
             fail "these system packages are missing, and you may not install them; ask for" \
                 "'apt-get install $*' and run again."
@@ -99,8 +104,8 @@ install_system() {
     have apt-get || fail "these are missing, and this system has no apt-get; install what they" \
         "stand for in your own way, and run again: $*"
     say "installing with apt-get: $*"
-    "${root[@]}" apt-get -o DPkg::Lock::Timeout=300 -qq update >&2
-    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -qq \
+    "${as_root[@]}" apt-get -o DPkg::Lock::Timeout=300 -qq update >&2
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -qq \
         install --yes --no-install-recommends "$@" >&2
 }
 
@@ -114,16 +119,40 @@ ensure_system() {
         "If $1 or Rscript is not the system's own, install their parts in their own way."
 }
 
-# The tests skip the report's page where there is no browser, so its absence is no failure; it is
-# tried once.
-ensure_browser() {
-    if { have chromium && have chromedriver; } || [ -f "$no_browser" ]; then
+# Tests skip what is not there, so its absence is no failure; the installation is tried once.
+ensure_for_tests() {
+    local line programs packages services what tried
+    for line in "${for_tests[@]}"; do
+        IFS="|" read -r programs packages services what <<<"$line"
+        read -ra programs <<<"$programs"
+        read -ra packages <<<"$packages"
+        tried=$venv/.without-${packages[0]}
+        if have_all "${programs[@]}" || [ -f "$tried" ]; then
+            continue
+        fi
+        read -ra services <<<"$services"
+        (install_system "${packages[@]}" && stop_services "${services[@]}") || {
+            say "without ${packages[*]} the tests of $what are skipped."
+            touch "$tried"
+        }
+    done
+}
+
+# The programs of a daemon may lie where only root's path leads.
+have_all() {
+    local program
+    for program in "$@"; do
+        PATH=$PATH:/usr/sbin:/sbin have "$program" || return 1
+    done
+}
+
+# Tests start their own; the packages' services would run for nothing from now on.
+stop_services() {
+    if [ $# -eq 0 ] || [ ! -d /run/systemd/system ]; then
         return
     fi
-    (install_system "${browser[@]}") || {
-        say "without ${browser[*]} the tests of the report's page are skipped."
-        touch "$no_browser"
-    }
+    "${as_root[@]}" systemctl disable --now --quiet "$@" ||
+        say "these services could not be stopped: $*. The tests do not need them."
 }
 
 ensure_venv() {
@@ -150,7 +179,7 @@ ensure_study() {
     local started=$SECONDS python
     python=$(find_python)
     ensure_system "$python"
-    rm -f "$stamp" "$no_browser"
+    rm -f "$stamp" "$venv"/.without-*
     ensure_venv "$python"
     fingerprint >"$stamp.part"
     mv "$stamp.part" "$stamp"
@@ -161,7 +190,7 @@ case "${1:-}" in
     "" | --check) ensure_study "$@" ;;
     --tests)
         ensure_study
-        ensure_browser
+        ensure_for_tests
         ;;
     *) fail "$1 is none of --check and --tests" ;;
 esac

@@ -5,6 +5,7 @@ import json
 import logging
 import re
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,7 @@ import tiny
 import torch
 import yaml
 from safetensors.torch import save_file
-from tiny_study import OUT, merged, record, snakemake
+from tiny_study import OUT, merged, record, snakemake, write_inputs
 
 from locedit import assets, facts, tables
 from locedit.models import LanguageModel
@@ -240,10 +241,10 @@ def test_key_statistics_that_are_cut_off_are_named_with_what_to_do(tmp_path):
     save_file({"layer.0": torch.eye(3)}, path)
     moments_from_file(path, torch.device("cpu")).solve(0, torch.ones(1, 3))
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(ValueError, match=r"key_statistics\.safetensors: no readable key moments"):
+    with pytest.raises(OSError, match=r"key_statistics\.safetensors: no readable key moments"):
         moments_from_file(path, torch.device("cpu"))
     path.unlink()
-    with pytest.raises(ValueError, match="delete the file so that it is made again"):
+    with pytest.raises(OSError, match="delete the file so that it is made again"):
         moments_from_file(path, torch.device("cpu"))
 
 
@@ -306,6 +307,54 @@ def test_a_record_that_is_none_becomes_an_excluded_row(tmp_path, bad):
     assert [row["status"] for row in rows] == ["excluded", "kept"]
     assert rows[0]["case_id"] == "record-0"
     assert rows[0]["reason"]
+
+
+NASTY = {
+    "half of a surrogate pair": ({"subject": "\ud800"}, "subject holds half of a surrogate pair"),
+    "a NUL": ({"target_true": "a\0b"}, "target_true holds a NUL character"),
+    "longer than the model reads": ({"target_new": "word " * 3000}, "more exceed the model's 256"),
+    "a list for an id": ({"case_id": [[1]]}, "case_id: expected text or a number, got list"),
+    "braces": ({"template": "{0} {} {subject} %s is"}, ""),
+    "from right to left": ({"subject": "ירושלים", "template": "\u202e{} is\u2028 in"}, ""),
+    "its own object": ({"subject": "Paris", "template": "Paris, {}, is"}, ""),
+    "marks on nothing": ({"subject": "\u0301\u0301", "target_true": "e\u0301"}, ""),
+}
+
+
+def test_nasty_records_go_through_the_workflow_and_every_one_has_its_row(folder, settings):
+    settings = merged(settings, write_inputs(folder.parent))
+    path = Path(settings["dataset"]["path"])
+    good = json.loads(path.read_text())[:2]
+    bad = [{**RECORD, "case_id": name, **changes} for name, (changes, _) in NASTY.items()]
+    path.write_text(json.dumps([good[0], *bad, good[1], None]))
+    settings["facts"] = {"completion_tokens": 8}
+    run = snakemake(folder, settings, str(OUT / "study.parquet"))
+    assert run.status == 0, run.text
+    rows = tables.read(folder / OUT / "facts.parquet", "facts").to_dict("records")
+    assert len(rows) == len(bad) + 3
+    for row, (_, reason) in zip(rows[1:-2], NASTY.values(), strict=True):
+        assert row["status"] == ("excluded" if reason else "kept")
+        assert reason in row["reason"]
+    assert rows[0]["is_correct"] is rows[-2]["is_correct"] is True
+    study = tables.read(folder / OUT / "study.parquet", "facts")
+    assert {good[0]["case_id"], good[1]["case_id"]} <= set(study["case_id"])
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [("[" * 100_000, "is not JSON (maximum"), ("[1" + "0" * 5000 + "]", "is not JSON (Exceeds")],
+    ids=["nested deeply", "a long number"],
+)
+def test_a_data_file_that_python_cannot_hold_ends_the_job(job, tmp_path, text, sentence):
+    said = fails(facts_script.main, read_facts(job, tmp_path, text))
+    assert f"facts.json {sentence}" in said
+    assert "\n" not in said
+
+
+def test_a_configuration_that_holds_itself_stops_before_anything_runs(folder, settings):
+    settings["contexts"] = {"rome": []}
+    settings["contexts"]["rome"].append(settings["contexts"]["rome"])
+    stops(folder, settings, "config: contexts.rome.0.0.0.0 stands for more than 100,000 values")
 
 
 # ---- data sets that go by their names ------------------------------------------------------------

@@ -363,6 +363,7 @@ def test_provenance_prints_what_a_file_says(say, tmp_path):
         "wildcards": {"method": "ROME", "layer": "5"},
         "fingerprint": "0123abcd",
         "hashes": {"code": "c0de", "model": "33ff", "data": "da7a"},
+        "seeds": {"study": 7, "noise": 3},
         "config": {"seed": 7, "tracing": {"noise_seed": 3}, "model": "tiny"},
         "versions": {"torch": "2.0"},
     }
@@ -370,7 +371,7 @@ def test_provenance_prints_what_a_file_says(say, tmp_path):
     out = say("provenance", tmp_path / "a.parquet")
     for text in ("edit (layer 5, method ROME)", "0123abcd", "c0de", "33ff", "da7a", "torch 2.0"):
         assert text in out
-    assert "study 7, noise 3" in out
+    assert "noise 3, study 7" in out
     assert "  model: tiny" in out
     assert yaml.safe_load(say("provenance", "--json", tmp_path / "a.parquet")) == made
 
@@ -390,7 +391,7 @@ ARGUMENTS = {
         "invalid int value: 'five'",
     ),
     "an unknown module": (["trace", "{}", "--subject", "x", "--module", "mpl"], "'mpl'"),
-    "no window": (["trace", "{}", "--subject", "x", "--window", "0"], "1 at least"),
+    "no window": (["trace", "{}", "--subject", "x", "--window", "0"], "number from 1 to"),
     "noise of another kind": (["trace", "{}", "--subject", "x", "--noise", "loud"], "as 3sd"),
     "negative noise": (["trace", "{}", "--subject", "x", "--noise=-1"], "positive"),
     "an unknown command": (["trase"], "trase"),

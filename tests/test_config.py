@@ -272,7 +272,7 @@ FAULTS = {
     "no window": ("tracing.windows", [], "config: tracing.windows: [] should be non-empty"),
     "a window twice": ("tracing.windows", [3, 3], "config: tracing.windows: [3, 3] has non-unique"),
     "an empty model": ("model", "", "config: model: '' should be non-empty"),
-    "a folder for a name": ("dataset.name", "a/b", "config: dataset.name: 'a/b' does not match"),
+    "a folder for a name": ("dataset.name", "a/b", "config: dataset.name: it names a folder: use"),
     "a triple for a pair": ("contexts.rome", [[5, 10, 2]], "config: contexts.rome.0: [5, 10, 2]"),
 }
 

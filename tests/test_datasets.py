@@ -306,7 +306,7 @@ BAD = {
     "counterfact with a list for the rewrite": (
         "counterfact",
         {**COUNTERFACT, "requested_rewrite": []},
-        "record cannot be read: 'list' object has no attribute 'get'",
+        "requested_rewrite: expected a JSON object, got list",
     ),
 }
 

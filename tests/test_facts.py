@@ -163,9 +163,9 @@ def test_progress_counts_the_usable_facts(lm, read):
 def test_a_prompt_longer_than_the_model_becomes_an_excluded_row(lm, read):
     limit = lm.model.config.max_position_embeddings
     rows = read([{**NATIVE, "case_id": "long", "paraphrases": ["the " * limit]}, NATIVE])
-    facts.add_knowledge(lm, rows, completion_tokens=2)
+    facts.add_knowledge(lm, rows, completion_tokens=9)
     assert [row["status"] for row in rows] == [facts.EXCLUDED, facts.KEPT]
-    assert rows[0]["reason"].endswith(f"tokens and 2 more exceed the model's {limit}")
+    assert rows[0]["reason"].endswith(f"tokens and 9 more exceed the model's {limit}")
     assert "p_true" not in rows[0]
 
 

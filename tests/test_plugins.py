@@ -185,7 +185,7 @@ FAULTS = {
     "a name for no folder": (
         ('"mine"', '"my/own"'),
         ": method 'my/own': its name becomes a folder's: use letters, digits, dots, dashes and "
-        "underscores",
+        "underscores, 100 at most, a letter or digit first",
     ),
     "too few arguments": (
         ("(lm, requests, layer, hyper, shared)", "(lm, request, layer)"),

@@ -1,10 +1,12 @@
 """Presets are whole studies: each is planned without a network, weights or data, job for job."""
 
 import json
+import math
 import os
 import re
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 import yaml
@@ -28,11 +30,11 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def plan(preset, folder, *more):
+def plan(preset, folder, *more, profile="default"):
     """What `snakemake -n --configfile` says of a preset, with an empty cache."""
     command = [sys.executable, "-c", OFFLINE, "-n", "--snakefile", str(ROOT / "Snakefile")]
     command += ["--directory", str(folder), "--configfile", str(preset), *map(str, more)]
-    command += ["--workflow-profile", str(ROOT / "profiles" / "default")]
+    command += ["--workflow-profile", str(ROOT / "profiles" / profile)]
     environment = {**os.environ, "LOCEDIT_CACHE": str(folder / "cache"), "NO_COLOR": "1"}
     environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -65,6 +67,27 @@ def test_a_preset_is_planned_job_for_job_without_a_network(preset, tmp_path):
     assert planned.status == 0, planned.text
     jobs = expected(study)
     assert {name: n for name, n in planned.jobs.items() if name in jobs} == jobs
+
+
+@pytest.mark.parametrize(("tracing", "editing"), [(1, 1), (4, 2)], ids=["whole", "sharded"])
+def test_the_papers_preset_is_planned_for_a_cluster_in_few_submissions(tmp_path, tracing, editing):
+    (tmp_path / "work").mkdir()
+    shards = tmp_path / "shards.yaml"
+    shards.write_text(yaml.safe_dump({"sharding": {"tracing": tracing, "editing": editing}}))
+    preset = ROOT / "presets" / "gptj-counterfact.yaml"
+    planned = plan(preset, tmp_path / "work", shards, profile="slurm")
+    assert planned.status == 0, planned.text
+    groups = Counter(re.findall(r"Group job (\w+)", planned.text))
+    assert groups == {
+        "facts": 1,
+        "shared": math.ceil((1 + 1 + editing + 5 * editing) / 2),
+        "tracing": math.ceil((4 * tracing + 1) / 2),  # and the heat map
+        "edits": 180 * editing // 4,
+        **({"merges": 1} if editing > 1 else {}),
+        "tables": 1,
+    }
+    alone = re.findall(r"^Job \d+: (.+)$", planned.text, re.MULTILINE)
+    assert {text.split()[0] for text in alone} == {"Downloading", "Fetching", "Reading"}  # local
 
 
 def test_what_is_fetched_is_fetched_where_snakemake_runs():

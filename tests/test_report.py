@@ -19,7 +19,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
-from locedit import tables
+from locedit import rbridge, tables
 from workflow_scripts import report, report_page
 
 WIDTHS = (1200, 390)
@@ -153,7 +153,7 @@ def test_the_page_holds_its_style_and_figures_and_asks_for_nothing(lacking):
 
 def test_versions_are_those_of_the_tables_and_of_r(lacking):
     assert "numpy 1.2, R 9.8.7." in (lacking / "index.html").read_text()
-    assert {"R", "ggplot2"} <= report.r_versions().keys()
+    assert {"R", "ggplot2"} <= rbridge.versions(report.DRAWING).keys()
 
 
 def test_names_that_look_like_markup_are_shown_as_they_are(lacking):

@@ -1,6 +1,7 @@
 """Set-up: one list of pins, and what follows it; a second set-up that does nothing."""
 
 import re
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
+TOOLS = ("bash", "env", "cat", "cmp", "dirname", "id", "ln", "touch", "true")
 PIN = re.compile(r"^([A-Za-z0-9_.-]+==[^\s#]+)", re.MULTILINE)
 
 
@@ -34,8 +36,8 @@ def test_the_conda_environment_has_the_same_pins():
 def test_the_conda_environment_has_the_same_r_packages():
     script = (ROOT / "scripts/setup.sh").read_text()
     wanted = set(re.findall(r"\br-cran-([a-z0-9]+)\b", script))
-    given = {d.removeprefix("r-") for d in conda() if isinstance(d, str) and d.startswith("r-")}
-    assert wanted == {name for name in given if not name.startswith("base")}
+    given = re.findall(r"^r-(\w+)=", "\n".join(d for d in conda() if isinstance(d, str)), re.M)
+    assert wanted == set(given) - {"base"}
 
 
 def test_the_second_set_up_does_nothing_and_is_quick():
@@ -46,3 +48,56 @@ def test_the_second_set_up_does_nothing_and_is_quick():
     done = subprocess.run([script], capture_output=True, text=True, check=True)
     assert done.stdout + done.stderr == ""
     assert time.perf_counter() - started < 5
+
+
+def finished_environment(folder):
+    """An environment that the script takes for set up: its stamp says for which pins and place."""
+    files = ("requirements.txt", "pyproject.toml", "scripts/setup.sh")
+    folder.mkdir()
+    text = f"\n\n{ROOT}\n" + "".join((ROOT / name).read_text() for name in files)
+    (folder / ".set-up").write_text(text)
+    return folder
+
+
+def set_up_for_tests(folder, venv, **programs):
+    """`setup.sh --tests` where only these programs and a shell's tools are to be found."""
+    folder.mkdir(exist_ok=True)
+    for tool in TOOLS:
+        if not (folder / tool).exists():
+            (folder / tool).symlink_to(shutil.which(tool))
+    for name, body in programs.items():
+        program = folder / name.replace("_", "-")
+        program.write_text(f"#!/bin/sh\n{body}\n")
+        program.chmod(0o755)
+    return subprocess.run(
+        [ROOT / "scripts/setup.sh", "--tests"],
+        env={"PATH": str(folder), "VENV": str(venv)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_what_single_tests_need_is_installed_once(tmp_path):
+    venv = finished_environment(tmp_path / "venv")
+    where = (tmp_path / "bin", venv)
+    install = "for name in chromium chromedriver munged slurmctld slurmd; do\n"
+    install += 'ln -sf "$0" "${0%/*}/$name"; done'
+    first = set_up_for_tests(*where, Rscript="", sudo='shift; exec "$@"', apt_get=install)
+    assert first.returncode == 0, first.stderr
+    assert "installing with apt-get: chromium chromium-driver" in first.stderr
+    assert "skipped" not in first.stderr
+    again = set_up_for_tests(*where)
+    assert (again.returncode, again.stdout + again.stderr) == (0, "")
+
+
+def test_what_cannot_be_installed_is_tried_once_and_its_absence_said(tmp_path):
+    venv = finished_environment(tmp_path / "venv")
+    where = (tmp_path / "bin", venv)
+    first = set_up_for_tests(*where, Rscript="", sudo="exit 1", apt_get="exit 1")
+    assert first.returncode == 0, first.stderr
+    assert "without chromium chromium-driver the tests of the report's page are" in first.stderr
+    if not shutil.which("slurmctld", path="/usr/sbin:/sbin"):
+        assert "without slurm-wlm munge the tests of a Slurm are skipped" in first.stderr
+    again = set_up_for_tests(*where)
+    assert (again.returncode, again.stdout + again.stderr) == (0, "")

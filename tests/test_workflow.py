@@ -113,8 +113,9 @@ def test_a_table_says_how_it_was_made(study):
     assert made["config"]["editing"]["layers"] == LAYERS
     assert "torch" in made["versions"]
     base, root = study.folder.parent, study.root
+    files = (root / "workflow_scripts/edit.py", root / "locedit/methods/rome.py")
     assert made["hashes"] == {
-        "code": fingerprints.code(root / "workflow_scripts/edit.py", root),
+        "code": fingerprints.digest([fingerprints.code(file, root) for file in files]),
         "model": fingerprints.weights(base / "model"),
         "data": fingerprints.files([base / "facts.json"]),
     }
@@ -277,6 +278,7 @@ def test_new_file_times_as_in_a_fresh_clone_rerun_nothing(study, tmp_path):
 
 def test_an_added_layer_runs_its_own_edits_alone(study, tmp_path):
     grown = study.copied(tmp_path / "grown")
+    grown.plan()  # sets the times of a copy, once
     old = {path: path.stat().st_mtime_ns for path in (grown.out / "editing").rglob("*.parquet")}
     more = {"editing": {"layers": [*LAYERS, 1]}}
     new = {(method, problem, 1) for method in METHODS for problem in PROBLEMS}

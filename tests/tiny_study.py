@@ -7,11 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import tiny
 import torch
 import yaml
@@ -78,26 +81,74 @@ class Run:
         return "Nothing to be done" in self.text and not self.jobs
 
 
-def snakemake(folder: Path, settings: Mapping[str, Any], *arguments: str, root: Path = ROOT) -> Run:
+def snakemake(
+    folder: Path,
+    settings: Mapping[str, Any],
+    *arguments: str,
+    root: Path = ROOT,
+    snakefile: str = "Snakefile",
+) -> Run:
     """Run the workflow of `root` in `folder`, with the settings laid over config.yaml."""
-    overlay = folder.with_name(folder.name + ".yaml")
-    overlay.write_text(yaml.safe_dump(dict(settings)), encoding="utf-8")
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
-    command += ["--snakefile", str(root / "Snakefile"), "--directory", str(folder)]
-    command += ["--workflow-profile", str(root / "profiles" / "default")]
-    command += ["--configfile", str(overlay)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
-    environment["PYTHONPATH"] = str(root)  # the library beside the rules, not the installed one
     done = subprocess.run(
-        command,
-        cwd=root,
-        env=environment,
+        **_call(folder, settings, *arguments, root=root, snakefile=snakefile),
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
     return Run(status=done.returncode, text=done.stdout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Going:
+    """A Snakemake run that goes on, the leader of a process group of its own."""
+
+    process: subprocess.Popen
+    output: Path
+
+    @property
+    def jobs(self) -> list[psutil.Process]:
+        """The scripts that it runs just now."""
+        with suppress(psutil.NoSuchProcess):
+            below = psutil.Process(self.process.pid).children(recursive=True)
+            return [p for p in below if _is_script(p)]
+        return []
+
+    def ended(self) -> Run:
+        return Run(status=self.process.wait(), text=self.output.read_text())
+
+
+def _is_script(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return any("/.snakemake/scripts/" in word for word in process.cmdline()[1:2])
+    return False
+
+
+def started(folder: Path, settings: Mapping[str, Any], *arguments: str, root: Path = ROOT) -> Going:
+    """The same without waiting for its end."""
+    file, path = tempfile.mkstemp(dir=folder.parent, suffix=".out")
+    with os.fdopen(file, "w") as output:  # no pipe, which a job could keep open
+        call = _call(folder, settings, *arguments, root=root)
+        process = subprocess.Popen(**call, stdout=output, start_new_session=True)
+    return Going(process=process, output=Path(path))
+
+
+def _call(
+    folder: Path,
+    settings: Mapping[str, Any],
+    *arguments: str,
+    root: Path,
+    snakefile: str = "Snakefile",
+) -> dict[str, Any]:
+    """What subprocess is given."""
+    overlay = folder.with_name(folder.name + ".yaml")
+    overlay.write_text(yaml.safe_dump(dict(settings)), encoding="utf-8")
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+    command += ["--snakefile", str(root / snakefile), "--directory", str(folder)]
+    command += ["--workflow-profile", str(root / "profiles" / "default")]
+    command += ["--configfile", str(overlay)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
+    environment["PYTHONPATH"] = str(root)  # the library beside the rules, not the installed one
+    return {"args": command, "cwd": root, "env": environment, "stderr": subprocess.STDOUT}
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,6 +194,10 @@ class Study:
     def run(self, *arguments: str, **changes: Any) -> Run:
         settings = merged(self.settings, changes)
         return snakemake(self.folder, settings, *arguments, root=self.root)
+
+    def started(self, *arguments: str, **changes: Any) -> Going:
+        settings = merged(self.settings, changes)
+        return started(self.folder, settings, *arguments, root=self.root)
 
     def copied(self, folder: Path) -> "Study":
         """The same in another folder, to be worked on; file times are kept."""

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from locedit import bundled
+from locedit import bundled, files
 from workflow_scripts.job import running
 
 DATA = Path(__file__).resolve().parent.parent / "data"
@@ -11,7 +11,8 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 def main(snakemake) -> None:
     with running(snakemake) as log:
         records = bundled.build_records(DATA)
-        bundled.write_json(records, Path(snakemake.output[0]))
+        with files.atomic(snakemake.output[0]) as path:
+            bundled.write_json(records, path)
         log.info("%d records", len(records))
 
 

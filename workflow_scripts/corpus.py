@@ -1,23 +1,34 @@
 """Wikipedia paragraphs as a table, from the pinned dump."""
 
+import logging
 from pathlib import Path
 
-from locedit import assets, tables
+from locedit import assets, files, tables
 from locedit.corpus import paragraphs
 from workflow_scripts.job import provenance, running
 
 
 def main(snakemake) -> None:
     with running(snakemake) as log:
-        override = snakemake.params.override
-        dump = assets.resolve(
-            assets.named("enwiki-shortened"),
-            Path(override) if override else None,
-            cache=Path(snakemake.output[0]).parent,
-        )
-        rows = [{"title": p.title, "index": p.index, "text": p.text} for p in paragraphs(dump)]
-        log.info("%d paragraphs", len(rows))
-        tables.write(snakemake.output[0], rows, "corpus", provenance(snakemake))
+        target = Path(snakemake.output[0])
+        with files.alone(target):
+            if target.exists():
+                log.info("another run has made it")
+            else:
+                write(target, snakemake, log)
+
+
+def write(target: Path, snakemake, log: logging.Logger) -> None:
+    override = snakemake.params.override
+    asset = assets.named("enwiki-shortened")
+    dump = assets.resolve(
+        asset,
+        Path(override) if override else None,
+        cache=target.parent,
+    )
+    rows = [{"title": p.title, "index": p.index, "text": p.text} for p in paragraphs(dump)]
+    log.info("%d paragraphs", len(rows))
+    tables.write(target, rows, "corpus", provenance(snakemake, data=asset.sha256[:16]))
 
 
 if __name__ == "__main__":

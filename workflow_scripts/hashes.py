@@ -1,16 +1,19 @@
 """What a table names as its origin: hashes of the code, the model and the data behind it."""
 
 import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from locedit import fingerprints, tables
+from locedit import fingerprints, plugins, tables
+from locedit.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def hashes(snakemake: Any) -> dict[str, str]:
-    """`code`: the job's script and all that it imports; `model` and `data`: where it has them.
+    """`code`: of the job's script, and of all that it uses; `model` and `data`: where it has them.
 
     A job that reads neither weights nor records takes over what the tables say that it reads.
     """
@@ -27,8 +30,27 @@ def hashes(snakemake: Any) -> dict[str, str]:
     found.pop("code", None)
     script = Path(getattr(sys.modules["__main__"], "__file__", None) or "").resolve()
     if script.parent == ROOT / "workflow_scripts":  # not so where a test calls a script's main
-        found["code"] = fingerprints.code(script, ROOT)
+        found["code"] = code(script, snakemake)
     return found
+
+
+def code(script: Path, snakemake: Any) -> str:
+    """A hash of a job's script, of all that it imports, and of what it takes by name."""
+    return fingerprints.digest([fingerprints.code(script, ROOT), *_by_name(snakemake)])
+
+
+def _by_name(snakemake: Any) -> Iterator[Any]:
+    """Code that no import statement names: R files, plug-ins, the module of an editing method."""
+    if sources := snakemake.params.get("sources"):
+        yield fingerprints.files(ROOT / "analysis" / name for name in sources)
+    loaded = plugins.load(snakemake.config["plugins"], [Path.cwd(), ROOT])
+    if "model" in snakemake.input.keys():
+        yield from (plugin.code(ROOT) for plugin in loaded if plugin.architectures)
+    if method := snakemake.wildcards.get("method"):
+        yield from (plugin.code(ROOT) for plugin in loaded if method in plugin.methods)
+        found = find_spec(METHODS[method].module)
+        if found is not None and found.origin is not None:
+            yield fingerprints.code(Path(found.origin), ROOT)
 
 
 def _tables(snakemake: Any) -> list[str]:

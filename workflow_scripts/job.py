@@ -2,9 +2,11 @@
 
 import json
 import logging
+import platform
+import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from importlib import metadata
 from pathlib import Path
@@ -12,8 +14,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from locedit.files import alone
+from locedit.mishaps import ran_out_of_memory
 from locedit.shards import WHOLE, Shard
 from workflow_scripts import cards
+from workflow_scripts.failures import FAILED
 from workflow_scripts.hashes import hashes
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "pyarrow")
@@ -21,24 +26,55 @@ PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "pyarrow")
 
 @contextmanager
 def running(snakemake: Any) -> Iterator[logging.Logger]:
-    """Log to the rule's log; a foreseen error ends the job with its sentence and status 1."""
-    Path(snakemake.log[0]).write_text("")  # then only appended to, by the log and by libraries
+    """Log to the rule's log; an error ends the job with its sentence and status 1.
+
+    Where a run was killed and its job goes on, the same job of the next run waits for its end.
+    """
+    log, file = logging.getLogger(snakemake.rule), Path(snakemake.log[0])
+
+    def end(*_: Any) -> None:
+        sys.exit("ended from outside (SIGTERM); run the same command again")
+
+    before = signal.signal(signal.SIGTERM, end)  # so that temporaries are removed
+    try:
+        with _logging_to(file), alone(file):
+            start = time.perf_counter()
+            yield log
+            log.info("done in %.1f s", time.perf_counter() - start)
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        said = _sentence(error, file)
+        if log.hasHandlers():  # not so where the log itself cannot be written
+            log.exception("%s%s", FAILED, said)
+        sys.exit(f"{snakemake.rule}: {said}")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _logging_to(file: Path) -> Iterator[None]:
+    file.write_text("")  # then only appended to, by the log and by libraries
     logging.basicConfig(
-        filename=snakemake.log[0],
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
+        filename=file, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
     logging.captureWarnings(True)
-    log = logging.getLogger(snakemake.rule)
-    start = time.perf_counter()
-    try:
-        # libraries' bars and remarks belong to the log; ours go to the terminal by name
-        with Path(snakemake.log[0]).open("a") as stream, redirect_stderr(stream):
-            yield log
-    except (ValueError, OSError, RuntimeError) as error:
-        log.exception("failed")
-        sys.exit(f"{snakemake.rule}: {error}")
-    log.info("done in %.1f s", time.perf_counter() - start)
+    # libraries' bars and remarks belong to the log; ours go to the terminal by name
+    with file.open("a") as stream, redirect_stderr(stream):
+        yield
+
+
+def _sentence(error: BaseException, log: Path) -> str:
+    """What went wrong and what to do, in one line."""
+    said = " ".join(str(error).split())
+    if ran_out_of_memory(error):
+        return (
+            f"memory ran out ({said}); run fewer jobs at once (--cores), or set "
+            "tracing.batch_tokens or editing.batch_facts lower: no result depends on them"
+        )
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; run the same command again"
+    if isinstance(error, ValueError | OSError | RuntimeError | SystemExit):
+        return said
+    return f"{type(error).__name__}: {said}; this was not foreseen, {log} says where it happened"
 
 
 def load_plugins(snakemake: Any) -> None:
@@ -124,8 +160,15 @@ def fact_by_fact(
             advance(1)
 
 
-def provenance(snakemake: Any) -> dict[str, Any]:
-    """How a table was made, for its metadata."""
+def provenance(
+    snakemake: Any, *, data: str | None = None, versions: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """How a table was made, for its metadata; nothing in it tells when or where.
+
+    data: a hash of the data, where the job takes them from no file that a rule makes. versions: of
+    what was used besides PACKAGES.
+    """
+    config = snakemake.config
     return {
         "rule": snakemake.rule,
         "wildcards": {
@@ -135,7 +178,12 @@ def provenance(snakemake: Any) -> dict[str, Any]:
             if name not in ("shard", "shards")
         },
         "fingerprint": snakemake.params.get("fingerprint"),
-        "hashes": hashes(snakemake),
-        "config": {k: v for k, v in snakemake.config.items() if k not in ("assets", "sharding")},
-        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "hashes": {**hashes(snakemake), **({"data": data} if data else {})},
+        "seeds": {"study": config["seed"], "noise": config["tracing"]["noise_seed"]},
+        "config": {k: v for k, v in config.items() if k not in ("assets", "sharding")},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in PACKAGES},
+            **(versions or {}),
+        },
     }

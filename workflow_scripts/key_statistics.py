@@ -1,7 +1,5 @@
 """Key second moments of all layers, in one pass over paragraphs drawn across documents."""
 
-from safetensors.torch import save_file
-
 from locedit import files, statistics, tables
 from workflow_scripts.job import load_model, progress, running
 
@@ -25,10 +23,8 @@ def main(snakemake) -> None:
             )
         log.info("%d tokens", count)
         with files.atomic(snakemake.output[0]) as path:
-            save_file(
-                {f"layer.{layer}": moment.cpu() for layer, moment in moments.items()},
-                path,
-                metadata={"tokens": str(count), "fingerprint": snakemake.params.fingerprint},
+            statistics.write_moments(
+                path, moments, tokens=str(count), fingerprint=snakemake.params.fingerprint
             )
 
 

@@ -1,13 +1,16 @@
 """The report: one zip with a page of every figure and table that opens without a network.
 
-Inputs: `facts`, `study`; `analysis`, the tables shown; `upstream`, more tables whose origin is
-shown. The figures with their words, and the tables as pages and CSV, lie beside the report by their
-names. Params: `design`, of findings.Design; `figures` and `tables`, the names of those shown.
+Inputs: `facts`, `study`; `analysis`, the tables shown; `upstream`, the tables before them, whose
+origin is shown too. The figures with their words, and the tables as pages and CSV, lie beside the
+report by their names. Params: `design`, of findings.Design; `figures` and `tables`, the names of
+those shown.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import yaml
 
 from locedit import rbridge, tables
@@ -15,27 +18,30 @@ from workflow_scripts import findings, report_page
 from workflow_scripts.job import running
 
 ANALYSIS = Path(__file__).resolve().parent.parent / "analysis"
-R_PACKAGES = ["ggplot2", "lme4", "sandwich", "svglite", "ragg"]
+DRAWING = ["ggplot2", "ragg", "svglite"]  # R's packages behind the figures
 
 
-def origins(paths, base: Path) -> tuple[list[dict[str, str]], dict[str, str]]:
+def origins(paths, base: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Where each table comes from, and the versions of all packages that they were made with."""
     rows, versions = [], {}
-    for path in map(Path, paths):
+    for path in paths:
         made = tables.provenance(path)
-        name = str(path.relative_to(base).with_suffix(""))
-        rows.append({"table": name, "rule": made.get("rule", "")})
-        rows[-1]["fingerprint"] = made.get("fingerprint") or "none"
+        hashes, seeds = made.get("hashes", {}), made.get("seeds", {})
+        rows.append(
+            {
+                "file": os.path.relpath(path, base),
+                "rule": made.get("rule", ""),
+                "rows": pq.read_metadata(path).num_rows,
+                "seeds": [seeds[name] for name in ("study", "noise") if name in seeds],
+                "hashes": [
+                    *(hashes.get(name) for name in ("code", "model", "data")),
+                    made.get("fingerprint"),
+                ],
+            }
+        )
         for package, version in made.get("versions", {}).items():
             versions.setdefault(package, {})[version] = None
-    return rows, {name: " and ".join(found) for name, found in sorted(versions.items())}
-
-
-def r_versions() -> dict[str, str]:
-    """The versions of R and of its packages that the analysis uses."""
-    sources = [ANALYSIS / "versions.R"]
-    table = rbridge.call("used_versions", {}, {"packages": R_PACKAGES}, sources)
-    return {} if table is None else dict(zip(table["name"], table["version"], strict=True))
+    return rows, {name: " and ".join(found) for name, found in versions.items()}
 
 
 def make(
@@ -43,7 +49,7 @@ def make(
 ) -> None:
     """Write the report of one study from the files that the workflow names.
 
-    `versions`: of the programs that the tables do not name themselves.
+    `versions`: of the programs behind the figures, which do not name them as the tables do.
     """
     base = target.parent
     design = findings.Design(**params.design)
@@ -63,7 +69,8 @@ def make(
         sections=report_page.arranged(figures),
         tables=shown,
         origins=rows,
-        versions={**named, **versions},
+        # a table knows best what it was made with
+        versions=dict(sorted({**versions, **named}.items(), key=lambda item: item[0].casefold())),
         config=settings,
         folder=base,
     )
@@ -76,7 +83,7 @@ def main(snakemake) -> None:
     with running(snakemake):
         target = Path(snakemake.output[0])
         config = dict(snakemake.config)
-        make(target, snakemake.input, snakemake.params, config, r_versions())
+        make(target, snakemake.input, snakemake.params, config, rbridge.versions(DRAWING))
 
 
 if __name__ == "__main__":

@@ -197,7 +197,7 @@ class TablePage(HTMLParser):
     scrolls can be reached by the keyboard.
     """
 
-    LEFT_OUT = ("head", "style", "title", "details", "h1")
+    LEFT_OUT = ("head", "style", "script", "title", "details", "h1")
     NO_END = ("meta", "link", "br", "hr", "img")
     AROUND = ("html", "body", *NO_END)
 

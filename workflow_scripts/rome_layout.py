@@ -35,7 +35,9 @@ def token_counter(folder: Path):
     """How many tokens the model's tokenizer makes of " " + target."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    from locedit.models import NO_CODE
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, **NO_CODE)
     return lambda target: len(tokenizer(" " + target, add_special_tokens=False)["input_ids"])
 
 

@@ -44,7 +44,8 @@ def main(snakemake) -> None:
         sources = [ANALYSIS / name for name in snakemake.params.sources]
         arguments = dict(snakemake.params.arguments)
         table = rbridge.call(snakemake.params.function, frames, arguments, sources)
-        tables.write(snakemake.output.parquet, table, None, provenance(snakemake))
+        made = provenance(snakemake, versions=rbridge.versions())
+        tables.write(snakemake.output.parquet, table, None, made)
         with files.atomic(snakemake.output.csv) as path:
             table.to_csv(path, index=False)
         with files.atomic(snakemake.output.html) as path:

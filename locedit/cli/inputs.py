@@ -86,8 +86,6 @@ def _path(seen: Look, layer: int, tokens: int) -> Path:
 
 
 def _collect(seen: Look, paths: dict[int, Path], tokens: int) -> None:
-    from safetensors.torch import save_file
-
     moments, count = statistics.key_moments(
         seen.lm,
         _texts(seen),
@@ -99,8 +97,7 @@ def _collect(seen: Look, paths: dict[int, Path], tokens: int) -> None:
         raise ValueError(f"--tokens: there are only {count:,} tokens of text for {tokens:,}")
     for layer, path in paths.items():
         with files.atomic(path) as temporary:
-            tensors = {f"layer.{layer}": moments[layer].cpu()}
-            save_file(tensors, temporary, metadata={"tokens": str(count)})
+            statistics.write_moments(temporary, {layer: moments[layer]}, tokens=str(count))
 
 
 def _texts(seen: Look) -> Iterator[str]:

@@ -87,8 +87,8 @@ def look(model: str | None) -> Look:
     """
     config = configuration.load_yaml(ROOT / "config.yaml")
     name = config["model"] if model is None else model
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = _folder_named(name)
+    if folder is not None:
         own = {"label": folder.resolve().name, "noise": "3sd", "path": str(folder)}
         return Look(config=config, name=own["label"], settings=own, configured=False)
     schema = configuration.load_yaml(ROOT / "schemas" / "model.schema.yaml")
@@ -97,6 +97,15 @@ def look(model: str | None) -> Look:
     except configuration.ConfigError as error:
         raise configuration.ConfigError(str(error).removeprefix("config: ")) from error
     return Look(config=config, name=name, settings=settings, configured=True)
+
+
+def _folder_named(name: str) -> Path | None:
+    """The folder of that name; None where it is none."""
+    try:
+        folder = Path(name).expanduser()
+        return folder if folder.is_dir() else None
+    except (OSError, RuntimeError):  # a name too long, or ~nobody's home
+        return None
 
 
 def check_length(lm: models.LanguageModel, texts: list[str], target: str) -> None:

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
+from locedit import texts
+from locedit.quoting import one_line, shown
+
 EPILOG = """\
 examples:
   python -m locedit trace "The capital city of {} is" --subject France --target Paris
@@ -23,7 +26,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: {one_line(message)} (see {self.prog} --help)\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,9 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 130
+    except MemoryError as error:
+        said = f"the machine's memory does not suffice ({one_line(error)}); ask for less"
     except (ValueError, OSError, RuntimeError, ImportError) as error:
-        print(f"locedit {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+        said = one_line(error, 2000)
+    print(f"locedit {options.command}: {said}", file=sys.stderr)
+    return 1
 
 
 def parser() -> argparse.ArgumentParser:
@@ -68,7 +74,7 @@ def _add_trace(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--window", type=_count, help="layers restored together")
     command.add_argument("--noise", type=_noise, help="sigma: a number, or 3sd (default: model's)")
     command.add_argument("--n-noise", type=_count, help="corrupted runs to average over")
-    command.add_argument("--seed", type=int, help="of the noise")
+    command.add_argument("--seed", type=_seed, help="of the noise")
     command.add_argument("--out", metavar="PNG", help="also save the heat map as a picture")
 
 
@@ -103,25 +109,40 @@ def _add_fact(command: argparse.ArgumentParser) -> None:
 
 
 def _text(text: str) -> str:
+    if fault := texts.fault(text):
+        raise argparse.ArgumentTypeError(
+            f"expected UTF-8 text, got {shown(text)}, which holds {fault}"
+        )
     if not text.strip():
         raise argparse.ArgumentTypeError("expected a text, got an empty one")
     return text.strip()
 
 
 def _template(text: str) -> str:
+    _text(text)
     holes = text.count("{}")
     if holes != 1:
         raise argparse.ArgumentTypeError(
-            f"expected one {{}} for the subject in {text!r}, found {holes}"
+            f"expected one {{}} for the subject in {shown(text)}, found {holes}"
         )
     if text != text.rstrip():
-        raise argparse.ArgumentTypeError(f"expected no space at the end of {text!r}")
+        raise argparse.ArgumentTypeError(f"expected no space at the end of {shown(text)}")
     return text
 
 
+def _seed(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 10) or int(text) > 4294967295:
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number from 0 to 4294967295, got {shown(text)}"
+        )
+    return int(text)
+
+
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number, 1 at least, got {text!r}")
+    if not (text.isascii() and text.isdigit() and len(text) <= 9) or int(text) < 1:
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number from 1 to 999999999, got {shown(text)}"
+        )
     return int(text)
 
 
@@ -133,6 +154,6 @@ def _noise(text: str) -> float | str:
         value = float("nan")
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(
-            f"expected a positive number or, as 3sd, deviations: {text!r}"
+            f"expected a positive number or, as 3sd, deviations: {shown(text)}"
         )
     return text if text.endswith("sd") else value

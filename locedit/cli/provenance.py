@@ -27,13 +27,14 @@ def described(made: Mapping[str, Any]) -> list[str]:
     """A file's provenance in lines: job, hashes, seeds, versions, and the configuration as YAML."""
     config = made.get("config", {})
     wildcards = ", ".join(f"{name} {value}" for name, value in made.get("wildcards", {}).items())
-    seeds = {"study": config.get("seed"), "noise": config.get("tracing", {}).get("noise_seed")}
     rows = {
         "rule": f"{made.get('rule', '')} {f'({wildcards})' if wildcards else ''}".strip(),
         "fingerprint": f"{made.get('fingerprint')} (settings, code, data, model, all upstream)",
         **{f"{name} hash": made.get("hashes", {}).get(name) for name in ("code", "model", "data")},
-        "seeds": ", ".join(f"{name} {value}" for name, value in seeds.items() if value is not None),
-        "versions": ", ".join(f"{k} {v}" for k, v in made.get("versions", {}).items()),
+        **{
+            what: ", ".join(f"{name} {value}" for name, value in made.get(what, {}).items())
+            for what in ("seeds", "versions")
+        },
     }
     lines = [f"{name:12} {value or 'not recorded'}" for name, value in rows.items()]
     text = yaml.safe_dump(dict(config), sort_keys=True, default_flow_style=None, width=88)

@@ -13,10 +13,11 @@ from locedit.methods.base import CONTEXTS, Edit, Method, SharedInputs
 from locedit.methods.builtin import BUILTIN
 from locedit.methods.settings import schema
 from locedit.problems import PROBLEMS
+from locedit.quoting import shown
 
 METHODS: dict[str, Method] = {}
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it names folders
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # it names folders
 _ARGUMENTS = ("lm", "requests", "layer", "hyper", "shared")
 
 
@@ -31,10 +32,11 @@ def register(method: Method) -> Method:
     a configuration cannot hold, needs that a study does not meet, or a function that cannot be
     called with (lm, requests, layer, hyper, shared).
     """
-    said = f"method {method.name!r}: "
+    said = f"method {shown(method.name)}: "
     if not isinstance(method.name, str) or not _NAME.fullmatch(method.name):
         raise RegistrationError(
-            f"{said}its name becomes a folder's: use letters, digits, dots, dashes and underscores"
+            f"{said}its name becomes a folder's: use letters, digits, dots, dashes and "
+            "underscores, 100 at most, a letter or digit first"
         )
     if method.name in METHODS:
         raise RegistrationError(

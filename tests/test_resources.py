@@ -1,0 +1,114 @@
+"""What jobs ask of a cluster: memory and time by rules/resources.smk, cards by profiles/slurm."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PROFILE = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
+RULES = "\n".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
+
+GPTJ = {"n_embd": 4096, "n_inner": None}
+SMOLLM2 = {"hidden_size": 576, "intermediate_size": 1536}
+
+
+def resources(folder, config=DEFAULT):
+    """The names that rules/resources.smk defines, for a model's folder."""
+    names = {"config": config, "Path": Path, "MODEL_FOLDER": folder}
+    names["WEIGHTS"] = str(folder / "config.json")
+    exec((ROOT / "rules/resources.smk").read_text(), names)
+    return names
+
+
+def fetched(folder, settings, gigabytes, **more):
+    """A model's folder as far as resources look at it; its weights are one hole."""
+    (folder / "config.json").write_text(json.dumps(settings | more))
+    with (folder / "model.safetensors").open("wb") as stream:
+        stream.truncate(int(gigabytes * 1e9))
+    return folder
+
+
+def asked(resource, attempt=1):
+    return resource(wildcards=None, attempt=attempt)
+
+
+def test_the_measured_model_asks_for_half_as_much_again_and_for_snakemake(tmp_path):
+    known = resources(fetched(tmp_path, SMOLLM2, 0.54))
+    assert asked(known["model_memory"](1254)) == 350 + 1254 * 3 / 2
+    assert asked(known["memory"](1002)) == 350 + 1002 * 3 / 2
+    assert asked(known["memory"](125)) == 1000
+
+
+def test_memory_grows_with_the_weights_in_float32(tmp_path):
+    whole = resources(fetched(tmp_path, GPTJ, 24.2))["model_memory"](1254)
+    assert 24_200 + 1254 < asked(whole) < 30_000
+    half = resources(fetched(tmp_path, GPTJ, 12.1, dtype="float16"))["model_memory"](1254)
+    assert asked(half) == asked(whole)
+
+
+def test_memory_grows_with_the_layers_whose_key_moments_are_held(tmp_path):
+    known = resources(fetched(tmp_path, GPTJ, 24.2))
+    one_layer = 16384**2 * 8 / 1e6
+    more = asked(known["model_memory"](1254, moments=28)) - asked(known["model_memory"](1254))
+    assert 28 * one_layer <= more < 1.2 * 28 * one_layer
+
+
+def test_before_the_model_is_fetched_it_is_taken_for_the_measured_one(tmp_path):
+    assert asked(resources(tmp_path)["model_memory"](1254, moments=3)) == 350 + 1254 * 3 / 2
+
+
+def test_every_attempt_asks_for_more(tmp_path):
+    known = resources(tmp_path)
+    for resource in (known["memory"](500), known["model_memory"](500), known["minutes"](500)):
+        assert [asked(resource, n) for n in (1, 2, 3)] == [n * asked(resource) for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("study", "n", "shards", "minutes"),
+    [
+        (8, 800, 1, 10),  # the measured study: 7.6 minutes are less than ten
+        (80, 800, 1, 76),  # ten times as many facts
+        (80, 800, 4, 19),  # dealt out to four
+        (None, 2400, 1, 760),  # a third of the records, a hundred times the eight measured
+        (None, None, 1, 634),  # of two thousand
+    ],
+)
+def test_time_grows_with_the_facts_of_a_job(tmp_path, study, n, shards, minutes):
+    config = DEFAULT | {"facts": {"study": study, "n": n}}
+    config |= {"sharding": {"tracing": 1, "editing": shards}}
+    known = resources(tmp_path, config)
+    assert asked(known["minutes"](152, known["per_fact"]("editing"))) == minutes
+
+
+# ---- the profile ---------------------------------------------------------------------------------
+
+
+def rules_with(words):
+    parts = re.split(r"^ *(?=rule\b)", RULES, flags=re.MULTILINE)
+    return {re.match(r"rule (\w+)", part)[1] for part in parts if words in part}
+
+
+def test_the_profile_asks_for_a_card_for_each_rule_that_loads_the_model_and_for_no_other():
+    settings = PROFILE["set-resources"]
+    assert settings.keys() == rules_with("gpu=GPU")
+    assert {value["gpu"] for value in settings.values()} == {1}
+
+
+def test_the_profiles_groups_name_rules_that_exist():
+    names = rules_with("rule ") | {f"merge_{name}" for name in settings_of_sharding()}
+    assert PROFILE["groups"].keys() <= names
+    groups = set(PROFILE["groups"].values()) | set(re.findall(r'group:\s+"(\w+)"', RULES))
+    assert groups == {"facts", *PROFILE["group-components"]}
+
+
+def settings_of_sharding():
+    return re.findall(r'^ {4}"(\w+)": \("(?:tracing|editing)"', RULES, re.MULTILINE)
+
+
+def test_both_profiles_rerun_for_the_same_reasons():
+    local = yaml.safe_load((ROOT / "profiles/default/config.yaml").read_text())
+    assert local.items() <= PROFILE.items()
