@@ -1,0 +1,93 @@
+"""No text of a fact becomes markup: pages, reports and figures show it as it is."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from xml.etree import ElementTree
+
+from locedit import pages
+from workflow_scripts import figure, report_page
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = "<script>alert(1)</script>"
+
+
+def test_a_tables_page_escapes_what_it_shows():
+    import pandas as pd
+
+    row = {"module": "mlp", "window": 5, "tracing": "fraction_max", "problem": SCRIPT}
+    rows = [{**row, "method": SCRIPT, "score": SCRIPT, "r2": 0.5, "reason": ""}]
+    rows.append({**rows[0], "method": "ROME", "r2": float("nan"), "reason": SCRIPT})
+    layout = pages.Layout(first=(pages.Grid(columns=(pages.Column(header=SCRIPT, value="r2"),)),))
+    page = pages.page(
+        pd.DataFrame(rows),
+        layout,
+        (ROOT / "analysis" / "table.html.jinja").read_text(encoding="utf-8"),
+        title=SCRIPT,
+        of=(SCRIPT, SCRIPT),
+        text=pages.caption("{{ name }} ``{{ name }}``", name=SCRIPT),
+        own={"module": "mlp", "window": 5, "tracing": "fraction_max"},
+        orders={},
+    )
+    assert page.count("&lt;script&gt;") >= 8
+    assert "<script" not in page.lower()
+
+
+def test_the_report_escapes_what_it_shows_and_leaves_scripts_of_its_parts_out(tmp_path):
+    (tmp_path / "t.html").write_text(
+        f"<html><body><h1>{SCRIPT}Title</h1>{SCRIPT}<p>kept &lt;b&gt;</p></body></html>"
+    )
+    table = report_page.read_table(tmp_path, "t", 3)
+    assert "script" not in table.content + table.title
+    assert "<p>kept &lt;b&gt;</p>" in table.content
+    (tmp_path / "f.svg").write_text(f'<svg viewBox="0 0 1 1">{SCRIPT}</svg>')
+    (tmp_path / "f.json").write_text(
+        json.dumps({"title": SCRIPT, "caption": SCRIPT, "alt": SCRIPT})
+    )
+    shown = report_page.read_figure(tmp_path, "f")
+    page = report_page.render(
+        ROOT / "analysis" / "report",
+        design=SimpleNamespace(model=SCRIPT, dataset=SCRIPT),
+        paragraph=[SCRIPT, SCRIPT],
+        sections=report_page.arranged([shown]),
+        tables=[table],
+        origins=[{"table": SCRIPT, "rule": SCRIPT, "fingerprint": SCRIPT}],
+        versions={SCRIPT: SCRIPT},
+        config=SCRIPT,
+        folder=SCRIPT,
+    )
+    assert "<script" not in page.lower()
+    assert page.count("&lt;script&gt;") > 10
+    assert 'src="data:image/svg+xml;base64,' in page  # a drawing in an img runs nothing
+
+
+def test_a_figure_escapes_tokens_and_is_whole_whatever_they_hold(tmp_path):
+    import pandas as pd
+
+    tokens = ["<script>", "&amp;", " a\nb", "\x01", "\x1b[31m", "עב", "\ufffd", "%s \\n", ""]
+    cells = pd.DataFrame(
+        {
+            "case_id": SCRIPT,
+            "module": "mlp",
+            "window": 5,
+            "token": range(len(tokens)),
+            "token_text": tokens,
+            "is_subject": True,
+            "layer": 0,
+            "p_clean": 0.9,
+            "p_corrupted": 0.1,
+            "p_restored": 0.5,
+            "status": "ok",
+        }
+    )
+    more = cells.assign(layer=1)
+    names = {kind: tmp_path / f"heatmap.{kind}" for kind in ("svg", "png", "json")}
+    sources = ["frames.R", "theme.R", "figures.R", "figures_heatmap.R"]
+    arguments = {"study": SCRIPT}
+    frames = {"cells": pd.concat([cells, more])}
+    figure.draw(frames, sources, "heatmap", arguments, SimpleNamespace(**names))
+    drawn = ElementTree.parse(names["svg"])
+    assert not [node for node in drawn.iter() if node.tag.endswith("script")]
+    texts = "".join(drawn.getroot().itertext())
+    assert SCRIPT in texts
+    assert "<script>*" in texts
