@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT.parent / "shared" / "golden"
 SMOLLM2 = "smollm2-135m-instruct"
 
+pytest.register_assert_rewrite("fuzzing")  # its assertions tell the values that they compare
+
 if "OMP_NUM_THREADS" not in os.environ:
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))

@@ -51,7 +51,9 @@ def test_the_report_escapes_what_it_shows_and_leaves_scripts_of_its_parts_out(tm
         paragraph=[SCRIPT, SCRIPT],
         sections=report_page.arranged([shown]),
         tables=[table],
-        origins=[{"table": SCRIPT, "rule": SCRIPT, "fingerprint": SCRIPT}],
+        origins=[
+            {"file": SCRIPT, "rule": SCRIPT, "hashes": [SCRIPT], "seeds": [SCRIPT], "rows": SCRIPT}
+        ],
         versions={SCRIPT: SCRIPT},
         config=SCRIPT,
         folder=SCRIPT,
