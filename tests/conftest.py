@@ -29,16 +29,16 @@ if "OMP_NUM_THREADS" not in os.environ:
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
 
-# Fixtures that take a minute or more to make
-DEAR = ("finished", "golden_statistics")
 
-
+@pytest.hookimpl(tryfirst=True)  # before the groups are looked at
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run in several processes, those that share a dear fixture run in one."""
+    """Where tests run in several processes, key statistics are collected in one of them.
+
+    The tiny study is made in each: its tests are most of the time, so they are to be spread.
+    """
     for item in items:
-        for name in DEAR:
-            if name in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.xdist_group(name))
+        if "golden_statistics" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("golden_statistics"))
 
 
 @contextmanager
