@@ -1,6 +1,7 @@
 """Key second moments C_l = E[k k^T] of every layer in one streaming pass (METHODS section 5)."""
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,7 +113,8 @@ def write_moments(path: Path, moments: Mapping[int, Tensor], **about: str) -> No
     """Key moments as a safetensors file: a tensor and its SHA-256 a layer; and what is told."""
     tensors = {f"layer.{layer}": moment.cpu() for layer, moment in moments.items()}
     checksums = {name: _checksum(tensor) for name, tensor in tensors.items()}
-    save_file(tensors, path, metadata={**about, **checksums})
+    # one text, since safetensors writes several in any order: the same moments are the same bytes
+    save_file(tensors, path, metadata={"made": json.dumps({**about, **checksums})})
 
 
 def _checksum(tensor: Tensor) -> str:
@@ -129,8 +131,9 @@ def moments_from_file(path: Path, device: torch.device) -> KeyMoments:
     def load(layer: int) -> Tensor:
         name = f"layer.{layer}"
         with _opened(path) as tensors:
-            moment, written = tensors.get_tensor(name), (tensors.metadata() or {}).get(name)
-            if written not in (None, _checksum(moment)):
+            moment = tensors.get_tensor(name)
+            made = json.loads((tensors.metadata() or {}).get("made", "{}"))
+            if made.get(name) not in (None, _checksum(moment)):
                 raise SafetensorError(f"{name} is not what was written")
         return moment.to(device)
 

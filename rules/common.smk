@@ -156,7 +156,7 @@ def _fits(name, rules):
     for one in rules if made.get("fingerprint") else []:
         for output in one.output:
             if match := output.match(name):
-                now = dict(rule.params._allitems()).get(
+                now = dict(one.params._allitems()).get(
                     "fingerprint", made["fingerprint"]
                 )
                 now = (

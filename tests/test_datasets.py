@@ -486,14 +486,26 @@ LOOKS = {
     ),
     "gzip in .json": ("facts.json", b"\x1f\x8b\x08\x00\xff", "a gzip archive: unpack it first"),
     "UTF-16 in .csv": ("facts.csv", "a,b\n".encode("utf-16"), "like UTF-16 text: save it as UTF-8"),
-    "JSON in .parquet": ("facts.parquet", b'[{"a": 1}]', r"not Parquet .*JSON: name it \*\.json$"),
-    "JSON in .jsonl": ("facts.jsonl", b'[\n{"a": 1}\n]', r"\(line 1: .*JSON: name it \*\.json$"),
+    "JSON in .parquet": (
+        "facts.parquet",
+        b'[{"a": 1}]',
+        r"not Parquet .*JSON: name it \*\.json; a",
+    ),
+    "JSON in .jsonl": (
+        "facts.jsonl",
+        b'[\n{"a": 1}\n]',
+        r"\(line 1: .*JSON: name it \*\.json; a",
+    ),
     "a cut-off line": (
         "facts.jsonl",
         b'{"a": 1}\n{"a": ',
-        r"is not JSON Lines \(line 2: .*\); expected a list of native records$",
+        r"is not JSON Lines \(line 2: .*\); expected a list of native records; a file that a run",
     ),
-    "a cut-off JSON file": ("facts.json", b'[{"a": 1},', "; expected a list of native records$"),
+    "a cut-off JSON file": (
+        "facts.json",
+        b'[{"a": 1},',
+        "; expected a list of native records; a file that",
+    ),
     "another encoding": (
         "facts.json",
         b'["\xe9"]',

@@ -175,7 +175,7 @@ ELSEWHERE = {
     *(f"workflow_scripts/{name}.py" for name in ("build_dataset", "data_file", "model_download")),
     *(
         f"workflow_scripts/{name}.py"
-        for name in ("cards", "hashes", "job", "merge", "model_weights")
+        for name in ("cards", "failures", "hashes", "job", "merge", "model_weights")
     ),
     "locedit/methods/memit.py",  # used, but not in this study
 }

@@ -232,7 +232,7 @@ def job(folder, rule, inputs, output, **params):
         output=output,
         params=Named(params),
         wildcards=Named(),
-        config={},
+        config={"seed": 0, "tracing": {"noise_seed": 1}, "plugins": []},
         log=[str(folder / "log")],
     )
 

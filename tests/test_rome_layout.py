@@ -98,7 +98,7 @@ def fake_snakemake(base, paths):
     return SimpleNamespace(
         rule="rome_layout",
         log=[str(base / "log")],
-        config={},
+        config={"seed": 0, "tracing": {"noise_seed": 1}, "plugins": []},
         wildcards={},
         params=params,
         input=given,
