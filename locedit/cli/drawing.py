@@ -61,7 +61,8 @@ def heat_map(
     )
     size = max(1, min(3, room // cells.shape[1]))
     shades = len(COLOURS if colour else ramp)
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    # as nanmin and nanmax, but without a warning where no cell has a value
+    low, high = (float(f.reduce(values, axis=None)) for f in (np.fmin, np.fmax))
     lines = [" " * (label + 2) + _axis(n_layers, share, size, room)]
     for text, row in zip(labels, cells, strict=True):
         shaded = _shaded(_levels(row, low, high, shades), size, colour, ramp)
