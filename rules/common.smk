@@ -82,9 +82,8 @@ except OSError as error:
 
 ENVIRONMENT = str(ROOT / "envs" / "locedit.yaml")  # of every rule, for `--sdm conda`
 
-GPU = (
-    0 if config["device"] == "cpu" else 1
-)  # cards of a job that loads the model, if there are any
+# Cards that a job asks for which loads the model; a machine without any has none to give
+GPU = 0 if config["device"] == "cpu" else 1
 
 METHODS = config["editing"]["methods"]
 PROBLEMS = config["editing"]["problems"]

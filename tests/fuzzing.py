@@ -6,6 +6,7 @@ LOCEDIT_FUZZ=100 draws a hundred times as many, and others each time.
 
 import os
 
+import samples
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
@@ -102,17 +103,7 @@ PROMPT = st.one_of(
 )
 
 GOOD = {
-    "native": {
-        "case_id": "1",
-        "relation_id": "capital",
-        "subject": "France",
-        "template": "The capital of {} is",
-        "target_true": "Paris",
-        "target_new": "Rome",
-        "paraphrases": ["France is governed from"],
-        "neighbourhood": ["The Louvre is in"],
-        "generation_prompts": ["France has"],
-    },
+    "native": {**samples.NATIVE, "case_id": "1"},
     "counterfact": {
         "case_id": 1,
         "requested_rewrite": {

@@ -6,6 +6,7 @@ import random
 
 import pyarrow
 import pytest
+import samples
 import tiny
 from pyarrow import parquet
 
@@ -13,32 +14,9 @@ from locedit import datasets, facts, tables
 from locedit.models import LanguageModel
 from locedit.records import DataError
 
-NATIVE = {
-    "case_id": "7",
-    "relation_id": "capital",
-    "subject": "France",
-    "template": "The capital of {} is",
-    "target_true": "Paris",
-    "target_new": "Rome",
-    "paraphrases": ["France is governed from", "The seat of France's government is"],
-    "neighbourhood": ["The Louvre is in"],
-    "generation_prompts": ["France has"],
-}
-COUNTERFACT = {
-    "case_id": 7,
-    "pararel_idx": 2796,
-    "requested_rewrite": {
-        "prompt": "The capital of {} is",
-        "relation_id": "capital",
-        "target_new": {"str": "Rome", "id": "Q220"},
-        "target_true": {"str": "Paris", "id": "Q90"},
-        "subject": "France",
-    },
-    "paraphrase_prompts": ["France is governed from", "The seat of France's government is"],
-    "neighborhood_prompts": ["The Louvre is in"],
-    "attribute_prompts": ["not used"],
-    "generation_prompts": ["France has"],
-}
+PARAPHRASES = ["France is governed from", "The seat of France's government is"]
+NATIVE = {**samples.NATIVE, "paraphrases": PARAPHRASES}
+COUNTERFACT = {**samples.COUNTERFACT, "paraphrase_prompts": PARAPHRASES}
 EASYEDIT = {
     "case_id": 7,
     "prompt": "The capital of France is",

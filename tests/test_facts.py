@@ -5,36 +5,10 @@ import re
 
 import pytest
 import torch
+from samples import COUNTERFACT, NATIVE
 
 from locedit import facts
 from locedit.models import LanguageModel
-
-NATIVE = {
-    "case_id": "7",
-    "relation_id": "capital",
-    "subject": "France",
-    "template": "The capital of {} is",
-    "target_true": "Paris",
-    "target_new": "Rome",
-    "paraphrases": ["France is governed from"],
-    "neighbourhood": ["The Louvre is in"],
-    "generation_prompts": ["France has"],
-}
-COUNTERFACT = {
-    "case_id": 7,
-    "pararel_idx": 2796,
-    "requested_rewrite": {
-        "prompt": "The capital of {} is",
-        "relation_id": "capital",
-        "target_new": {"str": "Rome", "id": "Q220"},
-        "target_true": {"str": "Paris", "id": "Q90"},
-        "subject": "France",
-    },
-    "paraphrase_prompts": ["France is governed from"],
-    "neighborhood_prompts": ["The Louvre is in"],
-    "attribute_prompts": ["not used"],
-    "generation_prompts": ["France has"],
-}
 
 
 @pytest.fixture
