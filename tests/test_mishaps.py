@@ -187,8 +187,11 @@ def test_a_job_that_outlives_its_run_does_not_overwrite_the_next_runs_table(trac
 
 def test_a_run_in_a_folder_where_one_goes_on_is_refused_and_harms_nothing(tracing, study):
     first = tracing.started(str(TRACED))
-    until(lambda: snakemakes_own(tracing, "locks"), first)
+    until(lambda: first.jobs, first)
+    job = first.jobs[0]
+    job.suspend()  # so that the first run still goes on, however long the second takes to start
     second = tracing.run(str(TRACED))
+    job.resume()
     assert second.status != 0
     assert "no other Snakemake process is trying to create the same files" in second.text
     assert "It can be removed with the --unlock argument" in second.text
