@@ -56,9 +56,9 @@ def hooked(hooks: dict[nn.Module, Hook]) -> Iterator[None]:
 def spared(module: nn.Module, spare: Tensor, value: Tensor) -> Iterator[None]:
     """Run a module that sees one token at a time, as MLPs do, only where it matters.
 
-    spare: bool [B, Q], positions where `value` [d] stands in for the module's output.
+    spare: bool [B, Q], positions where `value` [B, Q, d] stands in for the module's output.
     """
-    spare = spare.flatten()
+    value, spare = value[spare], spare.flatten()
     keep = ~spare
     shapes: list[torch.Size] = []
 

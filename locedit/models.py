@@ -1,8 +1,10 @@
 """Language models: loading, tokenising, and their parts by name, whatever the family."""
 
 import ctypes
+import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from locedit.architectures import (
     register,
 )
 from locedit.mishaps import ran_out_of_memory
+from locedit.products import linear, speed_up
 from locedit.quoting import listed, one_line
 
 __all__ = [
@@ -207,14 +210,25 @@ class LanguageModel:
     def head(self) -> Any:
         return self.model.get_output_embeddings()
 
+    def final_norm(self, hidden: Tensor) -> Tensor:
+        """[..., d] block outputs of the last layer, as the head takes them."""
+        return self.model.get_submodule(self.architecture.norm)(hidden)
+
+    def head_logits(self, normed: Tensor, tokens: slice) -> Tensor:
+        """Logits of a part of the vocabulary alone, [..., part], from `final_norm`'s output."""
+        bias = self.head.bias
+        part = linear(normed, self.head.weight[tokens], None if bias is None else bias[tokens])
+        return self._as_logits(part)
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Final norm and head: [..., d] block outputs of the last layer -> [..., vocabulary]."""
-        norm = self.model.get_submodule(self.architecture.norm)
-        logits = self.head(norm(hidden))
+        return self._as_logits(self.head(self.final_norm(hidden)))
+
+    def _as_logits(self, product: Tensor) -> Tensor:
         cap = getattr(self.config, "final_logit_softcapping", None)
         if cap is not None:
-            logits = cap * torch.tanh(logits / cap)
-        return logits.to(torch.promote_types(self.dtype, torch.float32))
+            product = cap * torch.tanh(product / cap)
+        return product.to(torch.promote_types(self.dtype, torch.float32))
 
 
 def pick_device(device: str) -> torch.device:
@@ -244,6 +258,22 @@ def keep_freed_memory() -> None:
     mallopt(trim_threshold, (1 << 31) - 1)
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Python's cyclic garbage collector rests: a million new objects, and no garbage among them.
+
+    It would look through all of them again and again, for a quarter of a job's start-up.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@_uncollected()
 def load(path: str | Path, *, device: str = "auto", dtype: str = "auto") -> LanguageModel:
     """Load a model directory (safetensors, config, tokenizer); no network, no remote code.
 
@@ -290,7 +320,9 @@ def load(path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Lang
             f"the model at {path} cannot be loaded ({one_line(error)}); where a run made that "
             "directory, in the cache, delete it and run again; otherwise correct the model's `path`"
         ) from error
-    lm = LanguageModel(model.to(target), tokenizer)
+    model = model.to(target)
+    speed_up(model)
+    lm = LanguageModel(model, tokenizer)
     if not is_own(config.model_type):
         from locedit.checks import check_architecture
 

@@ -24,7 +24,9 @@ from locedit.hooks import spared as spared
 from locedit.models import LanguageModel
 
 DONE_EVERY = 4  # decoding steps between two looks at which rows are done
-HEAD_LOGITS = 1 << 26  # logits that are held at once, a quarter of a gigabyte in float32
+HEAD_LOGITS = {"cpu": 1 << 20}  # held at once where no gradient is asked for: the cache's size,
+HEAD_LOGITS_ELSEWHERE = 1 << 26  # and for a GPU enough to keep it busy
+HEAD_BLOCK = 1024  # tokens of the vocabulary at least, in one such part
 
 KeyValue = tuple[Tensor, Tensor]  # keys and values of one layer, each [B, heads, T, d_head]
 
@@ -75,21 +77,6 @@ class Suffix:
     masks: dict[int | None, Tensor]
     rotary: dict[str | None, KeyValue]
     prefix: dict[int, KeyValue] = field(default_factory=dict)
-
-    def head(self, length: int) -> "Suffix":
-        """The first `length` of its positions alone."""
-        cut = self.positions.shape[1] - length
-        return Suffix(
-            positions=self.positions[:, :length],
-            masks={
-                window: mask[:, :, :length, : mask.shape[-1] - cut]
-                for window, mask in self.masks.items()
-            },
-            rotary={
-                kind: (cos[:, :length], sin[:, :length]) for kind, (cos, sin) in self.rotary.items()
-            },
-            prefix=self.prefix,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,15 +321,32 @@ def target_log_probs(
     query = [i for i, target in enumerate(targets) for _ in target]
     columns = [e + j for e, target in zip(ends, targets, strict=True) for j in range(len(target))]
     tokens = torch.tensor([token for target in targets for token in target], device=lm.device)
-    chosen = []
-    size = max(1, HEAD_LOGITS // lm.vocabulary_size)
-    for low in range(0, len(query), size):
-        chunk = slice(low, low + size)
-        logits = lm.logits(hidden[[rows[i] for i in query[chunk]], columns[chunk]])
-        chosen.append(token_log_probs(logits, tokens[chunk]))
-    values = torch.cat(chosen)
+    states = hidden[[rows[i] for i in query], columns]
+    if states.requires_grad:
+        values = token_log_probs(lm.logits(states), tokens)
+    else:
+        values = _blockwise_log_probs(lm, states, tokens)
     total = torch.zeros(len(targets), dtype=values.dtype, device=lm.device)
     return total.index_add(0, torch.tensor(query, device=lm.device), values)
+
+
+def _blockwise_log_probs(lm: LanguageModel, states: Tensor, tokens: Tensor) -> Tensor:
+    """log p of tokens [n] from last-layer outputs [n, d], a part of the vocabulary at a time.
+
+    The logits of a part are read while they are in the cache and never written to memory.
+    """
+    states = lm.final_norm(states)
+    held = HEAD_LOGITS.get(lm.device.type, HEAD_LOGITS_ELSEWHERE)
+    size = max(HEAD_BLOCK, held // max(1, len(states)))
+    totals, own = [], states.new_zeros(())
+    for low in range(0, lm.vocabulary_size, size):
+        logits = lm.head_logits(states, slice(low, low + size))
+        totals.append(logits.logsumexp(dim=1))
+        index = tokens - low
+        there = (index >= 0) & (index < logits.shape[1])
+        value = logits.gather(1, index.clamp(0, logits.shape[1] - 1)[:, None])[:, 0]
+        own = torch.where(there, value, own)
+    return own - torch.stack(totals).logsumexp(dim=0)
 
 
 def decode(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from locedit import passes
 from locedit.models import LanguageModel
+from locedit.products import linear
 
 
 @torch.inference_mode()
@@ -46,7 +47,7 @@ def key_moments(
         def add(layer: int, real: Tensor = real) -> passes.Hook:
             def hook(inner: Tensor, _: Tensor) -> None:
                 keys = inner[real].to(dtype)
-                sums[layer].addmm_(keys.T, keys)
+                sums[layer].add_(linear(keys.T, keys.T))
 
             return hook
 

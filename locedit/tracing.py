@@ -6,7 +6,7 @@ window's first layer and its token, and all layers' restorations of a token walk
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,15 +95,18 @@ def trace(
         return log_p.cpu().double().exp().numpy()
 
     windows = [window_layers(centre, window, lm.n_layers) for centre in range(lm.n_layers)]
+    first_restored = _first_restored(lm, module, b, clean_outputs, corrupted)
     restored = np.empty((end + 1 - b, lm.n_layers, n_noise))
     for token in range(b, end + 1):
         restoration = _Restoration(
             lm=lm,
             kind=module,
+            begin=b,
             token=token,
             read_from=end,
             clean_outputs=clean_outputs,
             corrupted=corrupted,
+            first_restored=first_restored,
         )
         size = max(1, batch_tokens // (n_noise * (ids.shape[1] - token)))
         for low in range(0, lm.n_layers, size):
@@ -151,21 +154,57 @@ def trace_rows(lm: LanguageModel, fact: Fact, **settings: Any) -> list[dict[str,
     ]
 
 
+def _first_restored(
+    lm: LanguageModel,
+    kind: str,
+    begin: int,
+    clean_outputs: dict[int, Tensor],
+    corrupted: passes.Record,
+) -> dict[int, Tensor]:
+    """Each layer's output [n_noise, T - begin, d] where it is the first of a window.
+
+    At each position as if it were the token that is restored: what is restored there reaches other
+    positions in the next layer only, so one pass serves all tokens.
+    """
+    part = passes.after(lm, corrupted, torch.tensor([begin], device=lm.device), range(lm.n_layers))
+    outputs = {}
+    for layer in range(lm.n_layers):
+        hidden = corrupted.inputs[layer][:, begin:]
+        everywhere = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+        value = clean_outputs[layer][:, begin:].expand_as(hidden)
+        with _put_in(lm, kind, layer, everywhere, value):
+            outputs[layer] = passes.step(lm, layer, hidden, part)
+    return outputs
+
+
+def _put_in(
+    lm: LanguageModel, kind: str, layer: int, where: Tensor, value: Tensor
+) -> AbstractContextManager:
+    """`value` [B, Q, d] in place of a module's output in the batch's positions `where` [B, Q]."""
+    module = lm.module(kind, layer)
+    if kind == "mlp":
+        return passes.spared(module, where, value)
+    return passes.hooked({module: lambda _, out: torch.where(where[:, :, None], value, out)})
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Restoration:
     """Restores one token's module outputs, for many windows side by side.
 
     A window's rows are the corrupted ones until its first layer, where only the token's own output
     changes; there they join the batch. Windows that begin together are one until the shorter ends.
-    read_from: the first position whose prediction is read.
+    begin: the first position of the corrupted rows that is not the clean row's. read_from: the
+    first position whose prediction is read. first_restored: as `_first_restored` gives it.
     """
 
     lm: LanguageModel
     kind: str
+    begin: int
     token: int
     read_from: int
     clean_outputs: dict[int, Tensor]
     corrupted: passes.Record
+    first_restored: dict[int, Tensor]
 
     def run(self, windows: Sequence[range]) -> dict[range, Tensor]:
         """Last-layer outputs of each window's rows, [n_noise, Q, d]."""
@@ -182,7 +221,7 @@ class _Restoration:
                 hidden = self._step(layer, walking, part)
                 walking = dict(zip(walking, hidden.split(self.n_noise), strict=True))
             if layer in longest:
-                walking[longest[layer]] = self._joining(layer, part)
+                walking[longest[layer]] = self._joining(layer)
         return walking
 
     @property
@@ -197,24 +236,17 @@ class _Restoration:
         if layer == self.lm.n_layers - 1 and self.kind == "mlp":
             # nothing reads what this layer gives before the prediction, so anything may stand there
             restored[:, : self.read_from - self.token] = True
-        with self._restoring(layer, restored) if restored.any() else nullcontext():
+        if not restored.any():
+            return passes.step(self.lm, layer, hidden, part)
+        value = self.clean_outputs[layer][0, self.token].expand_as(hidden)
+        with _put_in(self.lm, self.kind, layer, restored, value):
             return passes.step(self.lm, layer, hidden, part)
 
-    def _joining(self, layer: int, part: passes.Suffix) -> Tensor:
+    def _joining(self, layer: int) -> Tensor:
         """Outputs [n_noise, Q, d] of the first restored layer: new at the token, old after it."""
         outputs = self.corrupted.inputs[layer + 1][:, self.token :].clone()
-        hidden = self.corrupted.inputs[layer][:, self.token, None]
-        everywhere = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
-        with self._restoring(layer, everywhere):
-            outputs[:, :1] = passes.step(self.lm, layer, hidden, part.head(1))
+        outputs[:, 0] = self.first_restored[layer][:, self.token - self.begin]
         return outputs
-
-    def _restoring(self, layer: int, where: Tensor) -> AbstractContextManager:
-        """The module's clean output at the token, in the batch's positions `where` [B, Q]."""
-        module, value = self.lm.module(self.kind, layer), self.clean_outputs[layer][0, self.token]
-        if self.kind == "mlp":
-            return passes.spared(module, where, value)
-        return passes.hooked({module: lambda _, out: torch.where(where[:, :, None], value, out)})
 
 
 def effects(cells: pd.DataFrame, *, reference: str = "clean") -> pd.DataFrame:

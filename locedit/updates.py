@@ -14,6 +14,7 @@ from torch import Tensor
 
 from locedit import passes
 from locedit.models import LanguageModel
+from locedit.products import linear
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,8 @@ class Dense:
     def added(self, inner: Tensor, counts: Sequence[int]) -> Tensor:
         """dW x + db of cells [n, d_ff] grouped by fact, counts[f] cells of fact f: [n, d]."""
         parts = [
-            x @ weight.T for x, weight in zip(inner.split(list(counts)), self.weights, strict=True)
+            linear(x, weight)
+            for x, weight in zip(inner.split(list(counts)), self.weights, strict=True)
         ]
         if self.biases is not None:
             parts = [part + bias for part, bias in zip(parts, self.biases, strict=True)]

@@ -1,5 +1,6 @@
 """Fixtures shared by the tests: tiny models, the default model's weights, the golden numbers."""
 
+import copy
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from locedit import assets, fingerprints, plugins, statistics
 from locedit.architectures import ARCHITECTURES
 from locedit.methods import METHODS
 from locedit.models import LanguageModel
+from locedit.products import speed_up
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT.parent / "shared" / "golden"
@@ -87,6 +89,14 @@ def smollm2() -> tiny.Pair:
     return tiny.Pair(model.eval(), AutoTokenizer.from_pretrained(folder))
 
 
+@pytest.fixture(scope="session")
+def smollm2_lm(smollm2) -> LanguageModel:
+    """The engine's view of that model: a copy of its own, as `models.load` makes it."""
+    model = copy.deepcopy(smollm2.model)
+    speed_up(model)
+    return LanguageModel(model, smollm2.tokenizer)
+
+
 def _smollm2_folder() -> Path:
     if os.environ.get("LOCEDIT_SMOLLM2"):
         return Path(os.environ["LOCEDIT_SMOLLM2"])
@@ -111,7 +121,7 @@ def golden_paragraphs() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def golden_statistics(smollm2, golden, golden_paragraphs, request) -> dict[int, torch.Tensor]:
+def golden_statistics(smollm2_lm, golden, golden_paragraphs, request) -> dict[int, torch.Tensor]:
     """Key statistics of the golden corpus, every layer that its edits solve with, in one pass.
 
     They take a minute or two, so they are kept between test runs until anything that they are
@@ -126,14 +136,13 @@ def golden_statistics(smollm2, golden, golden_paragraphs, request) -> dict[int, 
         }
     )
     code = fingerprints.code(ROOT / "locedit" / "statistics.py", ROOT)
-    weights = hashlib.sha256(smollm2.model.lm_head.weight.detach().numpy()).hexdigest()
+    weights = hashlib.sha256(smollm2_lm.head.weight.detach().numpy()).hexdigest()
     key = fingerprints.digest([golden_paragraphs, layers, weights, code])
     file = Path(request.config.cache.mkdir("key-statistics")) / f"{key}.npy"
     if not file.exists():
         for stale in file.parent.glob("*.npy"):
             stale.unlink()
-        lm = LanguageModel(*smollm2)
-        computed, _ = statistics.key_moments(lm, golden_paragraphs, layers=layers)
+        computed, _ = statistics.key_moments(smollm2_lm, golden_paragraphs, layers=layers)
         np.save(file, np.stack([computed[layer].numpy() for layer in layers]))
     return dict(zip(layers, torch.from_numpy(np.load(file)), strict=True))
 

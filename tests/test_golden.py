@@ -41,8 +41,8 @@ def cases(part: str, *names: str) -> list:
 
 
 @pytest.fixture(scope="module")
-def lm(smollm2) -> LanguageModel:
-    return LanguageModel(*smollm2)
+def lm(smollm2_lm) -> LanguageModel:
+    return smollm2_lm
 
 
 @pytest.mark.parametrize("expected", cases("tracing", "fact", "kind", "window"))

@@ -1,5 +1,6 @@
 """What one prompt is looked at with: the default configuration, a model, its noise, its texts."""
 
+import gc
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,7 +45,9 @@ class Look:
 
         logging.disable_progress_bar()
         logging.set_verbosity_error()
-        return models.load(self._folder(), device=self.config["device"], dtype=self.config["dtype"])
+        lm = models.load(self._folder(), device=self.config["device"], dtype=self.config["dtype"])
+        gc.freeze()  # all that stays until the program ends, which would else take a second longer
+        return lm
 
     def _folder(self) -> Path:
         folder = assets.model_folder(self.name, self.settings, self.cache)
