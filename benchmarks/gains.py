@@ -10,13 +10,14 @@ import os
 import statistics as st
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import bench
+import torch
 
 from locedit import assets, models, packing, passes, sampling, scoring, tracing
 from locedit.corpus import paragraphs
@@ -60,6 +61,16 @@ def mlps_run_everywhere() -> Iterator[None]:
         yield
 
 
+def torchs_products() -> AbstractContextManager:
+    """Matrix products by torch's BLAS."""
+    return torch.backends.mkldnn.flags(enabled=False)
+
+
+def whole_vocabulary() -> AbstractContextManager:
+    """The head's logits of all tokens at once, also where no gradient is asked for."""
+    return changed(passes, "HEAD_BLOCK", 1 << 30)
+
+
 def compare(name: str, function: Callable[[], Any], without: Callable[[], Any]) -> None:
     """Time the function as it is and inside the context that switches a saving off."""
     function()
@@ -91,6 +102,8 @@ def main() -> None:
     print(json.dumps({**line, "on_s": round(on, 2)}), flush=True)
     compare("tracing: no MLP where its output is put in", trace, mlps_run_everywhere)
     compare("tracing: keys shared by query heads", trace, copied_keys)
+    compare("tracing: products by oneDNN", trace, torchs_products)
+    compare("tracing: vocabulary in parts", trace, whole_vocabulary)
 
     contexts = {
         None: [["{}"]],
@@ -107,17 +120,20 @@ def main() -> None:
 
         compare(f"{method}: rows packed, not padded", edit, lambda: changed(packing, "LINE", 1))
         compare(f"{method}: keys shared by query heads", edit, copied_keys)
+        compare(f"{method}: products by oneDNN", edit, torchs_products)
         on = bench.timed(edit)[0]
         alone = bench.timed(lambda: [edit([request]) for request in requests])[0]
         line = {"saving": f"{method}: six facts side by side", "gain": round(alone / on, 2)}
         print(json.dumps({**line, "on_s": round(on, 2)}), flush=True)
     texts_about = bench.essence_texts(lm, bench.EXAMPLES[:2])
     probes = bench.probes_of(bench.EXAMPLES[:2], texts_about)
-    compare(
-        "scoring: rows packed, not padded",
-        lambda: scoring.measure(lm, probes),
-        lambda: changed(packing, "LINE", 1),
-    )
+
+    def score() -> None:
+        scoring.measure(lm, probes)
+
+    compare("scoring: rows packed, not padded", score, lambda: changed(packing, "LINE", 1))
+    compare("scoring: products by oneDNN", score, torchs_products)
+    compare("scoring: vocabulary in parts", score, whole_vocabulary)
 
 
 if __name__ == "__main__":

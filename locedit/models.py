@@ -22,7 +22,7 @@ from locedit.architectures import (
     register,
 )
 from locedit.mishaps import ran_out_of_memory
-from locedit.products import linear, speed_up
+from locedit.products import linear
 from locedit.quoting import listed, one_line
 
 __all__ = [
@@ -281,6 +281,8 @@ def load(path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Lang
     """
     # transformers costs seconds to import, and only this function needs it
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from locedit.layers import speed_up
 
     keep_freed_memory()
     target = pick_device(device)

@@ -8,9 +8,8 @@ their widest vector units idle; oneDNN, which torch carries too, uses them: up t
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import linear as plain
-from transformers.pytorch_utils import Conv1D
 
 
 def can_multiply(x: Tensor, weight: Tensor) -> bool:
@@ -63,28 +62,3 @@ class _Linear(torch.autograd.Function):
             _product(rows.T, x.flatten(0, -2).T) if of_weight else None,
             rows.sum(dim=0) if of_bias else None,
         )
-
-
-class _FastLinear(nn.Linear):
-    def forward(self, input: Tensor) -> Tensor:
-        return linear(input, self.weight, self.bias)
-
-
-class _FastConv1D(Conv1D):
-    """GPT-2's linear layers, which keep their weights transposed."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight.T, self.bias)
-
-
-FASTER: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: _FastLinear, Conv1D: _FastConv1D}
-
-
-def speed_up(model: nn.Module) -> None:
-    """Let every linear layer of a model multiply by `linear`; weights and names stay as they are.
-
-    A layer changes its class, not its `forward`, so that a copy of the model is one of its own.
-    """
-    for module in model.modules():
-        if type(module) in FASTER:
-            module.__class__ = FASTER[type(module)]

@@ -17,9 +17,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from locedit import assets, fingerprints, plugins, statistics
 from locedit.architectures import ARCHITECTURES
+from locedit.layers import speed_up
 from locedit.methods import METHODS
 from locedit.models import LanguageModel
-from locedit.products import speed_up
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT.parent / "shared" / "golden"

@@ -8,7 +8,8 @@ import torch
 from torch.nn.functional import linear as plain
 
 from locedit import products
-from locedit.products import FASTER, linear, speed_up
+from locedit.layers import FASTER, speed_up
+from locedit.products import linear
 
 SHAPES = {"rows": (7, 5), "rows of tokens": (2, 3, 5), "no row": (0, 5), "one value": (5,)}
 
