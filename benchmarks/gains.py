@@ -1,10 +1,11 @@
 """What each saving of the engine gains by itself: the engine with it and without it, in turn.
 
-    python benchmarks/gains.py
+    python benchmarks/gains.py [--threads 1]
 
 Prints one JSON line a saving; the ratio is the time without it over the time with it.
 """
 
+import argparse
 import json
 import os
 import statistics as st
@@ -85,6 +86,10 @@ def compare(name: str, function: Callable[[], Any], without: Callable[[], Any]) 
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, help="processor cores to use (default: all)")
+    if threads := parser.parse_args().threads:
+        torch.set_num_threads(threads)
     lm = models.load(bench.model_folder())
     dump = assets.resolve(assets.named("enwiki-shortened"))
     texts = [p.text for p, _ in zip(paragraphs(dump), range(120), strict=False)]
