@@ -94,8 +94,8 @@ for _name, (_function, _arguments, _inputs, _label) in TABLES.items():
             ENVIRONMENT
         threads: 1
         resources:
-            mem_mb=memory(367),
-            runtime=minutes(16, PER_FACT),
+            mem_mb=memory(373),
+            runtime=minutes(10, PER_FACT),
         params:
             name=_name,
             sources=TABLE_SOURCES[_name],

@@ -18,8 +18,8 @@ rule key_statistics:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=model_memory(1415, moments=MODEL_SETTINGS["n_layers"]),
-        runtime=minutes(78),
+        mem_mb=model_memory(1519, moments=MODEL_SETTINGS["n_layers"]),
+        runtime=minutes(54),
         gpu=GPU,
     params:
         settings=config["statistics"],
@@ -43,8 +43,8 @@ rule contexts:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=model_memory(992),
-        runtime=minutes(12),
+        mem_mb=model_memory(1006),
+        runtime=minutes(6),
         gpu=GPU,
     params:
         settings=config["contexts"],
@@ -70,7 +70,7 @@ rule essence:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=model_memory(1066),
+        mem_mb=model_memory(1024),
         runtime=minutes(29, per_fact("editing")),
         gpu=GPU,
     params:
@@ -98,8 +98,8 @@ rule baseline:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=model_memory(1036),
-        runtime=minutes(25, per_fact("editing")),
+        mem_mb=model_memory(1059),
+        runtime=minutes(18, per_fact("editing")),
         gpu=GPU,
     params:
         measuring=MEASURING,
@@ -139,8 +139,8 @@ rule edit:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=model_memory(3236, moments=3),
-        runtime=minutes(152, per_fact("editing")),
+        mem_mb=model_memory(3878, moments=3),
+        runtime=minutes(118, per_fact("editing")),
         gpu=GPU,
     params:
         measuring=MEASURING,
@@ -183,7 +183,7 @@ rule scores:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory(331),
+        mem_mb=memory(336),
         runtime=minutes(3, PER_FACT),
     params:
         model=MODEL_SETTINGS["label"],

@@ -44,8 +44,8 @@ rule know:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=model_memory(1254),
-        runtime=minutes(134, PER_RECORD),
+        mem_mb=model_memory(1333),
+        runtime=minutes(79, PER_RECORD),
         gpu=GPU,
     params:
         settings=picked("facts", "n", "completion_tokens"),
@@ -96,8 +96,8 @@ rule noise:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=model_memory(513),
-        runtime=minutes(6),
+        mem_mb=model_memory(526),
+        runtime=minutes(4),
         gpu=GPU,
     params:
         noise=MODEL_SETTINGS["noise"],

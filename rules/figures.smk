@@ -104,8 +104,8 @@ rule heatmap_cells:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=model_memory(1203),
-        runtime=minutes(75),
+        mem_mb=model_memory(2059),
+        runtime=minutes(49),
         gpu=GPU,
     params:
         case_id=config["analysis"]["heatmap"],

@@ -25,8 +25,8 @@ rule trace:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=model_memory(1458),
-        runtime=minutes(92, per_fact("tracing")),
+        mem_mb=model_memory(1889),
+        runtime=minutes(86, per_fact("tracing")),
         gpu=GPU,
     params:
         settings=picked("tracing", "n_noise", "noise_seed"),
@@ -57,8 +57,8 @@ rule zero:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=model_memory(1458),
-        runtime=minutes(92, per_fact("tracing")),
+        mem_mb=model_memory(1889),
+        runtime=minutes(86, per_fact("tracing")),
         gpu=GPU,
     params:
         fingerprint=lambda w: fingerprint("zero", kind=w.kind, window=w.window),

@@ -23,8 +23,8 @@ rule sweep:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=model_memory(3236, moments=3),
-        runtime=minutes(152, PER_SWEEP),
+        mem_mb=model_memory(3878, moments=3),
+        runtime=minutes(118, PER_SWEEP),
         gpu=GPU,
     params:
         measuring={**MEASURING, "scores.generation_tokens": 0},

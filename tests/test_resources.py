@@ -70,11 +70,11 @@ def test_every_attempt_asks_for_more(tmp_path):
 @pytest.mark.parametrize(
     ("study", "n", "shards", "minutes"),
     [
-        (8, 800, 1, 10),  # the measured study: 7.6 minutes are less than ten
-        (80, 800, 1, 76),  # ten times as many facts
-        (80, 800, 4, 19),  # dealt out to four
-        (None, 2400, 1, 760),  # a third of the records, a hundred times the eight measured
-        (None, None, 1, 634),  # of two thousand
+        (11, 800, 1, 10),  # the measured study: 7.6 minutes are less than ten
+        (110, 800, 1, 76),  # ten times as many facts
+        (110, 800, 4, 19),  # dealt out to four
+        (None, 3300, 1, 760),  # a third of the records, a hundred times the eleven measured
+        (None, None, 1, 461),  # of two thousand
     ],
 )
 def test_time_grows_with_the_facts_of_a_job(tmp_path, study, n, shards, minutes):
