@@ -1,11 +1,12 @@
 """What each saving of the engine gains by itself: the engine with it and without it, in turn.
 
-    python benchmarks/gains.py [--threads 1]
+    python benchmarks/gains.py [--threads 1] [--repeats 1]
 
 Prints one JSON line a saving; the ratio is the time without it over the time with it.
 """
 
 import argparse
+import functools
 import json
 import os
 import statistics as st
@@ -24,8 +25,6 @@ from locedit import assets, models, packing, passes, sampling, scoring, tracing
 from locedit.corpus import paragraphs
 from locedit.methods import METHODS, SharedInputs
 from locedit.statistics import KeyMoments, key_moments
-
-REPEATS = 3
 
 
 @contextmanager
@@ -72,11 +71,13 @@ def whole_vocabulary() -> AbstractContextManager:
     return changed(passes, "HEAD_BLOCK", 1 << 30)
 
 
-def compare(name: str, function: Callable[[], Any], without: Callable[[], Any]) -> None:
+def compared(
+    name: str, function: Callable[[], Any], without: Callable[[], Any], *, repeats: int
+) -> None:
     """Time the function as it is and inside the context that switches a saving off."""
     function()
     ratios = []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         on = bench.timed(function)[0]
         with without():
             off = bench.timed(function)[0]
@@ -88,8 +89,11 @@ def compare(name: str, function: Callable[[], Any], without: Callable[[], Any]) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, help="processor cores to use (default: all)")
-    if threads := parser.parse_args().threads:
-        torch.set_num_threads(threads)
+    parser.add_argument("--repeats", type=int, default=3, help="times that each is switched off")
+    options = parser.parse_args()
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    compare = functools.partial(compared, repeats=options.repeats)
     lm = models.load(bench.model_folder())
     dump = assets.resolve(assets.named("enwiki-shortened"))
     texts = [p.text for p, _ in zip(paragraphs(dump), range(120), strict=False)]
