@@ -224,10 +224,10 @@ def timed(function: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
     return time.perf_counter() - start, value
 
 
-def published_model() -> models.LanguageModel:
+def published_model(tokenizer) -> models.LanguageModel:
     """The same weights as transformers loads them, for the published procedure."""
     model = AutoModelForCausalLM.from_pretrained(model_folder(), dtype=torch.float32)
-    return models.LanguageModel(model, models.load(model_folder()).tokenizer)
+    return models.LanguageModel(model, tokenizer)
 
 
 def tracing_case(
@@ -370,7 +370,8 @@ def main() -> None:
     results = [start_up()] if wanted("start_up") else []
     for result in results:
         print(json.dumps(asdict(result)), flush=True)
-    lm, plain = models.load(model_folder()), published_model()
+    lm = models.load(model_folder())
+    plain = published_model(lm.tokenizer)
     dump = assets.resolve(assets.named("enwiki-shortened"))
     texts = [p.text for p, _ in zip(paragraphs(dump), range(120), strict=False)]
     moments, _ = key_moments(lm, texts, layers=range(LAYER - 2, LAYER + 3))
