@@ -31,7 +31,7 @@ reproduce: setup  ## set up, then run the whole study of config.yaml
 
 test:  ## set up, with a browser and a Slurm to test in, then run every test, R's included
 	@scripts/setup.sh --tests
-	$(RUN) python -m pytest -n auto --maxprocesses 4 --dist loadgroup $(ARGS)
+	$(RUN) python -m pytest -n auto --maxprocesses 4 $(ARGS)
 
 lint: setup  ## check style, formatting, types and the workflow
 	$(RUN) ruff check .

@@ -226,7 +226,9 @@ def timed(function: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
 
 def published_model(tokenizer) -> models.LanguageModel:
     """The same weights as transformers loads them, for the published procedure."""
-    model = AutoModelForCausalLM.from_pretrained(model_folder(), dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(
+        model_folder(), dtype=torch.float32, **models.NO_CODE
+    )
     return models.LanguageModel(model, tokenizer)
 
 

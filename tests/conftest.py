@@ -15,7 +15,7 @@ import tiny_study
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from locedit import assets, fingerprints, plugins, statistics
+from locedit import assets, files, fingerprints, plugins, statistics
 from locedit.architectures import ARCHITECTURES
 from locedit.layers import speed_up
 from locedit.methods import METHODS
@@ -30,17 +30,6 @@ pytest.register_assert_rewrite("fuzzing")  # its assertions tell the values that
 if "OMP_NUM_THREADS" not in os.environ:
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
-
-
-@pytest.hookimpl(tryfirst=True)  # before the groups are looked at
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run in several processes, key statistics are collected in one of them.
-
-    The tiny study is made in each: its tests are most of the time, so they are to be spread.
-    """
-    for item in items:
-        if "golden_statistics" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("golden_statistics"))
 
 
 @contextmanager
@@ -105,7 +94,8 @@ def _smollm2_folder() -> Path:
     except assets.AssetError as error:
         pytest.skip(f"the weights of {SMOLLM2} cannot be had: {error}")
     folder = gguf.with_name(gguf.name + "-for-tests")
-    return folder if folder.exists() else assets.convert_gguf(gguf, folder)
+    with files.alone(folder):  # made once for all processes of the test run
+        return folder if folder.exists() else assets.convert_gguf(gguf, folder)
 
 
 @pytest.fixture(scope="session")
@@ -139,11 +129,13 @@ def golden_statistics(smollm2_lm, golden, golden_paragraphs, request) -> dict[in
     weights = hashlib.sha256(smollm2_lm.head.weight.detach().numpy()).hexdigest()
     key = fingerprints.digest([golden_paragraphs, layers, weights, code])
     file = Path(request.config.cache.mkdir("key-statistics")) / f"{key}.npy"
-    if not file.exists():
-        for stale in file.parent.glob("*.npy"):
-            stale.unlink()
-        computed, _ = statistics.key_moments(smollm2_lm, golden_paragraphs, layers=layers)
-        np.save(file, np.stack([computed[layer].numpy() for layer in layers]))
+    with files.alone(file):  # the test run's other processes wait for them, then read them
+        if not file.exists():
+            for stale in file.parent.glob("*.npy"):
+                stale.unlink()
+            computed, _ = statistics.key_moments(smollm2_lm, golden_paragraphs, layers=layers)
+            with files.atomic(file) as temporary:
+                np.save(temporary, np.stack([computed[layer].numpy() for layer in layers]))
     return dict(zip(layers, torch.from_numpy(np.load(file)), strict=True))
 
 
