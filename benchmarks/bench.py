@@ -267,10 +267,8 @@ def probes_of(examples: list[Example], texts: list[list[str]]) -> list[scoring.P
 
 
 def essence_texts(lm, examples: list[Example]) -> list[list[str]]:
-    return [
-        sampling.essence_texts(lm, example.subject, count=5, tokens=100, seed=0)
-        for example in examples
-    ]
+    subjects = [example.subject for example in examples]
+    return sampling.essence_texts(lm, subjects, count=5, tokens=100, seed=0)
 
 
 def edit_case(

@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+BATCH = 8  # facts side by side
 METHODS = ("FT-1", "FT-5", "ROME", "MEMIT")
 NOISE = {"sigma": 0.4, "n_noise": 10, "seed": 1}
 
@@ -47,6 +48,7 @@ def run(job: str, n: int) -> None:
 
     from locedit import tables, tracing
     from locedit.facts import Fact
+    from locedit.layers import speed_up
     from locedit.models import LanguageModel
 
     torch.set_num_threads(1)
@@ -57,6 +59,7 @@ def run(job: str, n: int) -> None:
         for i in range(n)
     ]
     facts = [Fact(**record) for record in records]
+    speed_up(pair.model)
     lm = LanguageModel(*pair)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "table.parquet"
@@ -76,18 +79,24 @@ def edits(lm, facts: list, method: str):
     from locedit import editing
     from locedit.methods import METHODS, SharedInputs
     from locedit.problems import PROBLEMS
+    from locedit.shards import batches
     from locedit.statistics import KeyMoments
 
     how = editing.Measuring(sigma=NOISE["sigma"])
     problem, layer = PROBLEMS["error_injection"], 5
+    before = [
+        row
+        for some in batches(facts, BATCH)
+        for row in editing.baseline(lm, problem, some, [1.0] * len(some), how, 0.0)
+    ]
     subjects = [
         editing.Subject(
             fact=fact,
-            before=editing.baseline(lm, problem, fact, how, 0.0, 1.0),
+            before=row,
             texts=["The river is a part of the country."],
             perplexity=[2.0],
         )
-        for fact in facts
+        for fact, row in zip(facts, before, strict=True)
     ]
     generator = torch.Generator().manual_seed(0)
     keys = torch.randn(4 * lm.inner_size, lm.inner_size, generator=generator)
@@ -95,7 +104,7 @@ def edits(lm, facts: list, method: str):
     shared = SharedInputs(contexts=[["{}", "The. {}"]], moments=KeyMoments(lambda _: moment))
     hyper = METHODS[method].hyperparameters(problem.name, "paper")
     cell = editing.Cell(method=method, problem=problem.name, layer=layer, hyper=hyper)
-    return editing.edit_cell(lm, cell, editing.batches(lm, subjects, 8), shared, how)
+    return editing.edit_cell(lm, cell, editing.batches(lm, subjects, BATCH), shared, how)
 
 
 if __name__ == "__main__":

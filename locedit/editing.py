@@ -7,11 +7,11 @@ computed here.
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-from locedit import problems, sampling, scoring, seeds
+from locedit import problems, sampling, scoring, seeds, shards
 from locedit.facts import Fact
 from locedit.methods import METHODS, SharedInputs
 from locedit.mishaps import ran_out_of_memory
@@ -20,6 +20,7 @@ from locedit.problems import PROBLEMS, Problem, Request
 from locedit.updates import Updates, applied, total_norms
 
 OK = "ok"
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,49 +92,90 @@ def generate(
         for i in range(len(texts))
     ]
     with applied(lm, updates or {}, [len(texts) for texts in prompts]):
-        written = iter(sampling.sample(lm, flat, how.generation_tokens, row_seeds))
+        steps = [how.generation_tokens] * len(flat)
+        written = iter(sampling.sample(lm, flat, steps, row_seeds))
     return [[next(written) for _ in texts] for texts in prompts]
 
 
 def baseline(
     lm: LanguageModel,
     problem: Problem,
-    fact: Fact,
+    facts: Sequence[Fact],
+    p_true: Sequence[float],
     how: Measuring,
     min_p_erase: float,
-    p_true: float,
-) -> dict[str, Any]:
-    """A fact's row of the baseline table: what the unedited model says of a problem's prompts."""
-    row: dict[str, Any] = {"case_id": fact.case_id, "problem": problem.name}
-    if not problem.maximise and p_true < min_p_erase:
-        return row | {"status": f"not edited: p(o_true) = {p_true:.3g} < {min_p_erase:g}"}
+) -> list[dict[str, Any]]:
+    """The facts' rows of the baseline table: what the unedited model says of a problem's prompts.
+
+    p_true: [facts], p(o_true), which erasure wants to be at least min_p_erase. Facts are measured
+    together; one that cannot be measured tells the reason in its row.
+    """
+    ready = [
+        fact for fact, p in zip(facts, p_true, strict=True) if problem.maximise or p >= min_p_erase
+    ]
+    measured = _together_or_alone(lambda some: _unedited(lm, problem, some, how), ready)
+    found = {fact.case_id: row for fact, row in zip(ready, measured, strict=True)}
+    rows = []
+    for fact, p in zip(facts, p_true, strict=True):
+        passed_over = {"status": f"not edited: p(o_true) = {p:.3g} < {min_p_erase:g}"}
+        row = found.get(fact.case_id, passed_over)
+        rows.append({"case_id": fact.case_id, "problem": problem.name} | row)
+    return rows
+
+
+def _unedited(
+    lm: LanguageModel, problem: Problem, facts: Sequence[Fact], how: Measuring
+) -> list[dict[str, Any]]:
+    o_noise = _o_noise(lm, problem, facts, how)
+    compared = [objects(problem, fact, o) for fact, o in zip(facts, o_noise, strict=True)]
+    probes = [
+        _probe(fact, _request(fact, target, problem), other, (), how)
+        for fact, (target, other) in zip(facts, compared, strict=True)
+    ]
+    measured = _measure(lm, probes, None, how)
+    written = generate(lm, facts, how)
+    return [
+        {
+            "target": target,
+            "other": other,
+            **_columns(of_fact),
+            "generations": texts,
+            "status": OK,
+        }
+        for (target, other), of_fact, texts in zip(compared, measured, written, strict=True)
+    ]
+
+
+def _o_noise(
+    lm: LanguageModel, problem: Problem, facts: Sequence[Fact], how: Measuring
+) -> Sequence[str | None]:
+    """Each fact's o_noise, where the problem asks for it."""
+    if problem.target != "noise":
+        return [None] * len(facts)
+    prompts, subjects = [fact.prompt for fact in facts], [fact.subject for fact in facts]
+    write = (
+        sampling.corrupted_texts if problem.prompt_in_target else sampling.corrupted_continuations
+    )
+    return write(lm, prompts, subjects, sigma=how.sigma, n_noise=how.n_noise, seed=how.noise_seed)
+
+
+def _together_or_alone(
+    do: Callable[[Sequence[Item]], list[dict[str, Any]]], items: Sequence[Item]
+) -> list[dict[str, Any]]:
+    """Rows of items that are done together; where that fails, one by one: only a bad one is lost.
+
+    Its row then tells why.
+    """
+    if not items:
+        return []
     try:
-        o_noise = _o_noise(lm, problem, fact, how) if problem.target == "noise" else None
-        target, other = objects(problem, fact, o_noise)
-        request = _request(fact, target, problem)
-        probe = _probe(fact, request, other, (), how)
-        measured = _measure(lm, [probe], None, how)[0]
-        written = generate(lm, [fact], how)[0]
-    except (ValueError, IndexError) as error:
-        return row | {"status": f"failed: {error}"}
-    return row | {
-        "target": target,
-        "other": other,
-        **_columns(measured),
-        "generations": written,
-        "status": OK,
-    }
-
-
-def _o_noise(lm: LanguageModel, problem: Problem, fact: Fact, how: Measuring) -> str:
-    corrupted: dict[str, Any] = {
-        "sigma": how.sigma,
-        "n_noise": how.n_noise,
-        "seed": how.noise_seed,
-    }
-    if problem.prompt_in_target:
-        return sampling.corrupted_text(lm, fact.prompt, fact.subject, **corrupted)
-    return sampling.corrupted_continuation(lm, fact.prompt, fact.subject, **corrupted)
+        return do(items)
+    except (ValueError, IndexError, RuntimeError) as error:
+        if len(items) == 1:
+            if ran_out_of_memory(error):
+                raise
+            return [{"status": f"failed: {error}"}]
+    return [row for item in items for row in _together_or_alone(do, [item])]
 
 
 def _request(fact: Fact, target: str, problem: Problem) -> Request:
@@ -175,7 +217,7 @@ class Cell:
     quirks: Sequence[str] = ()
 
 
-def batches(lm: LanguageModel, subjects: Sequence[Subject], size: int) -> list[list[Subject]]:
+def batches(lm: LanguageModel, subjects: Sequence[Subject], size: int) -> list[Sequence[Subject]]:
     """The subjects as they are edited together: `size` at a time, those of like length together.
 
     What is run again of a row is padded to the batch's longest. Those that are not edited at all
@@ -184,11 +226,7 @@ def batches(lm: LanguageModel, subjects: Sequence[Subject], size: int) -> list[l
     ready = [subject for subject in subjects if subject.before["status"] == OK]
     ready.sort(key=lambda subject: _tail_length(lm, subject.fact))
     others = [subject for subject in subjects if subject.before["status"] != OK]
-    return [
-        list(some[low : low + size])
-        for some in (ready, others)
-        for low in range(0, len(some), size)
-    ]
+    return [*shards.batches(ready, size), *shards.batches(others, size)]
 
 
 def edit_cell(
@@ -208,7 +246,8 @@ def edit_cell(
     grid = {"method": cell.method, "problem": cell.problem, "layer": cell.layer}
     for batch in together:
         ready = [subject for subject in batch if subject.before["status"] == OK]
-        rows = _edit_or_split(lm, cell, ready, shared, how)
+        edited = _together_or_alone(lambda some: _edit_batch(lm, cell, some, shared, how), ready)
+        rows = {subject.fact.case_id: row for subject, row in zip(ready, edited, strict=True)}
         for subject in batch:
             case_id = subject.fact.case_id
             found = rows.get(case_id, {"status": subject.before["status"]})
@@ -221,27 +260,9 @@ def _tail_length(lm: LanguageModel, fact: Fact) -> int:
     return len(lm.encode(fact.prompt[fact.prompt.rfind(fact.subject) + len(fact.subject) :]))
 
 
-def _edit_or_split(
-    lm: LanguageModel, cell: Cell, subjects: Sequence[Subject], shared: SharedInputs, how: Measuring
-) -> dict[str, dict[str, Any]]:
-    if not subjects:
-        return {}
-    try:
-        return _edit_batch(lm, cell, subjects, shared, how)
-    except (ValueError, IndexError, RuntimeError) as error:
-        if len(subjects) == 1:
-            if ran_out_of_memory(error):
-                raise
-            return {subjects[0].fact.case_id: {"status": f"failed: {error}"}}
-    rows: dict[str, dict] = {}
-    for subject in subjects:
-        rows |= _edit_or_split(lm, cell, [subject], shared, how)
-    return rows
-
-
 def _edit_batch(
     lm: LanguageModel, cell: Cell, subjects: Sequence[Subject], shared: SharedInputs, how: Measuring
-) -> dict[str, dict[str, Any]]:
+) -> list[dict[str, Any]]:
     problem = problems.named(cell.problem, cell.quirks)
     requests = [_request(s.fact, s.before["target"], problem) for s in subjects]
     edit = METHODS[cell.method].edit(lm, requests, cell.layer, cell.hyper, shared)
@@ -253,10 +274,10 @@ def _edit_batch(
         measured = _measure(lm, probes, edit.updates, how)
         written = generate(lm, [s.fact for s in subjects], how, edit.updates)
         norms = total_norms(edit.updates)
-    rows = {}
+    rows = []
     for i, (subject, after) in enumerate(zip(subjects, measured, strict=True)):
         finite = math.isfinite(after.rewrite[0]) and math.isfinite(norms[i])
-        rows[subject.fact.case_id] = {
+        row = {
             "layers": sorted(edit.updates),
             "target": subject.before["target"],
             "other": subject.before["other"],
@@ -272,6 +293,7 @@ def _edit_batch(
             "loss_last": edit.losses[i][1],
             "status": OK if finite else "failed: the edit is not finite",
         }
+        rows.append(row)
     return rows
 
 

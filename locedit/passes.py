@@ -24,9 +24,10 @@ from locedit.hooks import spared as spared
 from locedit.models import LanguageModel
 
 DONE_EVERY = 4  # decoding steps between two looks at which rows are done
-HEAD_LOGITS = {"cpu": 1 << 20}  # held at once where no gradient is asked for: the cache's size,
-HEAD_LOGITS_ELSEWHERE = 1 << 26  # and for a GPU enough to keep it busy
-HEAD_BLOCK = 1024  # tokens of the vocabulary at least, in one such part
+# logits held at once where no gradient is asked for: on a CPU what its cache holds, on a GPU what
+# keeps it busy; of so many tokens of the vocabulary at least
+HEAD_LOGITS_CPU, HEAD_LOGITS_GPU = 1 << 20, 1 << 26
+HEAD_BLOCK = 1024
 
 KeyValue = tuple[Tensor, Tensor]  # keys and values of one layer, each [B, heads, T, d_head]
 
@@ -108,6 +109,7 @@ def embed(
     """Input of layer 0, [B, Q, d]; `noise` [B, Q, d] is added to the token embeddings.
 
     These are what the embedding module puts out: where a family scales them (Gemma), scaled.
+    Raises ValueError for positions that a model with learned ones does not have.
     """
     hidden = lm.embedding(ids)
     if noise is not None:
@@ -115,6 +117,7 @@ def embed(
     if lm.architecture.positions is not None:
         if positions is None:
             positions = torch.arange(ids.shape[1], device=ids.device)
+        lm.check_length(int(positions.max()) + 1)  # the table has no more rows
         table = lm.model.get_submodule(lm.architecture.positions).weight
         hidden = hidden + embedding(positions + lm.architecture.position_offset, table)
     return hidden
@@ -336,7 +339,7 @@ def _blockwise_log_probs(lm: LanguageModel, states: Tensor, tokens: Tensor) -> T
     The logits of a part are read while they are in the cache and never written to memory.
     """
     states = lm.final_norm(states)
-    held = HEAD_LOGITS.get(lm.device.type, HEAD_LOGITS_ELSEWHERE)
+    held = HEAD_LOGITS_CPU if lm.device.type == "cpu" else HEAD_LOGITS_GPU
     size = max(HEAD_BLOCK, held // max(1, len(states)))
     totals, own = [], states.new_zeros(())
     for low in range(0, lm.vocabulary_size, size):
@@ -352,33 +355,39 @@ def _blockwise_log_probs(lm: LanguageModel, states: Tensor, tokens: Tensor) -> T
 def decode(
     lm: LanguageModel,
     prompts: Sequence[Sequence[int]],
-    steps: int,
-    choose: Callable[[int, Tensor], Tensor],
+    steps: Sequence[int],
+    choose: Callable[[int, Tensor, Tensor], Tensor],
     *,
     noise: Tensor | None = None,
     done: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Continue each prompt by `steps` tokens, [B, steps]; `choose(step, logits [B, V])` picks them.
+    """Continue prompt i by steps[i] tokens: [B, most steps], -1 where a row has no token.
 
-    noise: [B, T, d] on the prompts' embeddings. done(rows [R], tokens [R, n]) says every few steps
-    which of the rows that are left need no more; -1 stands for the tokens that they then lack, and
-    `choose` sees the others alone.
+    choose(step, rows [R], logits [R, V]) picks the next token of each row that lacks some. noise:
+    [B, T, d] on the prompts' embeddings. done(rows [R], tokens [R, n]) says every few steps which
+    of these rows need no more.
     """
-    ids, lengths = pad(prompts, lm.device)
-    lm.check_length(ids.shape[1] + steps - 1)
+    wanted = torch.tensor(steps, dtype=torch.long, device=lm.device)
+    written = torch.full((len(prompts), max(steps, default=0)), -1, device=lm.device)
+    left = (wanted > 0).nonzero()[:, 0]
+    if not len(left):
+        return written
+    ids, lengths = pad([prompts[i] for i in left.tolist()], lm.device)
+    lm.check_length(int((lengths + wanted[left]).max()) - 1)
+    width = ids.shape[1]
+    noise = None if noise is None else noise[left, :width]
     keys: dict[int, KeyValue] = {}
-    hidden = run(lm, embed(lm, ids, noise=noise), whole(lm, ids.shape[1]), keep=keys)
+    hidden = run(lm, embed(lm, ids, noise=noise), whole(lm, width), keep=keys)
     hidden = at(hidden, lengths[:, None] - 1)
-    visible = torch.arange(ids.shape[1], device=lm.device)[None, :] < lengths[:, None]
-    written = torch.full((len(prompts), steps), -1, device=lm.device)
-    left = torch.arange(len(prompts), device=lm.device)
-    for index in range(steps):
-        tokens = choose(index, lm.logits(hidden[:, 0]))
+    visible = torch.arange(width, device=lm.device)[None, :] < lengths[:, None]
+    for index in range(written.shape[1]):
+        tokens = choose(index, left, lm.logits(hidden[:, 0]))
         written[left, index] = tokens
-        if index + 1 == steps:
-            break
-        if done is not None and index % DONE_EVERY == DONE_EVERY - 1:
-            going = ~done(left, written[left, : index + 1])
+        asked = done is not None and index % DONE_EVERY == DONE_EVERY - 1
+        if asked or index + 1 in steps:
+            going = wanted[left] > index + 1
+            if done is not None and asked:
+                going &= ~done(left, written[left, : index + 1])
             left, tokens, lengths, visible = (x[going] for x in (left, tokens, lengths, visible))
             keys = {layer: (k[going], v[going]) for layer, (k, v) in keys.items()}
             if not len(left):

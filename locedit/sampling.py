@@ -5,6 +5,7 @@ All of it through `passes.decode`, right-padded, with draws that belong to a row
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,28 +15,27 @@ from locedit import passes, seeds
 from locedit.models import LanguageModel
 from locedit.noise import place
 
-Choose = Callable[[int, Tensor], Tensor]
+Choose = Callable[[int, Tensor, Tensor], Tensor]  # of `passes.decode`
 REVERSAL_TOKENS = 12  # of the released code's target of tracing reversal, prompt included
 MEMIT_STARTS = ("The", "Therefore", "Because", "I", "You")
 
 
-def greedy(_step: int, logits: Tensor) -> Tensor:
+def greedy(_step: int, _rows: Tensor, logits: Tensor) -> Tensor:
     return logits.argmax(dim=-1)
 
 
-def top_k(uniforms: np.ndarray, k: int, barred: Sequence[int]) -> Choose:
+def top_k(uniforms: Tensor, k: int, barred: Sequence[int]) -> Choose:
     """Sample among the k likeliest tokens; uniforms [B, steps] in [0, 1) are the row's own draws.
 
     `barred` tokens (end of text, chat marks) are never chosen.
     """
 
-    def choose(step: int, logits: Tensor) -> Tensor:
+    def choose(step: int, rows: Tensor, logits: Tensor) -> Tensor:
         logits = logits.clone()
         logits[:, list(barred)] = -torch.inf
         values, tokens = logits.topk(k, dim=-1)
         edges = values.double().softmax(dim=-1).cumsum(dim=-1)
-        draw = torch.from_numpy(uniforms[:, step : step + 1].copy()).to(edges)
-        index = (draw > edges).sum(dim=-1, keepdim=True).clamp(max=k - 1)
+        index = (uniforms[rows, step, None] > edges).sum(dim=-1, keepdim=True).clamp(max=k - 1)
         return tokens.gather(1, index)[:, 0]
 
     return choose
@@ -43,15 +43,28 @@ def top_k(uniforms: np.ndarray, k: int, barred: Sequence[int]) -> Choose:
 
 @torch.inference_mode()
 def sample(
-    lm: LanguageModel, prompts: Sequence[str], steps: int, row_seeds: Sequence[int], *, k: int = 5
+    lm: LanguageModel,
+    prompts: Sequence[str],
+    steps: Sequence[int],
+    row_seeds: Sequence[int],
+    *,
+    k: int = 5,
 ) -> list[str]:
-    """Each prompt with `steps` sampled tokens behind it, one seed a row."""
-    if steps <= 0 or not prompts:
+    """Prompt i with steps[i] sampled tokens behind it, one seed a row; alone where there are none.
+
+    A row's draws are its seed's, however many tokens the others get.
+    """
+    most = max(steps, default=0)
+    if most <= 0:
         return list(prompts)
-    uniforms = np.stack([np.random.RandomState(seed).random_sample(steps) for seed in row_seeds])
+    draws = np.stack([np.random.RandomState(seed).random_sample(most) for seed in row_seeds])
+    uniforms = torch.from_numpy(draws).to(lm.device)
     ids = [lm.encode(prompt) for prompt in prompts]
-    tokens = passes.decode(lm, ids, steps, top_k(uniforms, k, lm.special_ids))
-    return [lm.decode(row + new) for row, new in zip(ids, tokens.tolist(), strict=True)]
+    tokens = passes.decode(lm, ids, steps, top_k(uniforms, k, lm.special_ids)).tolist()
+    return [
+        lm.decode(row + new[:count]) if count > 0 else prompt
+        for prompt, row, new, count in zip(prompts, ids, tokens, steps, strict=True)
+    ]
 
 
 @torch.inference_mode()
@@ -78,7 +91,8 @@ def complete(
         return torch.tensor(finished, device=lm.device)
 
     ids = [lm.encode(prompt) for prompt in prompts]
-    return [text(new) for new in passes.decode(lm, ids, steps, greedy, done=done).tolist()]
+    written = passes.decode(lm, ids, [steps] * len(ids), greedy, done=done)
+    return [text(new) for new in written.tolist()]
 
 
 def rome_contexts(lm: LanguageModel, lengths: Sequence[tuple[int, int]], seed: int) -> list[str]:
@@ -97,81 +111,100 @@ def memit_contexts(lm: LanguageModel, tokens: int, seed: int) -> list[list[str]]
 def _templates(lm: LanguageModel, starts: Sequence[str], tokens: int, seed: int) -> list[str]:
     row_seeds = [seeds.derive(seed, "context", tokens, i) for i in range(len(starts))]
     new = tokens - len(lm.encode(starts[0]))
-    texts = sample(lm, starts, new, row_seeds)
+    texts = sample(lm, starts, [new] * len(starts), row_seeds)
     return [text.replace("{", " ").replace("}", " ") + ". {}" for text in texts]
 
 
 def essence_texts(
-    lm: LanguageModel, subject: str, *, count: int, tokens: int, seed: int
-) -> list[str]:
-    """Samples of "{subject} is a", `tokens` tokens in all, the same for every edit of a fact."""
-    prompt = f"{subject} is a"
-    row_seeds = [seeds.derive(seed, "essence", subject, i) for i in range(count)]
-    return sample(lm, [prompt] * count, tokens - len(lm.encode(prompt)), row_seeds)
+    lm: LanguageModel, subjects: Sequence[str], *, count: int, tokens: int, seed: int
+) -> list[list[str]]:
+    """For each subject `count` samples of "{subject} is a", `tokens` tokens in all.
+
+    The same for every edit of a fact.
+    """
+    starts = [f"{subject} is a" for subject in subjects for _ in range(count)]
+    steps = [tokens - len(lm.encode(start)) for start in starts]
+    row_seeds = [
+        seeds.derive(seed, "essence", subject, i) for subject in subjects for i in range(count)
+    ]
+    texts = iter(sample(lm, starts, steps, row_seeds))
+    return [[next(texts) for _ in range(count)] for _ in subjects]
 
 
-def corrupted_continuation(
+def corrupted_continuations(
     lm: LanguageModel,
-    prompt: str,
-    subject: str,
+    prompts: Sequence[str],
+    subjects: Sequence[str],
     *,
     sigma: float,
     n_noise: int,
     seed: int,
     max_tokens: int = 5,
-) -> str:
-    """o_noise: the first word of the greedy continuation of the corrupted prompt (section 3).
+) -> list[str]:
+    """o_noise: the first word of each corrupted prompt's greedy continuation (section 3).
 
     Next-token probabilities are averaged over the noise rows. The first token is chosen among
     those that begin a word, so that o_noise is an object as the others are: " " + o_noise.
     """
-    noise = _noised(lm, prompt, subject, sigma, n_noise, seed)
-    tokens = _corrupted_greedy(lm, prompt, max_tokens, noise, first=_word_starts(lm))
-    return lm.decode(tokens).split()[0].rstrip(".,;:!?\"')")
+    steps, first = [max_tokens] * len(prompts), _word_starts(lm)
+    noise: dict[str, Any] = {"sigma": sigma, "n_noise": n_noise, "seed": seed}
+    written = _corrupted_greedy(lm, prompts, subjects, steps, first=first, **noise)
+    return [lm.decode(tokens).split()[0].rstrip(".,;:!?\"')") for tokens in written]
 
 
-def corrupted_text(
+def corrupted_texts(
     lm: LanguageModel,
-    prompt: str,
-    subject: str,
+    prompts: Sequence[str],
+    subjects: Sequence[str],
     *,
     sigma: float,
     n_noise: int,
     seed: int,
     tokens: int = REVERSAL_TOKENS,
-) -> str:
-    """The quirk's o_noise: the prompt and that continuation, `tokens` tokens in all (section 8).
+) -> list[str]:
+    """The quirk's o_noise: each prompt and its continuation, `tokens` tokens in all (section 8).
 
     A prompt as long as that stands alone.
     """
-    ids, noise = lm.encode(prompt), _noised(lm, prompt, subject, sigma, n_noise, seed)
-    return lm.decode(ids + _corrupted_greedy(lm, prompt, tokens - len(ids), noise))
-
-
-def _noised(
-    lm: LanguageModel, prompt: str, subject: str, sigma: float, n_noise: int, seed: int
-) -> Tensor:
-    """The tracing noise on a prompt's subject, [n_noise, T, d]."""
-    ranges = [lm.subject_range(prompt, subject)] * n_noise
-    return place(lm, ranges, len(lm.encode(prompt)), sigma=sigma, seed=seed)
+    ids = [lm.encode(prompt) for prompt in prompts]
+    steps = [max(0, tokens - len(row)) for row in ids]
+    noise: dict[str, Any] = {"sigma": sigma, "n_noise": n_noise, "seed": seed}
+    written = _corrupted_greedy(lm, prompts, subjects, steps, **noise)
+    return [lm.decode(row + new) for row, new in zip(ids, written, strict=True)]
 
 
 @torch.inference_mode()
 def _corrupted_greedy(
-    lm: LanguageModel, prompt: str, steps: int, noise: Tensor, first: Tensor | None = None
-) -> list[int]:
-    """Tokens of the largest mean probability over the noise rows; `first` admits a first one."""
-    if steps <= 0:
-        return []
+    lm: LanguageModel,
+    prompts: Sequence[str],
+    subjects: Sequence[str],
+    steps: Sequence[int],
+    *,
+    sigma: float,
+    n_noise: int,
+    seed: int,
+    first: Tensor | None = None,
+) -> list[list[int]]:
+    """steps[i] tokens behind each prompt, the likeliest by the mean over its noise rows.
 
-    def choose(step: int, logits: Tensor) -> Tensor:
-        mean = logits.softmax(dim=-1).mean(dim=0)
+    first: [vocabulary] bool, those that may be the first.
+    """
+
+    def choose(step: int, _rows: Tensor, logits: Tensor) -> Tensor:
+        mean = logits.softmax(dim=-1).unflatten(0, (-1, n_noise)).mean(dim=1)
         if step == 0 and first is not None:
             mean = mean.masked_fill(~first, 0.0)
-        return mean.argmax().expand(logits.shape[0])
+        return mean.argmax(dim=-1).repeat_interleave(n_noise)
 
-    prompts = [lm.encode(prompt)] * len(noise)
-    return passes.decode(lm, prompts, steps, choose, noise=noise)[0].tolist()
+    rows, ranges, counts = [], [], []
+    for prompt, subject, count in zip(prompts, subjects, steps, strict=True):
+        rows += [lm.encode(prompt)] * n_noise
+        ranges += [lm.subject_range(prompt, subject)] * n_noise
+        counts += [count] * n_noise
+    draws, length = [*range(n_noise)] * len(prompts), max(map(len, rows))
+    noise = place(lm, ranges, length, sigma=sigma, seed=seed, draws=draws)
+    written = passes.decode(lm, rows, counts, choose, noise=noise)[::n_noise].tolist()
+    return [new[:count] for new, count in zip(written, steps, strict=True)]
 
 
 @functools.lru_cache(maxsize=4)

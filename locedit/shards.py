@@ -28,3 +28,8 @@ class Shard:
 
 
 WHOLE = Shard()
+
+
+def batches(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    """The items as they are computed together, `size` at a time, in their order."""
+    return [items[low : low + size] for low in range(0, len(items), size)]

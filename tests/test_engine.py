@@ -98,10 +98,13 @@ def test_partial_pass_equals_the_whole_one(tiny_lm):
 def check_decoding(lm: LanguageModel) -> None:
     """Each token is the likeliest of a whole pass over all before it."""
     rows, _ = tokens(lm)
-    got = passes.decode(lm, rows, 6, greedy).tolist()
-    for row, continuation in zip(rows, got, strict=True):
+    steps = [6, 0, 3, 6, 1][: len(rows)]
+    assert len(set(steps)) > 1
+    got = passes.decode(lm, rows, steps, greedy).tolist()
+    for row, count, continuation in zip(rows, steps, got, strict=True):
+        assert set(continuation[count:]) <= {-1}
         grown = list(row)
-        for token in continuation:
+        for token in continuation[:count]:
             assert token == int(lm.model(torch.tensor([grown])).logits[0, -1].argmax())
             grown.append(token)
 

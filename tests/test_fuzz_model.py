@@ -97,7 +97,8 @@ HOW = editing.Measuring(generation_tokens=2, sigma=0.5, n_noise=2)
 
 def subject(lm: LanguageModel, row: dict, problem: str) -> editing.Subject:
     fact = facts.from_row(row)
-    before = editing.baseline(lm, problems.PROBLEMS[problem], fact, HOW, 0.0, row["p_true"])
+    aim, p_true = problems.PROBLEMS[problem], [row["p_true"]]
+    (before,) = editing.baseline(lm, aim, [fact], p_true, HOW, 0.0)
     return editing.Subject(
         fact=fact, before=before, texts=[f"{fact.subject} is a"], perplexity=[9.0]
     )

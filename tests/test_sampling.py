@@ -21,13 +21,13 @@ def lm() -> LanguageModel:
 
 
 @pytest.fixture
-def steps_taken(monkeypatch) -> list[tuple[list[list[int]], int]]:
-    """(prompts, new tokens) of every decoding while a test runs."""
+def lengths_written(monkeypatch) -> list[list[int]]:
+    """Of every decoding while a test runs, the tokens of each row at the end."""
     taken = []
     decode = passes.decode
 
     def spy(lm, prompts, steps, *arguments, **keywords):
-        taken.append((list(prompts), steps))
+        taken.append([len(row) + count for row, count in zip(prompts, steps, strict=True)])
         return decode(lm, prompts, steps, *arguments, **keywords)
 
     monkeypatch.setattr(passes, "decode", spy)
@@ -49,7 +49,7 @@ def drawn_by_hand(lm: LanguageModel, prompt: str, steps: int, seed: int, k: int)
 
 @pytest.mark.parametrize("k", [1, 5])
 def test_samples_are_the_row_s_own_draws(tiny_lm, k):
-    got = sampling.sample(tiny_lm, PROMPTS, 7, ROW_SEEDS, k=k)
+    got = sampling.sample(tiny_lm, PROMPTS, [7, 7, 7], ROW_SEEDS, k=k)
     expected = [
         drawn_by_hand(tiny_lm, prompt, 7, seed, k)
         for prompt, seed in zip(PROMPTS, ROW_SEEDS, strict=True)
@@ -59,32 +59,43 @@ def test_samples_are_the_row_s_own_draws(tiny_lm, k):
 
 
 def test_composition_of_a_batch_changes_no_sample(lm):
-    together = sampling.sample(lm, PROMPTS, 12, ROW_SEEDS)
-    assert sampling.sample(lm, PROMPTS[::-1], 12, ROW_SEEDS[::-1])[::-1] == together
-    for prompt, seed, text in zip(PROMPTS, ROW_SEEDS, together, strict=True):
-        assert sampling.sample(lm, [prompt], 12, [seed]) == [text]
-    assert sampling.sample(lm, PROMPTS[:1], 12, [99]) != together[:1]
+    steps = [12, 5, 9]
+    together = sampling.sample(lm, PROMPTS, steps, ROW_SEEDS)
+    assert sampling.sample(lm, PROMPTS[::-1], steps[::-1], ROW_SEEDS[::-1])[::-1] == together
+    for prompt, count, seed, text in zip(PROMPTS, steps, ROW_SEEDS, together, strict=True):
+        assert sampling.sample(lm, [prompt], [count], [seed]) == [text]
+    assert sampling.sample(lm, PROMPTS[:1], steps[:1], [99]) != together[:1]
 
 
 def test_no_steps_leave_the_prompts(lm):
-    assert sampling.sample(lm, PROMPTS, 0, ROW_SEEDS) == PROMPTS
+    assert sampling.sample(lm, PROMPTS, [0, 0, 0], ROW_SEEDS) == PROMPTS
+    some = sampling.sample(lm, PROMPTS, [4, -1, 0], ROW_SEEDS)
+    assert some == sampling.sample(lm, PROMPTS[:1], [4], ROW_SEEDS[:1]) + PROMPTS[1:]
+
+
+def test_a_long_prompt_without_steps_leaves_room_for_the_others(lm):
+    """No row's positions go beyond what it needs itself, so the model's context is no limit."""
+    longest = " ".join(["river"] * (lm.context_length))
+    texts = sampling.sample(lm, [longest, PROMPTS[0]], [0, 3], ROW_SEEDS[:2])
+    assert texts == [longest, *sampling.sample(lm, PROMPTS[:1], [3], ROW_SEEDS[1:2])]
 
 
 def test_barred_tokens_are_never_chosen():
     """Not even where they are by far the likeliest, wherever the draw falls."""
-    uniforms = np.linspace(0, 1, 200, endpoint=False)[:, None]
+    uniforms = torch.linspace(0, 0.999, 200, dtype=torch.float64)[:, None]
     logits = torch.linspace(0, 1, 20).repeat(200, 1)
     logits[:, [3, 7]] = 50.0
-    chosen = sampling.top_k(uniforms, 5, [3, 7])(0, logits)
+    chosen = sampling.top_k(uniforms, 5, [3, 7])(0, torch.arange(200), logits)
     assert set(chosen.tolist()) == {15, 16, 17, 18, 19}
     assert (logits[:, [3, 7]] == 50.0).all(), "the logits are not the sampler's to change"
 
 
 def test_draws_are_shared_out_in_order_of_probability():
     shares = torch.tensor([0.2, 0.5, 0.3, 1e-9])
-    uniforms = np.array([[0.0], [0.49], [0.51], [0.79], [0.81], [0.999]])
-    chosen = sampling.top_k(uniforms, 3, [])(0, shares.log().repeat(6, 1))
-    assert chosen.tolist() == [1, 1, 2, 2, 0, 0]
+    uniforms = torch.tensor([[0.0], [0.49], [0.51], [0.79], [0.81], [0.999]], dtype=torch.float64)
+    choose, logits = sampling.top_k(uniforms, 3, []), shares.log().repeat(6, 1)
+    assert choose(0, torch.arange(6), logits).tolist() == [1, 1, 2, 2, 0, 0]
+    assert choose(0, torch.tensor([1, 4]), logits[:2]).tolist() == [1, 0], "a row's own draws"
 
 
 def test_special_tokens_are_barred_from_samples(lm, monkeypatch):
@@ -99,7 +110,7 @@ def test_special_tokens_are_barred_from_samples(lm, monkeypatch):
         return whole(hidden).index_fill(-1, torch.tensor(ending.special_ids), 99.0)
 
     monkeypatch.setattr(ending, "logits", logits)
-    texts = sampling.sample(ending, PROMPTS, 10, ROW_SEEDS)
+    texts = sampling.sample(ending, PROMPTS, [10, 10, 10], ROW_SEEDS)
     for text, prompt in zip(texts, PROMPTS, strict=True):
         assert len(text) > len(prompt)
         assert "<s>" not in text
@@ -134,7 +145,7 @@ def test_completions_are_greedy_and_without_the_prompt(tiny_lm):
 # Context templates and essence texts
 
 
-def test_rome_contexts(lm, steps_taken):
+def test_rome_contexts(lm, lengths_written):
     contexts = sampling.rome_contexts(lm, [(6, 3), (12, 2)], seed=0)
     assert contexts[0] == "{}"
     assert len(contexts) == 1 + 3 + 2
@@ -143,19 +154,18 @@ def test_rome_contexts(lm, steps_taken):
         assert context.startswith("The")
         assert context.endswith(". {}")
         assert context.count("{") == context.count("}") == 1
-    lengths = [{len(prompt) + steps for prompt in prompts} for prompts, steps in steps_taken]
-    assert lengths == [{6}, {12}]
+    assert lengths_written == [[6] * 3, [12] * 2]
 
 
-def test_memit_contexts(lm, steps_taken):
+def test_memit_contexts(lm, lengths_written):
     bare, prefixed = sampling.memit_contexts(lm, 8, seed=0)
     assert bare == ["{}"]
     assert len(prefixed) == 5
     for context, start in zip(prefixed, sampling.MEMIT_STARTS, strict=True):
         assert context.startswith(start)
         assert context.endswith(". {}")
-    ((prompts, steps),) = steps_taken
-    assert len(prompts[0]) + steps == 8
+    ((first, *_),) = lengths_written
+    assert first == 8
 
 
 def test_contexts_belong_to_their_seed(lm):
@@ -175,16 +185,20 @@ def test_braces_in_contexts_are_replaced(lm, monkeypatch):
     assert sampling.rome_contexts(lm, [(6, 1)], seed=0) == ["{}", "The  river  of   . {}"]
 
 
-def test_essence_texts(lm, steps_taken):
-    texts = sampling.essence_texts(lm, "Madrid", count=4, tokens=20, seed=0)
+def test_essence_texts(lm, lengths_written):
+    def texts_of(*subjects: str, count: int = 4, seed: int = 0) -> list[list[str]]:
+        return sampling.essence_texts(lm, subjects, count=count, tokens=20, seed=seed)
+
+    (texts,) = texts_of("Madrid")
     assert len(set(texts)) == 4
     assert all(text.startswith("Madrid is a") for text in texts)
-    ((prompts, steps),) = steps_taken
-    assert {len(prompt) + steps for prompt in prompts} == {20}
-    assert sampling.essence_texts(lm, "Madrid", count=4, tokens=20, seed=0) == texts
-    assert sampling.essence_texts(lm, "Madrid", count=2, tokens=20, seed=0) == texts[:2]
-    others = sampling.essence_texts(lm, "Madrid", count=4, tokens=20, seed=1)
-    assert not set(others) & set(texts)
+    assert lengths_written == [[20] * 4]
+    assert texts_of("Madrid") == [texts]
+    assert texts_of("Madrid", count=2) == [texts[:2]]
+    assert not set(texts_of("Madrid", seed=1)[0]) & set(texts)
+    others = texts_of("the old city of the king")
+    assert texts_of("the old city of the king", "Madrid") == [*others, texts], "each its own"
+    assert texts_of() == []
 
 
 def test_seeds_differ_in_every_part():
@@ -204,14 +218,14 @@ def test_seeds_differ_in_every_part():
 # --------------------------------------------------------------------------------------------------
 # o_noise
 
-NOISED = ("The capital city of Madrid is", "Madrid")
+NOISED = (["The capital city of Madrid is"], ["Madrid"])
 NOISE = {"sigma": 0.5, "n_noise": 4, "seed": 1}
 
 
 @torch.no_grad()
 def continued_by_hand(lm: LanguageModel, steps: int) -> list[int]:
     """Whole noised passes; the first token is the likeliest that begins a word."""
-    prompt, subject = NOISED
+    (prompt,), (subject,) = NOISED
     row = oracle.Row(ids=lm.encode(prompt))
     rows = oracle.with_noise(lm.model, lm.tokenizer, row, prompt, subject, **NOISE)
     chosen: list[int] = []
@@ -227,7 +241,7 @@ def continued_by_hand(lm: LanguageModel, steps: int) -> list[int]:
 
 
 def test_o_noise_is_the_first_word_of_the_corrupted_continuation(tiny_lm):
-    got = sampling.corrupted_continuation(tiny_lm, *NOISED, **NOISE, max_tokens=4)
+    (got,) = sampling.corrupted_continuations(tiny_lm, *NOISED, **NOISE, max_tokens=4)
     text = tiny_lm.decode(continued_by_hand(tiny_lm, 4))
     assert text.startswith(" "), "it begins a word"
     assert got == text.split()[0].rstrip(".,;:!?\"')")
@@ -236,8 +250,9 @@ def test_o_noise_is_the_first_word_of_the_corrupted_continuation(tiny_lm):
 @pytest.mark.parametrize("seed", range(4))
 def test_o_noise_is_one_word_whatever_the_noise(tiny_lm, seed):
     draw = {"sigma": 2.0, "n_noise": 3, "seed": seed}
-    first, again = (sampling.corrupted_continuation(tiny_lm, *NOISED, **draw) for _ in range(2))
-    assert first == again
+    got, again = (sampling.corrupted_continuations(tiny_lm, *NOISED, **draw) for _ in range(2))
+    assert got == again
+    (first,) = got
     assert first
     assert first[0].isalnum()
     assert first == first.strip()
@@ -245,8 +260,22 @@ def test_o_noise_is_one_word_whatever_the_noise(tiny_lm, seed):
 
 
 def test_o_noise_without_noise_is_the_clean_continuation(lm):
-    got = {
-        sampling.corrupted_continuation(lm, *NOISED, sigma=0.0, n_noise=n, seed=seed)
+    got = [
+        sampling.corrupted_continuations(lm, *NOISED, sigma=0.0, n_noise=n, seed=seed)
         for n, seed in ((1, 0), (5, 3))
-    }
-    assert len(got) == 1
+    ]
+    assert got[0] == got[1]
+
+
+@pytest.mark.parametrize("write", ["corrupted_continuations", "corrupted_texts"])
+def test_o_noise_of_a_fact_is_the_same_among_others(tiny_lm, write):
+    prompts = [
+        *NOISED[0],
+        "I said that the mother tongue of the old king is",
+        "It was reported on Monday that the mother tongue of the king of Madrid is",
+    ]
+    subjects = [*NOISED[1], "the old king", "Madrid"]
+    write = getattr(sampling, write)
+    together = write(tiny_lm, prompts, subjects, **NOISE)
+    for prompt, subject, text in zip(prompts, subjects, together, strict=True):
+        assert write(tiny_lm, [prompt], [subject], **NOISE) == [text]

@@ -81,7 +81,7 @@ PROMPTS = {
 @pytest.mark.parametrize("case", PROMPTS)
 def test_the_prompt_in_the_target_of_tracing_reversal(tiny_lm, case):
     prompt, subject = PROMPTS[case]
-    got = sampling.corrupted_text(tiny_lm, prompt, subject, **engine.NOISE)
+    (got,) = sampling.corrupted_texts(tiny_lm, [prompt], [subject], **engine.NOISE)
     what = (tiny_lm.model, tiny_lm.tokenizer, prompt, subject)
     assert got == oracle_variants.reversal_target(*what, **engine.NOISE)
     assert got.startswith(prompt)
@@ -102,8 +102,11 @@ def test_the_quirk_reaches_the_baselines_target(tiny_lm):
     )
     how = editing.Measuring(sigma=engine.SIGMA, n_noise=3, noise_seed=engine.SEED)
     rows = [
-        editing.baseline(tiny_lm, problems.named("tracing_reversal", on), fact, how, 0.0, 1.0)
+        row
         for on in ((), ["reversal_prompt_in_target"])
+        for row in editing.baseline(
+            tiny_lm, problems.named("tracing_reversal", on), [fact], [1.0], how, 0.0
+        )
     ]
     assert [row["status"] for row in rows] == ["ok", "ok"]
     assert len(rows[0]["target"].split()) == 1

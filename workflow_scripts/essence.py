@@ -1,24 +1,28 @@
 """Texts about each subject, sampled once, with the unedited model's perplexity of them."""
 
 from locedit import sampling, scoring, tables
-from workflow_scripts.job import fact_by_fact, load_model, provenance, running, shard_of
+from workflow_scripts.job import batch_by_batch, batches_of, load_model, provenance, running
 
 
 def main(snakemake) -> None:
     with running(snakemake) as log:
         study = tables.read(snakemake.input.study, "facts").to_dict("records")
-        study = shard_of(snakemake).part(study)
         settings, seed = snakemake.params.settings, snakemake.params.seed
         lm = load_model(snakemake)
 
-        def rows_of(record):
+        def rows_of(records):
             texts = sampling.essence_texts(
-                lm, record["subject"], count=settings["texts"], tokens=settings["tokens"], seed=seed
+                lm,
+                [record["subject"] for record in records],
+                count=settings["texts"],
+                tokens=settings["tokens"],
+                seed=seed,
             )
-            perplexity = scoring.perplexities(lm, [texts])[0]
-            return [{"case_id": record["case_id"], "texts": texts, "perplexity": perplexity}]
+            perplexity = scoring.perplexities(lm, texts)
+            for record, of_fact, values in zip(records, texts, perplexity, strict=True):
+                yield {"case_id": record["case_id"], "texts": of_fact, "perplexity": values}
 
-        rows = fact_by_fact(log, study, rows_of)
+        rows = batch_by_batch(log, batches_of(snakemake, study), rows_of)
         tables.write(snakemake.output[0], rows, "essence", provenance(snakemake))
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from locedit.files import alone
 from locedit.mishaps import ran_out_of_memory
-from locedit.shards import WHOLE, Shard
+from locedit.shards import WHOLE, Shard, batches
 from workflow_scripts import cards
 from workflow_scripts.failures import FAILED
 from workflow_scripts.hashes import hashes
@@ -150,16 +150,33 @@ def shard_of(snakemake: Any) -> Shard:
     return Shard(index=int(given.shard), count=int(given.shards))
 
 
+def batches_of(snakemake: Any, records: Sequence[Any]) -> Sequence[Sequence[Any]]:
+    """The job's share of the facts, as many together as are edited side by side.
+
+    Whole batches of all facts, so that no number depends on the shards.
+    """
+    return shard_of(snakemake).part(batches(records, snakemake.config["editing"]["batch_facts"]))
+
+
+def batch_by_batch(
+    log: logging.Logger,
+    together: Sequence[Sequence[dict[str, Any]]],
+    rows_of: Callable[[Sequence[dict[str, Any]]], Iterable[dict[str, Any]]],
+) -> Iterator[dict[str, Any]]:
+    """Each batch of facts' rows of a table, as they are made, with progress."""
+    with progress(log, sum(map(len, together)), "facts") as advance:
+        for batch in together:
+            yield from rows_of(batch)
+            advance(len(batch))
+
+
 def fact_by_fact(
     log: logging.Logger,
     records: Sequence[dict[str, Any]],
     rows_of: Callable[[dict[str, Any]], Iterable[dict[str, Any]]],
 ) -> Iterator[dict[str, Any]]:
     """Each fact's rows of a table, as they are made, with progress."""
-    with progress(log, len(records), "facts") as advance:
-        for record in records:
-            yield from rows_of(record)
-            advance(1)
+    return batch_by_batch(log, batches(records, 1), lambda batch: rows_of(batch[0]))
 
 
 def provenance(

@@ -5,6 +5,7 @@ import json
 from locedit import editing, facts, problems, tables, tuning
 from locedit.methods import METHODS
 from locedit.problems import PROBLEMS
+from locedit.shards import batches
 from workflow_scripts.job import (
     load_model,
     load_plugins,
@@ -27,13 +28,18 @@ def main(snakemake) -> None:
         records = outside_study(snakemake, params, problem)
         aim = problems.named(problem, params.quirks)
         lm = load_model(snakemake)
+        size = snakemake.config["editing"]["batch_facts"]
         subjects = []
-        for record in records:
-            fact = facts.from_row(record)
-            before = editing.baseline(lm, aim, fact, how, params.min_p_erase, record["p_true"])
-            subjects.append(editing.Subject(fact=fact, before=before, texts=[], perplexity=[]))
+        for batch in batches(records, size):
+            some = [facts.from_row(record) for record in batch]
+            p_true = [record["p_true"] for record in batch]
+            before = editing.baseline(lm, aim, some, p_true, how, params.min_p_erase)
+            subjects += [
+                editing.Subject(fact=fact, before=row, texts=[], perplexity=[])
+                for fact, row in zip(some, before, strict=True)
+            ]
         shared = shared_inputs(snakemake, lm, method, how)
-        together = editing.batches(lm, subjects, snakemake.config["editing"]["batch_facts"])
+        together = editing.batches(lm, subjects, size)
         grid = list(tuning.settings(params.grid))
         rows = []
         with progress(log, len(grid) * len(subjects), "edits") as advance:

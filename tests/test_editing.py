@@ -1,0 +1,140 @@
+"""One cell's facts, measured and edited together: a bad one is lost alone, with its reason."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from locedit import editing, statistics
+from locedit.facts import Fact
+from locedit.methods import METHODS, SharedInputs
+from locedit.problems import PROBLEMS
+
+HOW = editing.Measuring(generation_tokens=3, sigma=0.5, n_noise=2)
+LAYER = 1
+
+
+def fact(case_id: str, subject: str, template: str = "The capital city of {} is") -> Fact:
+    return Fact(
+        case_id=case_id,
+        relation_id="",
+        subject=subject,
+        template=template,
+        target_true="Rome",
+        target_new="Paris",
+        paraphrases=[f"I said that {subject} is"],
+        neighbourhood=["The river of France is"],
+        generation_prompts=[f"{subject} is"],
+    )
+
+
+def too_long(lm) -> Fact:
+    return fact("long", "Madrid", "The river " * (lm.context_length or 0) + "of {} is")
+
+
+@pytest.fixture
+def facts(tiny_lm) -> list[Fact]:
+    return [
+        fact("0", "Madrid"),
+        too_long(tiny_lm),
+        fact("1", "the old king", "I said that the mother tongue of {} is"),
+    ]
+
+
+def baseline(lm, facts: list[Fact], problem: str, p_true: float = 1.0) -> list[dict]:
+    return editing.baseline(lm, PROBLEMS[problem], facts, [p_true] * len(facts), HOW, 0.1)
+
+
+def check_close(got: dict, expected: dict) -> None:
+    assert got.keys() == expected.keys()
+    for name, value in expected.items():
+        if isinstance(value, str) or (isinstance(value, list) and isinstance(value[0], str)):
+            assert got[name] == value, name
+        else:
+            np.testing.assert_allclose(got[name], value, rtol=1e-8, err_msg=name)
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_unedited_facts_are_measured_together_as_alone(tiny_lm, facts, problem):
+    rows = baseline(tiny_lm, facts, problem)
+    assert [row["case_id"] for row in rows] == ["0", "long", "1"]
+    assert [row["status"] == editing.OK for row in rows] == [True, False, True]
+    assert "exceeds the model's" in rows[1]["status"]
+    for row, one in zip(rows[::2], facts[::2], strict=True):
+        check_close(row, *baseline(tiny_lm, [one], problem))
+    together = baseline(tiny_lm, facts[::2], problem)  # nothing fails, and nothing is done twice
+    for row, one in zip(rows[::2], together, strict=True):
+        check_close(row, one)
+
+
+def test_erasure_passes_over_what_is_hardly_known(tiny_lm, facts):
+    rows = baseline(tiny_lm, facts, "fact_erasure", p_true=0.01)
+    assert {row["status"] for row in rows} == {"not edited: p(o_true) = 0.01 < 0.1"}
+    assert {row["status"] for row in baseline(tiny_lm, facts[:1], "fact_erasure", 0.1)} == {"ok"}
+    assert {row["status"] for row in baseline(tiny_lm, [], "fact_erasure")} == set()
+
+
+def edits(lm, facts: list[Fact], together: int) -> list[dict]:
+    subjects = [
+        editing.Subject(fact=one, before=row, texts=[f"{one.subject} is a"], perplexity=[9.0])
+        for one, row in zip(facts, baseline(lm, facts, "error_injection"), strict=True)
+    ]
+    values = {"iterations": 3, "lr": 0.05}
+    hyper = METHODS["ROME"].hyperparameters("error_injection", "paper", {"all": values})
+    cell = editing.Cell(method="ROME", problem="error_injection", layer=LAYER, hyper=hyper)
+    moment = torch.eye(lm.inner_size, dtype=torch.float64)
+    shared = SharedInputs(
+        contexts=[["{}", "I said. {}"]], moments=statistics.KeyMoments(lambda _layer: moment)
+    )
+    return list(editing.edit_cell(lm, cell, editing.batches(lm, subjects, together), shared, HOW))
+
+
+@pytest.fixture
+def replaced(monkeypatch):
+    """ROME with another function."""
+
+    def replace(function) -> None:
+        method = dataclasses.replace(METHODS["ROME"], function=function)
+        monkeypatch.setitem(METHODS, "ROME", method)
+
+    return replace
+
+
+def test_a_fact_whose_edit_fails_costs_no_other_its_row(tiny_lm, facts, replaced):
+    """Those of its batch are edited again one by one, as they would have been."""
+    good = facts[::2]
+    expected = {row["case_id"]: row for row in edits(tiny_lm, good, together=1)}
+    assert {row["status"] for row in expected.values()} == {editing.OK}
+    edit = METHODS["ROME"].edit
+
+    def failing(lm, requests, *arguments):
+        if any(request.case_id == "bad" for request in requests):
+            raise RuntimeError("a singular matrix")
+        return edit(lm, requests, *arguments)
+
+    replaced(failing)
+    rows = edits(tiny_lm, [good[0], fact("bad", "France"), facts[1], good[1]], together=4)
+    found = {row["case_id"]: row for row in rows}
+    assert found.keys() == {"0", "bad", "long", "1"}
+    assert found["bad"]["status"] == "failed: a singular matrix"
+    assert found["long"]["status"].startswith("failed: a row of")
+    for case_id, row in expected.items():
+        check_close(found[case_id], row)
+
+
+def test_memory_that_is_too_small_for_a_batch_may_do_for_one_fact(tiny_lm, facts, replaced):
+    edit = METHODS["ROME"].edit
+    most = 1
+
+    def hungry(lm, requests, *arguments):
+        if len(requests) > most:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return edit(lm, requests, *arguments)
+
+    replaced(hungry)
+    rows = edits(tiny_lm, facts[::2], together=2)
+    assert [row["status"] for row in rows] == [editing.OK] * 2
+    most = 0
+    with pytest.raises(RuntimeError, match="allocate memory"):  # the machine's fault, no fact's
+        edits(tiny_lm, facts[::2], together=2)
