@@ -61,6 +61,11 @@ def mlps_run_everywhere() -> Iterator[None]:
         yield
 
 
+def padded_rows() -> AbstractContextManager:
+    """A line of its own for each row, padded to the longest."""
+    return changed(packing, "LINE", 1)
+
+
 def torchs_products() -> AbstractContextManager:
     """Matrix products by torch's BLAS."""
     return torch.backends.mkldnn.flags(enabled=False)
@@ -71,18 +76,26 @@ def whole_vocabulary() -> AbstractContextManager:
     return changed(passes, "HEAD_BLOCK", 1 << 30)
 
 
+def inside(
+    context: Callable[[], AbstractContextManager], function: Callable[[], Any]
+) -> Callable[[], None]:
+    """The function with a saving switched off."""
+
+    def call() -> None:
+        with context():
+            function()
+
+    return call
+
+
 def compared(
     name: str, function: Callable[[], Any], without: Callable[[], Any], *, repeats: int
 ) -> None:
-    """Time the function as it is and inside the context that switches a saving off."""
+    """Time the engine with a saving and without it, in turn."""
     function()
-    ratios = []
-    for _ in range(repeats):
-        on = bench.timed(function)[0]
-        with without():
-            off = bench.timed(function)[0]
-        ratios.append(off / on)
-    line = {"saving": name, "gain": round(st.median(ratios), 2), "on_s": round(on, 2)}
+    times = [(bench.timed(function)[0], bench.timed(without)[0]) for _ in range(repeats)]
+    gain, seconds = st.median(b / a for a, b in times), st.median(a for a, _ in times)
+    line = {"saving": name, "gain": round(gain, 2), "on_s": round(seconds, 2)}
     print(json.dumps(line), flush=True)
 
 
@@ -96,23 +109,23 @@ def main() -> None:
     compare = functools.partial(compared, repeats=options.repeats)
     lm = models.load(bench.model_folder())
     dump = assets.resolve(assets.named("enwiki-shortened"))
-    texts = [p.text for p, _ in zip(paragraphs(dump), range(120), strict=False)]
+    read = [p.text for p, _ in zip(paragraphs(dump), range(120), strict=False)]
     layers = range(bench.LAYER - 2, bench.LAYER + 3)
-    moments = KeyMoments(key_moments(lm, texts, layers=layers)[0].__getitem__)
+    moments = KeyMoments(key_moments(lm, read, layers=layers)[0].__getitem__)
     example = bench.EXAMPLES[2]
     fact = (example.prompt, example.subject, example.true)
 
     def trace(**settings: int) -> None:
         tracing.trace(lm, *fact, module="mlp", window=5, sigma=bench.SIGMA, **settings)
 
-    on = bench.timed(trace)[0]
-    alone = bench.timed(lambda: trace(batch_tokens=1))[0]
-    line = {"saving": "tracing: all layers of a token together", "gain": round(alone / on, 2)}
-    print(json.dumps({**line, "on_s": round(on, 2)}), flush=True)
-    compare("tracing: no MLP where its output is put in", trace, mlps_run_everywhere)
-    compare("tracing: keys shared by query heads", trace, copied_keys)
-    compare("tracing: products by oneDNN", trace, torchs_products)
-    compare("tracing: vocabulary in parts", trace, whole_vocabulary)
+    compare("tracing: all layers of a token together", trace, lambda: trace(batch_tokens=1))
+    for saving, context in {
+        "no MLP where its output is put in": mlps_run_everywhere,
+        "keys shared by query heads": copied_keys,
+        "products by oneDNN": torchs_products,
+        "vocabulary in parts": whole_vocabulary,
+    }.items():
+        compare(f"tracing: {saving}", trace, inside(context, trace))
 
     contexts = {
         None: [["{}"]],
@@ -127,22 +140,36 @@ def main() -> None:
         def edit(facts=requests, entry=entry, hyper=hyper, shared=shared) -> None:
             entry.edit(lm, facts, bench.LAYER, hyper, shared)
 
-        compare(f"{method}: rows packed, not padded", edit, lambda: changed(packing, "LINE", 1))
-        compare(f"{method}: keys shared by query heads", edit, copied_keys)
-        compare(f"{method}: products by oneDNN", edit, torchs_products)
-        on = bench.timed(edit)[0]
-        alone = bench.timed(lambda: [edit([request]) for request in requests])[0]
-        line = {"saving": f"{method}: six facts side by side", "gain": round(alone / on, 2)}
-        print(json.dumps({**line, "on_s": round(on, 2)}), flush=True)
+        def alone(edit=edit) -> None:
+            for request in requests:
+                edit([request])
+
+        for saving, context in {
+            "rows packed, not padded": padded_rows,
+            "keys shared by query heads": copied_keys,
+            "products by oneDNN": torchs_products,
+        }.items():
+            compare(f"{method}: {saving}", edit, inside(context, edit))
+        compare(f"{method}: six facts side by side", edit, alone)
+
+    def texts_alone() -> None:
+        for example in bench.EXAMPLES:
+            bench.essence_texts(lm, [example])
+
+    texts = functools.partial(bench.essence_texts, lm, bench.EXAMPLES)
+    compare("essence texts: six facts side by side", texts, texts_alone)
     texts_about = bench.essence_texts(lm, bench.EXAMPLES[:2])
     probes = bench.probes_of(bench.EXAMPLES[:2], texts_about)
 
     def score() -> None:
         scoring.measure(lm, probes)
 
-    compare("scoring: rows packed, not padded", score, lambda: changed(packing, "LINE", 1))
-    compare("scoring: products by oneDNN", score, torchs_products)
-    compare("scoring: vocabulary in parts", score, whole_vocabulary)
+    for saving, context in {
+        "rows packed, not padded": padded_rows,
+        "products by oneDNN": torchs_products,
+        "vocabulary in parts": whole_vocabulary,
+    }.items():
+        compare(f"scoring: {saving}", score, inside(context, score))
 
 
 if __name__ == "__main__":
