@@ -37,7 +37,7 @@ sweep_plot <- function(rows, chosen) {
     facet_wrap(~panel, ncol = min(2L, length(unique(rows$problem)))) +
     scale_shape_manual(values = c(16, 1), drop = FALSE) +
     scale_x_continuous(expand = expansion(0.08)) +
-    scale_y_continuous(expand = expansion(0.15)) +
+    scale_y_continuous(expand = expansion(c(0.4, 0.15))) + # room for a label below the lowest point
     labs(x = SCORES[["rewrite"]], y = SCORES[["neighbourhood"]], shape = NULL)
 }
 
