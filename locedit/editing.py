@@ -110,17 +110,17 @@ def baseline(
     p_true: [facts], p(o_true), which erasure wants to be at least min_p_erase. Facts are measured
     together; one that cannot be measured tells the reason in its row.
     """
-    ready = [
-        fact for fact, p in zip(facts, p_true, strict=True) if problem.maximise or p >= min_p_erase
-    ]
-    measured = _together_or_alone(lambda some: _unedited(lm, problem, some, how), ready)
-    found = {fact.case_id: row for fact, row in zip(ready, measured, strict=True)}
-    rows = []
+    ready, rows = [], {}
     for fact, p in zip(facts, p_true, strict=True):
-        passed_over = {"status": f"not edited: p(o_true) = {p:.3g} < {min_p_erase:g}"}
-        row = found.get(fact.case_id, passed_over)
-        rows.append({"case_id": fact.case_id, "problem": problem.name} | row)
-    return rows
+        if problem.maximise or p >= min_p_erase:
+            ready.append(fact)
+        else:
+            status = f"not edited: p(o_true) = {p:.3g} < {min_p_erase:g}"
+            rows[fact.case_id] = {"status": status}
+    measured = _together_or_alone(lambda some: _unedited(lm, problem, some, how), ready)
+    rows |= {fact.case_id: row for fact, row in zip(ready, measured, strict=True)}
+    named = ({"case_id": fact.case_id, "problem": problem.name} for fact in facts)
+    return [name | rows[name["case_id"]] for name in named]
 
 
 def _unedited(

@@ -70,8 +70,8 @@ rule essence:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=model_memory(1024),
-        runtime=minutes(29, per_fact("editing")),
+        mem_mb=model_memory(1094),
+        runtime=minutes(12, per_fact("editing")),
         gpu=GPU,
     params:
         settings=config["essence"],
@@ -98,8 +98,8 @@ rule baseline:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=model_memory(1059),
-        runtime=minutes(18, per_fact("editing")),
+        mem_mb=model_memory(1173),
+        runtime=minutes(11, per_fact("editing")),
         gpu=GPU,
     params:
         measuring=MEASURING,
