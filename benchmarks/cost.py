@@ -8,14 +8,15 @@ backward pass to activations costs as much as its forward pass.
 
 from dataclasses import dataclass
 
-FACTS, WINDOWS = 652, 4
+RECORDS, FACTS, WINDOWS = 2000, 652, 4
 LAYERS = (0, 4, 5, 8, 12, 16, 20, 24, 27)
 # A typical CounterFact prompt: tokens, first of the subject, tokens of subject and target
 PROMPT, SUBJECT, SUBJECT_TOKENS, TARGET = 12, 4, 3, 1
 SUFFIX = PROMPT - (SUBJECT + SUBJECT_TOKENS) + TARGET  # from the subject's last token on
 PREFIX = 9  # tokens of a sampled context, the mean of 5 and 10 and a full stop
 ROME_CONTEXTS, MEMIT_CONTEXTS, NOISE_ROWS = 21, 6, 10
-ESSENCE_TOKENS, PROMPTS_SCORED = 500, 13
+ESSENCE_TOKENS, PROMPTS_SCORED, COMPLETION = 500, 13, 36
+STATISTICS_TOKENS = 10 * 16384
 RATES = {"H100, float32 at 45 TFLOP/s": 45e12, "H100, bfloat16 at 300 TFLOP/s": 300e12}
 
 
@@ -72,6 +73,14 @@ def scoring(m: Model) -> tuple[float, float]:
     return m.whole(ESSENCE_TOKENS) + 2 * once, once
 
 
+def once(m: Model) -> float:
+    """Engine: known facts, key statistics, essence texts and their perplexity, unedited prompts."""
+    prompts = m.whole(PROMPTS_SCORED * (PROMPT + 1), 2 * PROMPTS_SCORED)
+    known = m.whole(PROMPT + COMPLETION, COMPLETION)
+    of_facts = FACTS * (2 * m.whole(ESSENCE_TOKENS) + 5 * prompts)
+    return RECORDS * known + m.whole(STATISTICS_TOKENS, 0) + of_facts
+
+
 def add(*pairs: tuple[float, float]) -> tuple[float, float]:
     return sum(a for a, _ in pairs), sum(b for _, b in pairs)
 
@@ -111,6 +120,7 @@ def main() -> None:
         hours = "".join(f" {engine / rate / 3600:.1f} h |" for rate in RATES.values())
         ratio = published / engine
         print(f"| {stage} | {published / 1e15:.0f} | {engine / 1e15:.0f} | {ratio:.1f} |{hours}")
+    print(f"\nComputed once, by the engine: {once(GPTJ) / 1e15:.0f} x 10^15")
 
 
 if __name__ == "__main__":
