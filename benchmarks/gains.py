@@ -11,7 +11,7 @@ import json
 import os
 import statistics as st
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,18 +76,6 @@ def whole_vocabulary() -> AbstractContextManager:
     return changed(passes, "HEAD_BLOCK", 1 << 30)
 
 
-def inside(
-    context: Callable[[], AbstractContextManager], function: Callable[[], Any]
-) -> Callable[[], None]:
-    """The function with a saving switched off."""
-
-    def call() -> None:
-        with context():
-            function()
-
-    return call
-
-
 def compared(
     name: str, function: Callable[[], Any], without: Callable[[], Any], *, repeats: int
 ) -> None:
@@ -99,6 +87,29 @@ def compared(
     print(json.dumps(line), flush=True)
 
 
+SAVINGS = {
+    "mlps": ("no MLP where its output is put in", mlps_run_everywhere),
+    "keys": ("keys shared by query heads", copied_keys),
+    "products": ("products by oneDNN", torchs_products),
+    "vocabulary": ("vocabulary in parts", whole_vocabulary),
+    "rows": ("rows packed, not padded", padded_rows),
+}
+
+
+def switched_off(
+    name: str, function: Callable[[], Any], savings: Sequence[str], *, repeats: int
+) -> None:
+    """Compare with each of these savings switched off."""
+    for key in savings:
+        saving, switch = SAVINGS[key]
+
+        def without(switch=switch) -> None:
+            with switch():
+                function()
+
+        compared(f"{name}: {saving}", function, without, repeats=repeats)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, help="processor cores to use (default: all)")
@@ -107,6 +118,7 @@ def main() -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     compare = functools.partial(compared, repeats=options.repeats)
+    switch = functools.partial(switched_off, repeats=options.repeats)
     lm = models.load(bench.model_folder())
     dump = assets.resolve(assets.named("enwiki-shortened"))
     read = [p.text for p, _ in zip(paragraphs(dump), range(120), strict=False)]
@@ -119,13 +131,7 @@ def main() -> None:
         tracing.trace(lm, *fact, module="mlp", window=5, sigma=bench.SIGMA, **settings)
 
     compare("tracing: all layers of a token together", trace, lambda: trace(batch_tokens=1))
-    for saving, context in {
-        "no MLP where its output is put in": mlps_run_everywhere,
-        "keys shared by query heads": copied_keys,
-        "products by oneDNN": torchs_products,
-        "vocabulary in parts": whole_vocabulary,
-    }.items():
-        compare(f"tracing: {saving}", trace, inside(context, trace))
+    switch("tracing", trace, ["mlps", "keys", "products", "vocabulary"])
 
     contexts = {
         None: [["{}"]],
@@ -144,12 +150,7 @@ def main() -> None:
             for request in requests:
                 edit([request])
 
-        for saving, context in {
-            "rows packed, not padded": padded_rows,
-            "keys shared by query heads": copied_keys,
-            "products by oneDNN": torchs_products,
-        }.items():
-            compare(f"{method}: {saving}", edit, inside(context, edit))
+        switch(method, edit, ["rows", "keys", "products"])
         compare(f"{method}: six facts side by side", edit, alone)
 
     def texts_alone() -> None:
@@ -164,12 +165,7 @@ def main() -> None:
     def score() -> None:
         scoring.measure(lm, probes)
 
-    for saving, context in {
-        "rows packed, not padded": padded_rows,
-        "products by oneDNN": torchs_products,
-        "vocabulary in parts": whole_vocabulary,
-    }.items():
-        compare(f"scoring: {saving}", score, inside(context, score))
+    switch("scoring", score, ["rows", "products", "vocabulary"])
 
 
 if __name__ == "__main__":
