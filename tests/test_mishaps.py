@@ -25,7 +25,7 @@ import pytest
 import torch
 from tiny_study import OUT, Going, Run, Study
 
-from locedit import editing, files, statistics, tables, zeroing
+from locedit import files, statistics, tables, zeroing
 from locedit import tracing as tracing_module
 from workflow_scripts.job import running
 
@@ -340,16 +340,6 @@ def test_memory_that_runs_out_ends_the_job_and_is_no_fault_of_the_fact(monkeypat
         )
         with pytest.raises(RuntimeError, match="can't allocate memory"):
             getattr(module, rows)(None, fact)
-    tried = []
-
-    def edit(*arguments):
-        tried.append(len(arguments[2]))
-        torch.empty(1 << 50)
-
-    monkeypatch.setattr(editing, "_edit_batch", edit)
-    with pytest.raises(RuntimeError, match="can't allocate memory"):
-        editing._edit_or_split(None, None, [SimpleNamespace(fact=fact)] * 2, None, None)
-    assert tried == [2, 1], "fewer facts at once are tried first"
 
 
 def ask_to_end(table: Path) -> None:

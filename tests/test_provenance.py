@@ -168,10 +168,7 @@ REGISTRY = {f"locedit/methods/{name}.py" for name in ("__init__", "base", "built
 # Files behind no table: the command line, what reads the configuration or deals facts out to jobs,
 # and what fetches or builds files that are known by their own hashes
 ELSEWHERE = {
-    *(
-        f"locedit/{name}.py"
-        for name in ("__main__", "bundled", "config", "hub", "plugins", "shards")
-    ),
+    *(f"locedit/{name}.py" for name in ("__main__", "bundled", "config", "hub", "plugins")),
     *(f"workflow_scripts/{name}.py" for name in ("build_dataset", "data_file", "model_download")),
     *(
         f"workflow_scripts/{name}.py"
