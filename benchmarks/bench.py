@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -363,6 +364,7 @@ def main() -> None:
     parser.add_argument("--only", help="measurements whose names begin so, as in edit.ROME")
     options = parser.parse_args()
     quick = options.quick
+    disable_progress_bar()
 
     def wanted(name: str) -> bool:
         return options.only is None or name.startswith(options.only)

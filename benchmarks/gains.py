@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import bench
 import torch
+from transformers.utils.logging import disable_progress_bar
 
 from locedit import assets, models, packing, passes, sampling, scoring, tracing
 from locedit.corpus import paragraphs
@@ -119,6 +120,7 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     compare = functools.partial(compared, repeats=options.repeats)
     switch = functools.partial(switched_off, repeats=options.repeats)
+    disable_progress_bar()
     lm = models.load(bench.model_folder())
     dump = assets.resolve(assets.named("enwiki-shortened"))
     read = [p.text for p, _ in zip(paragraphs(dump), range(120), strict=False)]
