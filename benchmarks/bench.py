@@ -36,6 +36,7 @@ import oracle  # noqa: E402
 from locedit import assets, models, sampling, scoring, tracing  # noqa: E402
 from locedit.corpus import paragraphs  # noqa: E402
 from locedit.methods import METHODS, SharedInputs  # noqa: E402
+from locedit.models import NO_CODE  # noqa: E402
 from locedit.problems import PROBLEMS, Request  # noqa: E402
 from locedit.products import linear  # noqa: E402
 from locedit.statistics import KeyMoments, key_moments  # noqa: E402
@@ -227,9 +228,7 @@ def timed(function: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
 
 def published_model(tokenizer) -> models.LanguageModel:
     """The same weights as transformers loads them, for the published procedure."""
-    model = AutoModelForCausalLM.from_pretrained(
-        model_folder(), dtype=torch.float32, **models.NO_CODE
-    )
+    model = AutoModelForCausalLM.from_pretrained(model_folder(), dtype=torch.float32, **NO_CODE)
     return models.LanguageModel(model, tokenizer)
 
 

@@ -7,7 +7,7 @@ computed here.
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -20,7 +20,6 @@ from locedit.problems import PROBLEMS, Problem, Request
 from locedit.updates import Updates, applied, total_norms
 
 OK = "ok"
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +159,7 @@ def _o_noise(
 
 
 def _together_or_alone(
-    do: Callable[[Sequence[Item]], list[dict[str, Any]]], items: Sequence[Item]
+    do: Callable[[Sequence[shards.Item]], list[dict[str, Any]]], items: Sequence[shards.Item]
 ) -> list[dict[str, Any]]:
     """Rows of items that are done together; where that fails, one by one: only a bad one is lost.
 

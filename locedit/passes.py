@@ -376,6 +376,7 @@ def decode(
     lm.check_length(int((lengths + wanted[left]).max()) - 1)
     width = ids.shape[1]
     noise = None if noise is None else noise[left, :width]
+    ends = set(steps)
     keys: dict[int, KeyValue] = {}
     hidden = run(lm, embed(lm, ids, noise=noise), whole(lm, width), keep=keys)
     hidden = at(hidden, lengths[:, None] - 1)
@@ -383,11 +384,11 @@ def decode(
     for index in range(written.shape[1]):
         tokens = choose(index, left, lm.logits(hidden[:, 0]))
         written[left, index] = tokens
-        asked = done is not None and index % DONE_EVERY == DONE_EVERY - 1
-        if asked or index + 1 in steps:
+        asked = done if index % DONE_EVERY == DONE_EVERY - 1 else None
+        if asked or index + 1 in ends:
             going = wanted[left] > index + 1
-            if done is not None and asked:
-                going &= ~done(left, written[left, : index + 1])
+            if asked:
+                going &= ~asked(left, written[left, : index + 1])
             left, tokens, lengths, visible = (x[going] for x in (left, tokens, lengths, visible))
             keys = {layer: (k[going], v[going]) for layer, (k, v) in keys.items()}
             if not len(left):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from locedit import editing, statistics
+from locedit import editing, statistics, tracing
 from locedit.facts import Fact
 from locedit.methods import METHODS, SharedInputs
 from locedit.problems import PROBLEMS
@@ -127,7 +127,10 @@ def test_memory_that_is_too_small_for_a_batch_may_do_for_one_fact(tiny_lm, facts
     edit = METHODS["ROME"].edit
     most = 1
 
+    tried = []
+
     def hungry(lm, requests, *arguments):
+        tried.append(len(requests))
         if len(requests) > most:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         return edit(lm, requests, *arguments)
@@ -135,6 +138,15 @@ def test_memory_that_is_too_small_for_a_batch_may_do_for_one_fact(tiny_lm, facts
     replaced(hungry)
     rows = edits(tiny_lm, facts[::2], together=2)
     assert [row["status"] for row in rows] == [editing.OK] * 2
+    assert tried == [2, 1, 1], "fewer facts at once are tried"
     most = 0
+    tried.clear()
     with pytest.raises(RuntimeError, match="allocate memory"):  # the machine's fault, no fact's
         edits(tiny_lm, facts[::2], together=2)
+    assert tried == [2, 1]
+
+
+def test_a_prompt_that_is_too_long_is_traced_no_further_than_to_that_reason(tiny_lm):
+    settings = {"module": "mlp", "window": 1, "sigma": 0.5, "n_noise": 2}
+    (row,) = tracing.trace_rows(tiny_lm, too_long(tiny_lm), **settings)
+    assert row["status"].startswith("failed: a row of")

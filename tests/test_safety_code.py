@@ -105,7 +105,7 @@ def _of_call(node: ast.Call) -> set[str]:
         found.add("trust_remote_code")
     if method == ".from_pretrained" and "trust_remote_code" not in keywords:
         spread = [word.value for word in node.keywords if word.arg is None]
-        if not any(dotted(value) in ("NO_CODE", "models.NO_CODE", "arguments") for value in spread):
+        if not any(dotted(value) in ("NO_CODE", "arguments") for value in spread):
             found.add("from_pretrained without trust_remote_code")
     return found
 

@@ -82,7 +82,7 @@ def test_a_long_prompt_without_steps_leaves_room_for_the_others(lm):
 
 def test_barred_tokens_are_never_chosen():
     """Not even where they are by far the likeliest, wherever the draw falls."""
-    uniforms = torch.linspace(0, 0.999, 200, dtype=torch.float64)[:, None]
+    uniforms = torch.arange(200, dtype=torch.float64)[:, None] / 200
     logits = torch.linspace(0, 1, 20).repeat(200, 1)
     logits[:, [3, 7]] = 50.0
     chosen = sampling.top_k(uniforms, 5, [3, 7])(0, torch.arange(200), logits)
