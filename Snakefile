@@ -30,7 +30,7 @@ if workflow.is_main_process:
 
 
 onerror:
-    for line in failures.told(log):
+    for line in failures.summary(log):
         print(line, file=sys.stderr)
 
 

@@ -33,13 +33,18 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 import oracle  # noqa: E402
 
-from locedit import assets, models, sampling, scoring, tracing  # noqa: E402
-from locedit.corpus import paragraphs  # noqa: E402
+from locedit.engine import loading, sampling  # noqa: E402
+from locedit.engine.gguf import convert_gguf  # noqa: E402
+from locedit.engine.key_statistics import KeyMoments, key_moments  # noqa: E402
+from locedit.engine.loading import NO_CODE  # noqa: E402
+from locedit.facts.corpus import paragraphs  # noqa: E402
+from locedit.localizers import restoration  # noqa: E402
 from locedit.methods import METHODS, SharedInputs  # noqa: E402
-from locedit.models import NO_CODE  # noqa: E402
-from locedit.problems import PROBLEMS, Request  # noqa: E402
-from locedit.products import linear  # noqa: E402
-from locedit.statistics import KeyMoments, key_moments  # noqa: E402
+from locedit.methods.problems import PROBLEMS, Request  # noqa: E402
+from locedit.model import language_model  # noqa: E402
+from locedit.model.linear import linear  # noqa: E402
+from locedit.store import assets  # noqa: E402
+from locedit.study import measure  # noqa: E402
 
 MODEL = "smollm2-135m-instruct"
 SIGMA, LAYER = 0.4, 10
@@ -191,7 +196,7 @@ def peak_flops() -> float:
 
 def start_up() -> Measurement:
     """Seconds until a new process has imported the library and loaded model and tokenizer."""
-    load = f"from locedit import editing, models; models.load({str(model_folder())!r})"
+    load = f"from locedit.engine import loading; import locedit.study.edit; loading.load({str(model_folder())!r})"
     command = [sys.executable, "-c", f"{load}; print('ready', flush=True); input()"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     times = []
@@ -217,7 +222,7 @@ def start_up() -> Measurement:
 def model_folder() -> Path:
     gguf = assets.resolve(assets.named(MODEL))
     folder = gguf.with_name(f"{gguf.name}-for-benchmarks")
-    return folder if folder.exists() else assets.convert_gguf(gguf, folder)
+    return folder if folder.exists() else convert_gguf(gguf, folder)
 
 
 def timed(function: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
@@ -226,20 +231,23 @@ def timed(function: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
     return time.perf_counter() - start, value
 
 
-def published_model(tokenizer) -> models.LanguageModel:
+def published_model(tokenizer) -> language_model.LanguageModel:
     """The same weights as transformers loads them, for the published procedure."""
     model = AutoModelForCausalLM.from_pretrained(model_folder(), dtype=torch.float32, **NO_CODE)
-    return models.LanguageModel(model, tokenizer)
+    return language_model.LanguageModel(model, tokenizer)
 
 
 def tracing_case(
-    lm: models.LanguageModel, plain: models.LanguageModel, example: Example, window: int
+    lm: language_model.LanguageModel,
+    plain: language_model.LanguageModel,
+    example: Example,
+    window: int,
 ):
     arguments = {"module": "mlp", "window": window, "sigma": SIGMA}
     fact = (example.prompt, example.subject, example.true)
     return (
         lambda: oracle.trace(plain.model, plain.tokenizer, *fact, **arguments)["p_restored"],
-        lambda: tracing.trace(lm, *fact, **arguments).p_restored,
+        lambda: restoration.trace(lm, *fact, **arguments).p_restored,
     )
 
 
@@ -253,9 +261,9 @@ def request_of(example: Example) -> Request:
     )
 
 
-def probes_of(examples: list[Example], texts: list[list[str]]) -> list[scoring.Probe]:
+def probes_of(examples: list[Example], texts: list[list[str]]) -> list[measure.Probe]:
     return [
-        scoring.Probe(
+        measure.Probe(
             request=request_of(example),
             other=example.true,
             paraphrases=example.paraphrases,
@@ -296,12 +304,12 @@ def edit_case(
 
     def engine() -> np.ndarray:
         edit = METHODS[method].edit(lm, requests, LAYER, hyper, shared)
-        return np.hstack([flat(after) for after in scoring.measure(lm, probes, edit.updates)])
+        return np.hstack([flat(after) for after in measure.measure(lm, probes, edit.updates)])
 
     return published, engine
 
 
-def flat(after: scoring.Measurement) -> np.ndarray:
+def flat(after: measure.Measurement) -> np.ndarray:
     kinds = (after.rewrite, after.paraphrase, after.neighbourhood)
     log_p = [np.atleast_1d(kind[side]) for side in (0, 1) for kind in kinds]
     return np.hstack([*log_p, np.log(after.perplexity)])
@@ -311,7 +319,7 @@ def published_essence_texts(lm, subject: str, count: int) -> None:
     """Five samples of 100 tokens, with the key/value cache that the released code uses too."""
     prompt = lm.tokenizer(f"{subject} is a", return_tensors="pt")
     settings = {"do_sample": True, "top_k": 5, "num_return_sequences": count}
-    length = scoring.ESSENCE_TOKENS
+    length = measure.ESSENCE_TOKENS
     lm.model.generate(**prompt, **settings, max_length=length, min_length=length, pad_token_id=0)
 
 
@@ -371,7 +379,7 @@ def main() -> None:
     results = [start_up()] if wanted("start_up") else []
     for result in results:
         print(json.dumps(asdict(result)), flush=True)
-    lm = models.load(model_folder())
+    lm = loading.load(model_folder())
     plain = published_model(lm.tokenizer)
     dump = assets.resolve(assets.named("enwiki-shortened"))
     texts = [p.text for p, _ in zip(paragraphs(dump), range(120), strict=False)]
@@ -390,7 +398,7 @@ def main() -> None:
         cases = [tracing_case(lm, plain, example, window) for example in traced]
         results.append(compare(f"tracing.window{window}", cases, 1e-5))
     sampling_s, texts_about = timed(lambda: essence_texts(lm, edited))
-    scoring_s, _ = timed(lambda: scoring.measure(lm, probes_of(edited, texts_about)))
+    scoring_s, _ = timed(lambda: measure.measure(lm, probes_of(edited, texts_about)))
     once_s = sampling_s / EDITS_OF_A_FACT + scoring_s / EDITS_OF_A_BASELINE
     for method in METHODS:
         if not wanted(f"edit.{method}"):

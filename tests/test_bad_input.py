@@ -15,13 +15,14 @@ import yaml
 from safetensors.torch import save_file
 from tiny_study import OUT, merged, record, snakemake, write_inputs
 
-from locedit import assets, facts, tables
-from locedit.models import LanguageModel
-from locedit.statistics import moments_from_file
+from locedit.engine.key_statistics import moments_from_file
+from locedit.facts.record import read_records
+from locedit.model.language_model import LanguageModel
+from locedit.store import assets, pins, tables
+from locedit.workflow.job import read_sigma
 from workflow_scripts import data_file as data_file_script
 from workflow_scripts import facts as facts_script
 from workflow_scripts import study as study_script
-from workflow_scripts.job import read_sigma
 
 RECORD = record("1", "France", "The capital of {} is", "Paris", "Rome")
 
@@ -174,7 +175,7 @@ def read_facts(job, tmp_path, text):
     path.write_text(text)
     settings = {"facts.n": None, "facts.completion_tokens": 4}
     inputs = SimpleNamespace(records=str(path))
-    return job("know", inputs, {"settings": settings, "reading": {"format": "native"}})
+    return job("filter_facts", inputs, {"settings": settings, "reading": {"format": "native"}})
 
 
 @pytest.mark.parametrize(
@@ -194,7 +195,7 @@ def read_facts(job, tmp_path, text):
 )
 def test_a_data_file_without_usable_records_ends_the_job(job, tmp_path, text, sentence):
     said = fails(facts_script.main, read_facts(job, tmp_path, text))
-    assert re.search(rf"^know: .*{sentence}", said)
+    assert re.search(rf"^filter_facts: .*{sentence}", said)
     assert not (tmp_path / "out.parquet").exists()
 
 
@@ -280,7 +281,7 @@ BAD_RECORDS = {
 def read(tmp_path, *records):
     path = tmp_path / "facts.json"
     path.write_text(json.dumps(records))
-    return facts.read_records(path, "native")
+    return read_records(path, "native")
 
 
 @pytest.mark.parametrize("name", BAD_RECORDS)
@@ -366,7 +367,7 @@ def test_a_data_set_without_a_pinned_checksum_says_where_it_is(folder, settings)
     assert run.status != 0
     assert "data_file: no checksum of the data set 'zsre' is pinned, so it is not down" in run.text
     assert "fetch https://rome.baulab.info/data/dsets/zsre_mend_eval.json and give" in run.text
-    assert "know:" not in run.text
+    assert "filter_facts:" not in run.text
 
 
 def test_without_a_network_counterfact_says_what_to_fetch_and_where_to_give_it(
@@ -400,18 +401,18 @@ def test_another_file_given_for_counterfact_is_refused(folder, settings):
 def test_a_file_given_in_its_place_is_copied_into_the_cache(job, tmp_path, monkeypatch):
     given = tmp_path / "given.json"
     given.write_text(json.dumps([RECORD]))
-    small = assets.Url(
+    small = pins.Url(
         url="https://localhost/counterfact.json",
         sha256=assets.file_sha256(given),
         size=given.stat().st_size,
     )
-    monkeypatch.setitem(assets.ASSETS, "counterfact", small)
+    monkeypatch.setitem(pins.ASSETS, "counterfact", small)
     params = {"name": "counterfact", "asset": "counterfact", "override": str(given), "url": None}
     snakemake = job("data_file", SimpleNamespace(), params)
     snakemake.output = [str(assets.cached_path(small, tmp_path / "cache"))]
     data_file_script.main(snakemake)
     assert (tmp_path / "cache").is_dir()
-    assert facts.read_records(snakemake.output[0], "native")[0]["subject"] == "France"
+    assert read_records(snakemake.output[0], "native")[0]["subject"] == "France"
 
 
 # ---- assets --------------------------------------------------------------------------------------
@@ -422,7 +423,7 @@ def test_a_wrong_checksum_names_the_file_and_what_to_do(tmp_path):
     dump.write_bytes(b"not what is pinned")
     pinned = replace(assets.named("enwiki-shortened"), size=dump.stat().st_size)
     sentence = r"dump\.bz2 is not .*enwiki.*: expected SHA-256 a53f.*, got .*; give the file that"
-    with pytest.raises(assets.AssetError, match=sentence):
+    with pytest.raises(pins.AssetError, match=sentence):
         assets.resolve(pinned, dump, cache=tmp_path / "cache")
 
 

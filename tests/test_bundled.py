@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from locedit import bundled
+from locedit.facts import bundled
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
@@ -152,7 +152,7 @@ def test_excluded_rows_state_their_reason(records):
 
 def test_the_records_do_not_depend_on_hash_order(records):
     code = (
-        "import json, pathlib; from locedit.bundled import build_records;"
+        "import json, pathlib; from locedit.facts.bundled import build_records;"
         f"print(json.dumps(build_records(pathlib.Path({str(DATA)!r}))))"
     )
     for seed in ("1", "2"):

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from tiny_study import OUT, ROOT
 
-from workflow_scripts import cards
+from locedit.workflow import gpus
 
 # Takes a card, tells it, holds it for a while, tells that it lets go.
 HOLDER = """
 import logging, os, sys, time
-from workflow_scripts import cards
-cards.take(1, logging.getLogger())
+from locedit.workflow import gpus
+gpus.take(1, logging.getLogger())
 card = os.environ.get("CUDA_VISIBLE_DEVICES")
 print(card, time.monotonic(), flush=True)
 time.sleep(float(sys.argv[1]))
@@ -35,7 +35,7 @@ def machine(tmp_path, monkeypatch):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setattr(cards, "_HELD", [])
+    monkeypatch.setattr(gpus, "_HELD", [])
     return monkeypatch
 
 
@@ -100,13 +100,13 @@ def test_the_card_of_a_killed_job_is_free(machine):
 
 def test_a_job_that_asks_for_no_card_sees_none(machine):
     machine.setenv("LOCEDIT_CARDS", "0,1")
-    cards.take(0, logging.getLogger())
+    gpus.take(0, logging.getLogger())
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
 
 
 def test_a_machine_without_cards_is_left_alone(machine, tmp_path):
     machine.setenv("PATH", str(tmp_path))  # no nvidia-smi
-    cards.take(1, logging.getLogger())
+    gpus.take(1, logging.getLogger())
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
@@ -115,13 +115,13 @@ def test_the_drivers_cards_are_known_by_their_identity(machine, tmp_path):
     program.write_text("#!/bin/sh\necho GPU-aa\necho GPU-bb\n")
     program.chmod(0o755)
     machine.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert cards.pool() == ["GPU-aa", "GPU-bb"]
+    assert gpus.pool() == ["GPU-aa", "GPU-bb"]
 
 
 @pytest.mark.parametrize(("allowed", "pool"), [("1, 3", ["1", "3"]), ("", [])])
 def test_what_the_environment_allows_is_the_pool(machine, allowed, pool):
     machine.setenv("CUDA_VISIBLE_DEVICES", allowed)
-    assert cards.pool() == pool
+    assert gpus.pool() == pool
 
 
 def test_jobs_of_one_run_take_turns_on_one_card(study, tmp_path, machine):

@@ -15,11 +15,12 @@ import torch
 import yaml
 from conftest import plugins_forgotten
 
-from locedit import bundled, tables
 from locedit.cli import drawing, inputs, prompts, terminal
 from locedit.cli import edit as edit_command
 from locedit.cli.main import main, parser
-from locedit.updates import Dense
+from locedit.engine.updates import Dense
+from locedit.facts import bundled
+from locedit.store import tables
 
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATE, SUBJECT = "The capital city of {} is", "France"
@@ -107,7 +108,7 @@ def test_a_traces_numbers_are_the_oracles(pair, folder, say, module):
 
 
 def test_without_a_target_the_models_own_next_word_is_traced_and_said(folder, say, monkeypatch):
-    monkeypatch.setattr("locedit.sampling.complete", lambda *_: [" Rome. The city"])
+    monkeypatch.setattr("locedit.engine.sampling.complete", lambda *_: [" Rome. The city"])
     out = say(*trace(folder, *NOISE))
     assert 'the model continues with "Rome", so that is traced' in out
     assert f'"{PROMPT}" -> "Rome"' in out
@@ -251,8 +252,8 @@ def test_an_edit_shows_what_the_model_with_the_new_weights_says(pair, folder, sa
 def test_an_edit_is_the_studys_edit(pair, folder, say, method, monkeypatch):
     """As the oracle makes it from the same contexts, statistics and settings."""
     contexts = {"rome": ["{}", "The river. {}"], "memit": [["{}"], ["The river. {}"]]}
-    monkeypatch.setattr("locedit.sampling.rome_contexts", lambda *_: contexts["rome"])
-    monkeypatch.setattr("locedit.sampling.memit_contexts", lambda *_: contexts["memit"])
+    monkeypatch.setattr("locedit.engine.sampling.rome_contexts", lambda *_: contexts["rome"])
+    monkeypatch.setattr("locedit.engine.sampling.memit_contexts", lambda *_: contexts["memit"])
     text = tiny.SENTENCES * 9
     tokens = sum(len(pair.tokenizer(sentence)["input_ids"]) for sentence in text)
     options = ("--untuned", "--tokens", str(tokens), "--layer", "1")
@@ -437,7 +438,7 @@ def test_a_prompt_that_the_model_cannot_read_whole(fault, folder):
 
 
 def test_a_model_without_a_next_word(fault, folder, monkeypatch):
-    monkeypatch.setattr("locedit.sampling.complete", lambda *_: ["  ... "])
+    monkeypatch.setattr("locedit.engine.sampling.complete", lambda *_: ["  ... "])
     status, text = fault(*trace(folder))
     assert (status, "give one with --target" in text) == (1, True)
 

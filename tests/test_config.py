@@ -11,9 +11,19 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from locedit import assets, datasets, facts, methods, problems
-from locedit.config import ConfigError, check, load_model, load_yaml, validate, with_methods
-from locedit.methods import settings
+from locedit import methods
+from locedit.facts import formats
+from locedit.facts.record import Fact
+from locedit.methods import problems, settings
+from locedit.store import assets, pins
+from locedit.workflow.config import (
+    ConfigError,
+    check,
+    load_model,
+    load_yaml,
+    validate,
+    with_methods,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILTIN = ("FT-1", "FT-5", "ROME", "MEMIT")
@@ -130,7 +140,7 @@ def test_the_schema_knows_the_problems_formats_and_presets():
     assert SCHEMA["$defs"]["problem"]["enum"] == list(problems.PROBLEMS)
     assert SCHEMA["$defs"]["place"]["enum"] == ["all", *problems.PROBLEMS]
     known = SCHEMA["properties"]
-    assert known["dataset"]["properties"]["format"]["enum"] == list(datasets.FORMATS)
+    assert known["dataset"]["properties"]["format"]["enum"] == list(formats.FORMATS)
     assert list(known["quirks"]["properties"]) == list(problems.QUIRKS)
     for name in BUILTIN:
         presets = set(known["editing"]["properties"]["preset"]["enum"])
@@ -157,8 +167,9 @@ def imports_nothing_heavy(code):
 
 def test_what_the_rules_import_is_light():
     """Snakemake imports it each time it starts."""
-    names = "assets, config, fingerprints, methods, plugins, problems"
-    imports_nothing_heavy(f"from locedit import {names}")
+    lines = re.findall(r"^from locedit.*", (ROOT / "rules/common.smk").read_text(), re.MULTILINE)
+    assert len(lines) > 3
+    imports_nothing_heavy("\n".join(lines))
 
 
 def of_method_settings():
@@ -369,9 +380,9 @@ def test_the_analysed_effect_is_measured(intervention, effect, missing):
 
 def test_an_unknown_asset_is_named_with_the_nearest():
     config = changed("assets.overrides", {"enwiki-shortend": "/dump"})
-    check(changed("assets.overrides", {"enwiki-shortened": "/dump"}), N_LAYERS, assets.ASSETS)
+    check(changed("assets.overrides", {"enwiki-shortened": "/dump"}), N_LAYERS, pins.ASSETS)
     with pytest.raises(ConfigError, match="no asset is called 'enwiki-shortend'; did you mean 'en"):
-        check(config, N_LAYERS, assets.ASSETS)
+        check(config, N_LAYERS, pins.ASSETS)
 
 
 def data_fault(sentence, **changes):
@@ -392,10 +403,10 @@ def test_a_data_set_goes_by_its_name_or_needs_a_path(tmp_path):
     check(config, N_LAYERS)
 
 
-@pytest.mark.parametrize("name", datasets.KNOWN)
+@pytest.mark.parametrize("name", formats.KNOWN)
 def test_a_data_set_that_goes_by_its_name_has_its_own_format(name):
-    known = datasets.KNOWN[name]
-    other = next(form for form in datasets.FORMATS if form != known.format)
+    known = formats.KNOWN[name]
+    other = next(form for form in formats.FORMATS if form != known.format)
     sentence = f"format: the data set '{name}' has the format {known.format}, not {other}"
     data_fault(sentence, name=name, format=other)
     config = {**DEFAULT, "dataset": {"name": name, "format": known.format, "path": None}}
@@ -418,7 +429,7 @@ def test_columns_are_named_of_a_table_of_ones_own_alone(tmp_path):
         name="zsre",
         columns={"subject": "s"},
     )
-    assert set(SCHEMA["$defs"]["field"]["enum"]) == {"prompt", *facts.Fact.__dataclass_fields__}
+    assert set(SCHEMA["$defs"]["field"]["enum"]) == {"prompt", *Fact.__dataclass_fields__}
     text = said_of(changed("dataset.columns", {"subjct": "s"}))
     assert text.startswith("config: dataset.columns: unknown key 'subjct'; did you mean 'subject'?")
 

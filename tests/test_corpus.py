@@ -8,8 +8,8 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-from locedit import assets
-from locedit.corpus import CorpusError, paragraphs, plain_paragraphs
+from locedit.facts.corpus import CorpusError, paragraphs, plain_paragraphs
+from locedit.store import assets
 
 LONG = "This sentence is repeated until the paragraph is long enough to be kept. " * 2
 

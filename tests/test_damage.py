@@ -22,9 +22,12 @@ import tiny
 import torch
 from tiny_study import OUT, record
 
-from locedit import assets, facts, files, models, statistics, tables
-from locedit.assets import AssetError, Url, WheelMember
-from workflow_scripts.job import read_sigma
+from locedit.engine import key_statistics, loading
+from locedit.engine.gguf import unpack
+from locedit.facts.record import read_records
+from locedit.store import assets, files, tables
+from locedit.store.pins import AssetError, Url, WheelMember
+from locedit.workflow.job import read_sigma
 
 # ---- every kind of file that a job reads, damaged ------------------------------------------------
 
@@ -39,11 +42,11 @@ def write_table(path: Path) -> None:
 
 
 def write_moments(path: Path) -> None:
-    statistics.write_moments(path, {0: 2 * torch.eye(64), 1: torch.eye(64)})
+    key_statistics.write_moments(path, {0: 2 * torch.eye(64), 1: torch.eye(64)})
 
 
 def read_moments(path: Path) -> None:
-    moments = statistics.moments_from_file(path, torch.device("cpu"))
+    moments = key_statistics.moments_from_file(path, torch.device("cpu"))
     assert moments.solve(0, torch.ones(1, 64)).sum() == 32
     moments.solve(1, torch.ones(1, 64))
 
@@ -63,10 +66,10 @@ KINDS = {
     ),
     "bundled.json": (
         lambda path: path.write_text(json.dumps([RECORD] * 3)),
-        lambda path: facts.read_records(path, "native"),
+        lambda path: read_records(path, "native"),
     ),
     **{
-        f"model/{name}": (write_model, lambda path: models.load(path.parent, device="cpu"))
+        f"model/{name}": (write_model, lambda path: loading.load(path.parent, device="cpu"))
         for name in ("config.json", "tokenizer.json", "model.safetensors")
     },
 }
@@ -142,14 +145,14 @@ def test_a_converted_model_that_was_deleted_is_unpacked_again(tmp_path, monkeypa
     gguf = tmp_path / "model.gguf"
     gguf.write_bytes(b"weights")
     pinned = Url(url=gguf.as_uri(), sha256=hashlib.sha256(b"weights").hexdigest(), size=7)
-    monkeypatch.setattr(assets, "_read_gguf", lambda _: (pair.model, pair.tokenizer))
-    folder = assets.unpack(pinned, None, tmp_path / "model", cache=tmp_path / "cache")
+    monkeypatch.setattr(gguf, "_read_gguf", lambda _: (pair.model, pair.tokenizer))
+    folder = unpack(pinned, None, tmp_path / "model", cache=tmp_path / "cache")
     (folder / "model.safetensors").write_bytes(b"")
     with pytest.raises(ValueError, match=rf"the model at {folder} .* delete it and run again"):
-        models.load(folder, device="cpu")
+        loading.load(folder, device="cpu")
     shutil.rmtree(folder)
-    assets.unpack(pinned, None, folder, cache=tmp_path / "cache")
-    assert models.load(folder, device="cpu").n_layers == 1
+    unpack(pinned, None, folder, cache=tmp_path / "cache")
+    assert loading.load(folder, device="cpu").n_layers == 1
 
 
 # ---- downloads -----------------------------------------------------------------------------------
@@ -264,7 +267,7 @@ def test_two_runs_that_need_the_same_file_fetch_it_once(server, pinned, tmp_path
 
 
 def convert_slowly(folder: Path, go: Path) -> None:
-    with files.alone(folder):
+    with files.exclusive_lock(folder):
         if not folder.exists():
             with files.atomic_folder(folder) as temporary:
                 (temporary / "weights").write_text(str(os.getpid()))

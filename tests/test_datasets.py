@@ -10,9 +10,12 @@ import samples
 import tiny
 from pyarrow import parquet
 
-from locedit import datasets, facts, tables
-from locedit.models import LanguageModel
-from locedit.records import DataError
+from locedit.facts import formats
+from locedit.facts.record import exclusions, from_row, read_records
+from locedit.facts.records import DataError
+from locedit.model.language_model import LanguageModel
+from locedit.store import tables
+from locedit.study.knowledge import add_knowledge
 
 PARAPHRASES = ["France is governed from", "The seat of France's government is"]
 NATIVE = {**samples.NATIVE, "paraphrases": PARAPHRASES}
@@ -75,7 +78,7 @@ def read(tmp_path):
     def write_and_read(records, format, n=None, **how):
         path = tmp_path / "facts.json"
         path.write_text(json.dumps(records), encoding="utf-8")
-        return facts.read_records(path, format, n, **how)
+        return read_records(path, format, n, **how)
 
     return write_and_read
 
@@ -90,7 +93,7 @@ def only(rows):
 
 
 def test_every_form_has_a_sample_that_its_reader_takes(read):
-    assert list(SAMPLES) == list(datasets.FORMATS)
+    assert list(SAMPLES) == list(formats.FORMATS)
     for name, sample in SAMPLES.items():
         records = [sample, {**sample, "attribute": "Asia", "answers": ["Yale"], "case_id": "x"}]
         assert read(records, name)[0]["status"] == "kept", name
@@ -102,12 +105,12 @@ def test_records_of_every_form_are_put_to_a_model_and_kept_in_a_table(read, tmp_
     more = {**SAMPLES[name], "attribute": "Asia", "answers": ["Yale"]}
     more |= {"case_id": "x", "known_id": 4}
     rows = read([SAMPLES[name], more, {"case_id": "bad"}], name)
-    facts.add_knowledge(lm, rows, completion_tokens=2)
+    add_knowledge(lm, rows, completion_tokens=2)
     tables.write(tmp_path / "facts.parquet", rows, "facts")
     table = tables.read(tmp_path / "facts.parquet", "facts")
     assert list(table["status"]) == ["kept", "kept", "excluded"]
     assert table["p_true"][:2].between(0, 1).all()
-    assert facts.from_row(table.to_dict("records")[0]) == facts.from_row(rows[0])
+    assert from_row(table.to_dict("records")[0]) == from_row(rows[0])
 
 
 def test_counterfact_and_native_records_say_the_same(read):
@@ -167,7 +170,7 @@ def test_a_known_1000_record_is_completed_after_its_prompt_and_not_its_template(
     ],
 )
 def test_the_subjects_last_occurrence_is_the_hole(prompt, subject, template):
-    assert datasets.with_hole(prompt, subject, "prompt") == template
+    assert formats.with_hole(prompt, subject, "prompt") == template
     assert template.replace("{}", subject) == prompt
 
 
@@ -312,11 +315,11 @@ def test_exclusions_are_counted_with_the_commonest_reasons(read):
     bad += [{**NATIVE, "case_id": "n", "target_new": 5}]
     bad += [{**NATIVE, "case_id": "m", "target_true": []}]
     rows = read([NATIVE, *bad], "native")
-    assert facts.exclusions(rows) == (
+    assert exclusions(rows) == (
         "8 excluded: 3 x subject is empty; 3 x prompt: the prompt lacks the subject 'X'; "
         "1 x target_new: expected text, got int; ..."
     )
-    assert facts.exclusions(rows[:1]) == ""
+    assert exclusions(rows[:1]) == ""
 
 
 # ---- files: kinds --------------------------------------------------------------------------------
@@ -351,13 +354,13 @@ def write_kind(path, record):
 def test_every_kind_of_file_holds_the_same_fact(tmp_path, suffix):
     path = tmp_path / f"facts{suffix}"
     write_kind(path, {"subject": 'Côte "d’Ivoire", the'})
-    row = only(facts.read_records(path, "native"))
+    row = only(read_records(path, "native"))
     assert {key: row[key] for key in NATIVE} == {**NATIVE, "subject": 'Côte "d’Ivoire", the'}
 
 
 def test_a_spreadsheets_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
     write_csv(tmp_path / "facts.csv", [TABLE], encoding="utf-8-sig")
-    assert only(facts.read_records(tmp_path / "facts.csv", "native"))["case_id"] == "7"
+    assert only(read_records(tmp_path / "facts.csv", "native"))["case_id"] == "7"
 
 
 COLUMNS = {
@@ -380,7 +383,7 @@ OWN = {
 def test_the_columns_of_ones_own_table_are_named_in_the_configuration(tmp_path):
     write_csv(tmp_path / "own.csv", [OWN])
     how = {"columns": COLUMNS, "separator": ";"}
-    row = only(facts.read_records(tmp_path / "own.csv", "native", **how))
+    row = only(read_records(tmp_path / "own.csv", "native", **how))
     assert row["template"] == "The capital of {} is"
     assert (row["target_true"], row["target_new"]) == ("Paris", "Rome")
     assert row["paraphrases"] == ["France is governed from", "France's capital is"]
@@ -391,7 +394,7 @@ def test_a_parquet_column_may_hold_lists_or_nothing(tmp_path):
     records = [{**OWN, "ways": ["One", "Two"], "id": 3}, {**OWN, "ways": None, "id": 4}]
     parquet.write_table(pyarrow.Table.from_pylist(records), tmp_path / "own.parquet")
     columns = {**COLUMNS, "case_id": "id"}
-    rows = facts.read_records(tmp_path / "own.parquet", "native", columns=columns)
+    rows = read_records(tmp_path / "own.parquet", "native", columns=columns)
     assert [row["status"] for row in rows] == ["kept", "kept"]
     assert [row["paraphrases"] for row in rows] == [["One", "Two"], []]
     assert [row["case_id"] for row in rows] == ["3", "4"]
@@ -400,7 +403,7 @@ def test_a_parquet_column_may_hold_lists_or_nothing(tmp_path):
 def test_an_empty_cell_is_no_prompt_and_an_empty_target_a_reason(tmp_path):
     write_csv(tmp_path / "own.csv", [{**OWN, "ways": " ; "}, {**OWN, "answer": ""}])
     how = {"columns": COLUMNS, "separator": ";"}
-    rows = facts.read_records(tmp_path / "own.csv", "native", **how)
+    rows = read_records(tmp_path / "own.csv", "native", **how)
     assert (rows[0]["status"], rows[0]["paraphrases"]) == ("kept", [])
     assert rows[1]["reason"] == "answer is empty"
 
@@ -409,16 +412,16 @@ def test_a_column_that_is_not_there_is_named_with_the_nearest(tmp_path):
     write_csv(tmp_path / "own.csv", [OWN])
     columns = {**COLUMNS, "target_true": "anser"}
     with pytest.raises(DataError, match=r"no column 'anser', which `dataset\.columns` names for t"):
-        facts.read_records(tmp_path / "own.csv", "native", columns=columns)
+        read_records(tmp_path / "own.csv", "native", columns=columns)
     with pytest.raises(DataError, match=r"did you mean 'answer'\? \(found: answer, entity, sent"):
-        facts.read_records(tmp_path / "own.csv", "native", columns=columns)
+        read_records(tmp_path / "own.csv", "native", columns=columns)
 
 
 # ---- files that are not what they are said to be -------------------------------------------------
 
 
-@pytest.mark.parametrize("named", datasets.FORMATS)
-@pytest.mark.parametrize("real", datasets.FORMATS)
+@pytest.mark.parametrize("named", formats.FORMATS)
+@pytest.mark.parametrize("real", formats.FORMATS)
 def test_a_file_in_another_form_than_named_says_which_it_looks_like(read, real, named):
     if real == named:
         return
@@ -442,10 +445,10 @@ def test_an_empty_file_and_an_empty_list_are_named(tmp_path, read):
         path = tmp_path / f"empty{suffix}"
         path.write_text("")
         with pytest.raises(DataError, match="holds no record"):
-            facts.read_records(path, "native")
+            read_records(path, "native")
     (tmp_path / "empty.json").write_text("")
     with pytest.raises(DataError, match=r"empty\.json is not JSON \(.*\); expected a list of nat"):
-        facts.read_records(tmp_path / "empty.json", "native")
+        read_records(tmp_path / "empty.json", "native")
 
 
 LOOKS = {
@@ -504,20 +507,20 @@ def test_a_file_of_another_kind_says_what_it_looks_like(tmp_path, name):
     file, content, sentence = LOOKS[name]
     (tmp_path / file).write_bytes(content)
     with pytest.raises(DataError, match=sentence) as caught:
-        facts.read_records(tmp_path / file, "native")
+        read_records(tmp_path / file, "native")
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
     for suffix in (".json", ".csv", ".parquet"):
         with pytest.raises(DataError, match=r"none\..*: no such data file; check `path`"):
-            facts.read_records(tmp_path / f"none{suffix}", "native")
+            read_records(tmp_path / f"none{suffix}", "native")
     with pytest.raises(DataError, match="is a folder; give the path of a file of native records"):
-        facts.read_records(tmp_path, "native")
+        read_records(tmp_path, "native")
 
 
 def test_an_unknown_format_is_named_with_the_nearest(read):
-    known = ", ".join(datasets.FORMATS)
+    known = ", ".join(formats.FORMATS)
     with pytest.raises(DataError, match=rf"'counterfacts' \(known: {known}\); did you mean 'count"):
         read([NATIVE], "counterfacts")
 

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from locedit import editing, statistics, tracing
-from locedit.facts import Fact
+from locedit.engine import key_statistics
+from locedit.facts.record import Fact
+from locedit.localizers import restoration
 from locedit.methods import METHODS, SharedInputs
-from locedit.problems import PROBLEMS
+from locedit.methods.problems import PROBLEMS
+from locedit.study import edit
+from locedit.study.edit import OK, Cell, Measuring, Subject, batches, edit_cell
 
-HOW = editing.Measuring(generation_tokens=3, sigma=0.5, n_noise=2)
+HOW = Measuring(generation_tokens=3, sigma=0.5, n_noise=2)
 LAYER = 1
 
 
@@ -43,7 +46,7 @@ def facts(tiny_lm) -> list[Fact]:
 
 
 def baseline(lm, facts: list[Fact], problem: str, p_true: float = 1.0) -> list[dict]:
-    return editing.baseline(lm, PROBLEMS[problem], facts, [p_true] * len(facts), HOW, 0.1)
+    return edit.baseline(lm, PROBLEMS[problem], facts, [p_true] * len(facts), HOW, 0.1)
 
 
 def check_close(got: dict, expected: dict) -> None:
@@ -59,7 +62,7 @@ def check_close(got: dict, expected: dict) -> None:
 def test_unedited_facts_are_measured_together_as_alone(tiny_lm, facts, problem):
     rows = baseline(tiny_lm, facts, problem)
     assert [row["case_id"] for row in rows] == ["0", "long", "1"]
-    assert [row["status"] == editing.OK for row in rows] == [True, False, True]
+    assert [row["status"] == OK for row in rows] == [True, False, True]
     assert "exceeds the model's" in rows[1]["status"]
     for row, one in zip(rows[::2], facts[::2], strict=True):
         check_close(row, *baseline(tiny_lm, [one], problem))
@@ -77,17 +80,17 @@ def test_erasure_passes_over_what_is_hardly_known(tiny_lm, facts):
 
 def edits(lm, facts: list[Fact], together: int) -> list[dict]:
     subjects = [
-        editing.Subject(fact=one, before=row, texts=[f"{one.subject} is a"], perplexity=[9.0])
+        Subject(fact=one, before=row, texts=[f"{one.subject} is a"], perplexity=[9.0])
         for one, row in zip(facts, baseline(lm, facts, "error_injection"), strict=True)
     ]
     values = {"iterations": 3, "lr": 0.05}
     hyper = METHODS["ROME"].hyperparameters("error_injection", "paper", {"all": values})
-    cell = editing.Cell(method="ROME", problem="error_injection", layer=LAYER, hyper=hyper)
+    cell = Cell(method="ROME", problem="error_injection", layer=LAYER, hyper=hyper)
     moment = torch.eye(lm.inner_size, dtype=torch.float64)
     shared = SharedInputs(
-        contexts=[["{}", "I said. {}"]], moments=statistics.KeyMoments(lambda _layer: moment)
+        contexts=[["{}", "I said. {}"]], moments=key_statistics.KeyMoments(lambda _layer: moment)
     )
-    return list(editing.edit_cell(lm, cell, editing.batches(lm, subjects, together), shared, HOW))
+    return list(edit_cell(lm, cell, batches(lm, subjects, together), shared, HOW))
 
 
 @pytest.fixture
@@ -105,7 +108,7 @@ def test_a_fact_whose_edit_fails_costs_no_other_its_row(tiny_lm, facts, replaced
     """Those of its batch are edited again one by one, as they would have been."""
     good = facts[::2]
     expected = {row["case_id"]: row for row in edits(tiny_lm, good, together=1)}
-    assert {row["status"] for row in expected.values()} == {editing.OK}
+    assert {row["status"] for row in expected.values()} == {OK}
     edit = METHODS["ROME"].edit
 
     def failing(lm, requests, *arguments):
@@ -137,7 +140,7 @@ def test_memory_that_is_too_small_for_a_batch_may_do_for_one_fact(tiny_lm, facts
 
     replaced(hungry)
     rows = edits(tiny_lm, facts[::2], together=2)
-    assert [row["status"] for row in rows] == [editing.OK] * 2
+    assert [row["status"] for row in rows] == [OK] * 2
     assert tried == [2, 1, 1], "fewer facts at once are tried"
     most = 0
     tried.clear()
@@ -148,5 +151,5 @@ def test_memory_that_is_too_small_for_a_batch_may_do_for_one_fact(tiny_lm, facts
 
 def test_a_prompt_that_is_too_long_is_traced_no_further_than_to_that_reason(tiny_lm):
     settings = {"module": "mlp", "window": 1, "sigma": 0.5, "n_noise": 2}
-    (row,) = tracing.trace_rows(tiny_lm, too_long(tiny_lm), **settings)
+    (row,) = restoration.trace_rows(tiny_lm, too_long(tiny_lm), **settings)
     assert row["status"].startswith("failed: a row of")

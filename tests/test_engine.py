@@ -17,12 +17,15 @@ import pytest
 import tiny
 import torch
 
-from locedit import methods, passes, scoring, statistics, tracing
+from locedit import methods
+from locedit.engine import decoding, key_statistics, passes
+from locedit.engine.sampling import greedy
+from locedit.engine.updates import Dense, Updates
+from locedit.localizers import restoration
 from locedit.methods import METHODS, SharedInputs
-from locedit.models import LanguageModel
-from locedit.problems import PROBLEMS, Request
-from locedit.sampling import greedy
-from locedit.updates import Dense, Updates
+from locedit.methods.problems import PROBLEMS, Request
+from locedit.model.language_model import LanguageModel
+from locedit.study import measure
 
 ROWS = [text[:cut] for text, cut in zip(tiny.SENTENCES, (40, 22, 31), strict=False)]
 SIGMA, N_NOISE, SEED = 0.3, 3, 1
@@ -98,7 +101,7 @@ def test_partial_pass_equals_the_whole_one(tiny_lm):
 def check_decoding(lm: LanguageModel) -> None:
     """Each token is the likeliest of a whole pass over all before it."""
     rows, _ = tokens(lm)
-    got = passes.decode(lm, rows, [6] * len(rows), greedy).tolist()
+    got = decoding.decode(lm, rows, [6] * len(rows), greedy).tolist()
     for row, continuation in zip(rows, got, strict=True):
         grown = list(row)
         for token in continuation:
@@ -106,7 +109,7 @@ def check_decoding(lm: LanguageModel) -> None:
             grown.append(token)
     steps = [6, 0, 3, 6, 1][: len(rows)]
     assert len(set(steps)) > 1
-    fewer = passes.decode(lm, rows, steps, greedy).tolist()
+    fewer = decoding.decode(lm, rows, steps, greedy).tolist()
     assert fewer == [
         continuation[:count] + [-1] * (6 - count)
         for count, continuation in zip(steps, got, strict=True)
@@ -133,7 +136,7 @@ TRACED = {
 
 def check_trace(lm: LanguageModel, case: str, module: str, window: int, rtol: float = 1e-6) -> None:
     fact, settings = TRACED[case], {"module": module, "window": window, **NOISE}
-    got = tracing.trace(lm, *fact, **settings)
+    got = restoration.trace(lm, *fact, **settings)
     expected = oracle.trace(lm.model, lm.tokenizer, *fact, **settings)
     assert got.subject_range == expected["subject_range"]
     assert len(got.tokens) == len(got.p_restored)
@@ -145,7 +148,7 @@ def check_trace(lm: LanguageModel, case: str, module: str, window: int, rtol: fl
     assert moved > 1e-3, "the noise of this case has no effect to trace"
 
 
-@pytest.mark.parametrize("module", tracing.MODULES)
+@pytest.mark.parametrize("module", restoration.MODULES)
 @pytest.mark.parametrize("window", [1, 2, 3, 5, 10])
 def test_trace_equals_the_textbook_one(tiny_lm, module, window):
     check_trace(tiny_lm, "subject in the middle", module, window)
@@ -153,22 +156,22 @@ def test_trace_equals_the_textbook_one(tiny_lm, module, window):
 
 @pytest.mark.parametrize("case", TRACED)
 def test_trace_wherever_the_subject_stands(tiny_lm, case):
-    for module in tracing.MODULES:
+    for module in restoration.MODULES:
         check_trace(tiny_lm, case, module, window=2)
 
 
-@pytest.mark.parametrize("module", tracing.MODULES)
+@pytest.mark.parametrize("module", restoration.MODULES)
 def test_trace_does_not_depend_on_its_batches(tiny_lm, module):
     fact, settings = TRACED["subject in the middle"], {"module": module, "window": 3, **NOISE}
-    whole = tracing.trace(tiny_lm, *fact, **settings).p_restored
+    whole = restoration.trace(tiny_lm, *fact, **settings).p_restored
     for batch_tokens in (1, 40, 75):
-        got = tracing.trace(tiny_lm, *fact, **settings, batch_tokens=batch_tokens)
+        got = restoration.trace(tiny_lm, *fact, **settings, batch_tokens=batch_tokens)
         np.testing.assert_allclose(got.p_restored, whole, rtol=1e-10, atol=0)
 
 
 def test_trace_without_noise_restores_nothing(tiny_lm):
     fact = TRACED["subject in the middle"]
-    got = tracing.trace(tiny_lm, *fact, module="mlp", window=3, sigma=0.0)
+    got = restoration.trace(tiny_lm, *fact, module="mlp", window=3, sigma=0.0)
     assert got.p_corrupted == pytest.approx(got.p_clean, rel=1e-12)
     np.testing.assert_allclose(got.p_restored, got.p_clean, rtol=1e-10)
 
@@ -241,7 +244,7 @@ def edit(
     """The engine's edit of a batch of facts."""
     groups = [CONTEXTS] if method == "ROME" else [CONTEXTS[:1], CONTEXTS[1:]]
     shared = SharedInputs(
-        contexts=groups, moments=statistics.KeyMoments(moments.__getitem__), **NOISE
+        contexts=groups, moments=key_statistics.KeyMoments(moments.__getitem__), **NOISE
     )
     overlay = {"all": STEPS[method] | settings}
     hyper = methods.METHODS[method].hyperparameters(facts[0].problem.name, "released", overlay)
@@ -338,7 +341,7 @@ def test_edit_equals_the_textbook_one(tiny_lm, moments, method, problem, layer):
     with left_alone(tiny_lm):
         got = edit(tiny_lm, method, [fact], layer, moments)
         change = change_of(got.updates, 0)
-        after = scoring.measure(tiny_lm, [probe(fact)], got.updates, **NOISE)[0]
+        after = measure.measure(tiny_lm, [probe(fact)], got.updates, **NOISE)[0]
     check_changes(change, expected.changes)
     assert got.steps == [expected.steps]
     assert got.losses[0][0] == pytest.approx(expected.losses[0], rel=1e-9)
@@ -423,10 +426,10 @@ def test_error_within_a_trace_or_a_measurement_leaves_the_model_as_it_was(
     break_at(call, monkeypatch)
     fact = TRACED["subject in the middle"]
     with left_alone(tiny_lm), pytest.raises(InterruptedError):
-        tracing.trace(tiny_lm, *fact, module="mlp", window=3, **NOISE)
+        restoration.trace(tiny_lm, *fact, module="mlp", window=3, **NOISE)
     break_at(min(call, 8), monkeypatch)  # two passes of five layers: prompts, texts
     with left_alone(tiny_lm), pytest.raises(InterruptedError):
-        scoring.measure(tiny_lm, probes, updates)
+        measure.measure(tiny_lm, probes, updates)
 
 
 def break_at(call: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -454,8 +457,8 @@ OTHERS = {  # of FACTS[0]'s target "Rome, Italy"
 }
 
 
-def probe(fact: Request, other: str = "English") -> scoring.Probe:
-    return scoring.Probe(
+def probe(fact: Request, other: str = "English") -> measure.Probe:
+    return measure.Probe(
         request=fact,
         other=other,
         paraphrases=[f"{fact.subject} is in the city of", f"You can see that {fact.subject}"],
@@ -464,7 +467,7 @@ def probe(fact: Request, other: str = "English") -> scoring.Probe:
     )
 
 
-def check_measurement(got: scoring.Measurement, lm: LanguageModel, asked: scoring.Probe) -> None:
+def check_measurement(got: measure.Measurement, lm: LanguageModel, asked: measure.Probe) -> None:
     """Against single passes of the model as it stands."""
     pair = (lm.model, lm.tokenizer)
 
@@ -483,14 +486,14 @@ def check_measurement(got: scoring.Measurement, lm: LanguageModel, asked: scorin
 @pytest.mark.parametrize("problem", ["error_injection", "fact_forcing"])
 def test_unedited_measurement_equals_single_passes(tiny_lm, problem, case):
     asked = probe(requests(problem)[0], OTHERS[case])
-    got = scoring.measure(tiny_lm, [asked], **NOISE)[0]
+    got = measure.measure(tiny_lm, [asked], **NOISE)[0]
     check_measurement(got, tiny_lm, asked)
 
 
 def test_rows_are_shared_where_one_target_begins_the_other(tiny_lm):
     ids = {o: tiny_lm.encode_target(o) for o in ("Rome, Italy", *OTHERS.values())}
     needed = [
-        len(scoring._cover([ids["Rome, Italy"][:-1], ids[other][:-1]])[0])
+        len(measure._cover([ids["Rome, Italy"][:-1], ids[other][:-1]])[0])
         for other in OTHERS.values()
     ]
     assert needed == [1, 1, 2, 1]
@@ -502,12 +505,12 @@ def test_facts_measured_together_each_under_its_own_edit(tiny_lm, moments, metho
     """Three facts with prompts and texts of their own number, together and in another order."""
     facts = requests(problem)
     probes = [probe(fact, other) for fact, other in zip(facts, OTHERS.values(), strict=False)]
-    probes[1] = scoring.Probe(request=facts[1], other="Rome", paraphrases=[], neighbourhood=["It"])
+    probes[1] = measure.Probe(request=facts[1], other="Rome", paraphrases=[], neighbourhood=["It"])
     updates = edit(tiny_lm, method, facts, MIDDLE, moments).updates
     with left_alone(tiny_lm):
-        together = scoring.measure(tiny_lm, probes, updates, **NOISE)
+        together = measure.measure(tiny_lm, probes, updates, **NOISE)
     turned = edit(tiny_lm, method, facts[::-1], MIDDLE, moments).updates
-    again = scoring.measure(tiny_lm, probes[::-1], turned, **NOISE)[::-1]
+    again = measure.measure(tiny_lm, probes[::-1], turned, **NOISE)[::-1]
     for i, asked in enumerate(probes):
         with oracle.edited(tiny_lm.model, change_of(updates, i)):
             check_measurement(together[i], tiny_lm, asked)
@@ -520,7 +523,7 @@ def test_facts_measured_together_each_under_its_own_edit(tiny_lm, moments, metho
 
 @pytest.mark.parametrize("batch", [1, 3, 100])
 def test_key_moments_equal_the_textbook_ones(tiny_lm, batch):
-    got, count = statistics.key_moments(tiny_lm, tiny.SENTENCES, batch=batch, max_tokens=15)
+    got, count = key_statistics.key_moments(tiny_lm, tiny.SENTENCES, batch=batch, max_tokens=15)
     expected = oracle.key_statistics(
         tiny_lm.model, tiny_lm.tokenizer, tiny.SENTENCES, range(5), max_tokens=15
     )
@@ -532,9 +535,9 @@ def test_key_moments_equal_the_textbook_ones(tiny_lm, batch):
 
 def test_key_moments_stop_at_the_asked_number_of_tokens_and_layers(tiny_lm):
     size = len(tiny_lm.encode(tiny.SENTENCES[0]))
-    got, count = statistics.key_moments(tiny_lm, tiny.SENTENCES, layers=[3, 1], tokens=size + 4)
-    first = statistics.key_moments(tiny_lm, tiny.SENTENCES[:1])[0]
-    rest = statistics.key_moments(tiny_lm, tiny.SENTENCES[1:2], max_tokens=4)[0]
+    got, count = key_statistics.key_moments(tiny_lm, tiny.SENTENCES, layers=[3, 1], tokens=size + 4)
+    first = key_statistics.key_moments(tiny_lm, tiny.SENTENCES[:1])[0]
+    rest = key_statistics.key_moments(tiny_lm, tiny.SENTENCES[1:2], max_tokens=4)[0]
     assert sorted(got) == [1, 3]
     assert count == size + 4
     for layer in got:
@@ -544,7 +547,7 @@ def test_key_moments_stop_at_the_asked_number_of_tokens_and_layers(tiny_lm):
 def test_key_moments_without_text():
     lm = LanguageModel(*tiny.pair())
     with pytest.raises(ValueError, match="key statistics need text, and there was none"):
-        statistics.key_moments(lm, [])
+        key_statistics.key_moments(lm, [])
 
 
 def test_solving_equals_numpy_and_loads_each_layer_once(moments):
@@ -555,7 +558,7 @@ def test_solving_equals_numpy_and_loads_each_layer_once(moments):
         return moments[layer]
 
     keys = torch.from_numpy(np.random.RandomState(0).randn(3, 64))
-    solver = statistics.KeyMoments(load)
+    solver = key_statistics.KeyMoments(load)
     for layer in (1, 4, 1):
         close(solver.solve(layer, keys), np.linalg.solve(moments[layer], keys.T).T)
     assert solver.solve(1, keys.float()).dtype == torch.float32
@@ -563,7 +566,7 @@ def test_solving_equals_numpy_and_loads_each_layer_once(moments):
 
 
 def test_moments_of_too_few_tokens(tiny_lm):
-    few, _ = statistics.key_moments(tiny_lm, tiny.SENTENCES[:1])
+    few, _ = key_statistics.key_moments(tiny_lm, tiny.SENTENCES[:1])
     message = (
         "the key moment of layer 2 is not positive definite: collect it over more tokens, at "
         "least 10 x d_ff"
@@ -614,7 +617,7 @@ def test_tracing_effects_of_hand_made_cells(reference, gap):
     failed = [{"case_id": "d", "p_restored": float("nan")}]
     # As tables are put together: their rows keep the numbers that they had.
     parts = [pd.DataFrame(part) for part in (CELLS, raised, same, failed)]
-    got = tracing.effects(pd.concat(parts), reference=reference)
+    got = restoration.effects(pd.concat(parts), reference=reference)
     assert sorted(set(got["case_id"])) == ["a", "b", "c"]
     a = got[got["case_id"] == "a"].sort_values("layer")
     close(a["effect_max"], [0.3, 0.7])
@@ -630,7 +633,7 @@ def test_tracing_effects_of_hand_made_cells(reference, gap):
 
 @pytest.mark.parametrize("reference", ["clean", "max"])
 def test_effects_of_half_the_noise_rows(reference):
-    got = tracing.effects(pd.DataFrame(CELLS), reference=reference).sort_values("layer")
+    got = restoration.effects(pd.DataFrame(CELLS), reference=reference).sort_values("layer")
     top = 0.8 if reference == "clean" else 0.9
     # Corrupted halves: .15 and .25. Layer 0's best token is the last in one half, not in the other.
     close(got["effect_max_half1"], [0.6 - 0.15, 0.9 - 0.15])
@@ -643,10 +646,10 @@ def test_effects_of_half_the_noise_rows(reference):
 
 def test_a_single_noise_row_has_no_halves():
     cells = pd.DataFrame([cell("a", 4, 0, [0.5], p_corrupted_rows=[0.2])])
-    got = tracing.effects(cells)
+    got = restoration.effects(cells)
     close(got["effect_max"], [0.3])
-    assert got[list(tracing.HALVES)].isna().all(axis=None)
-    assert tracing.effects(cells[:0]).empty
+    assert got[list(restoration.HALVES)].isna().all(axis=None)
+    assert restoration.effects(cells[:0]).empty
 
 
 # METHODS section 4: FT-1 paper, FT-5 paper, FT-1 released, FT-5 released

@@ -7,8 +7,9 @@ import pytest
 import torch
 from samples import COUNTERFACT, NATIVE
 
-from locedit import facts
-from locedit.models import LanguageModel
+from locedit.facts.record import EXCLUDED, KEPT, Fact, from_row, read_records, study_order
+from locedit.model.language_model import LanguageModel
+from locedit.study.knowledge import add_knowledge
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def read(tmp_path):
     def write_and_read(records, format="native", n=None):
         path = tmp_path / "facts.json"
         path.write_text(json.dumps(records), encoding="utf-8")
-        return facts.read_records(path, format, n)
+        return read_records(path, format, n)
 
     return write_and_read
 
@@ -34,7 +35,7 @@ def test_a_native_record_keeps_its_fields(read):
     (row,) = read([NATIVE])
     assert {key: row[key] for key in NATIVE} == NATIVE
     assert row["prompt"] == "The capital of France is"
-    assert (row["status"], row["reason"]) == (facts.KEPT, "")
+    assert (row["status"], row["reason"]) == (KEPT, "")
 
 
 def test_a_counterfact_record_is_the_same_fact(read):
@@ -44,7 +45,7 @@ def test_a_counterfact_record_is_the_same_fact(read):
 def test_prompts_may_be_absent(read):
     lists = ("paraphrases", "neighbourhood", "generation_prompts")
     (row,) = read([{key: value for key, value in NATIVE.items() if key not in lists}])
-    assert row["status"] == facts.KEPT
+    assert row["status"] == KEPT
     assert [row[name] for name in lists] == [[], [], []]
 
 
@@ -66,7 +67,7 @@ def test_letters_beyond_ascii_are_read(read):
 def test_a_counterfact_record_without_a_part_is_excluded_and_says_which(read):
     rewrite = {k: v for k, v in COUNTERFACT["requested_rewrite"].items() if k != "target_new"}
     rows = read([{**COUNTERFACT, "requested_rewrite": rewrite}, COUNTERFACT], "counterfact")
-    assert [row["status"] for row in rows] == [facts.EXCLUDED, facts.KEPT]
+    assert [row["status"] for row in rows] == [EXCLUDED, KEPT]
     assert rows[0]["reason"] == "target_new is missing"
 
 
@@ -77,7 +78,7 @@ def test_the_first_n_records_are_read(read):
 
 def test_a_row_gives_its_fact_back(read):
     (row,) = read([NATIVE])
-    assert facts.from_row(row) == facts.Fact(**NATIVE)
+    assert from_row(row) == Fact(**NATIVE)
 
 
 # ---- what a model knows --------------------------------------------------------------------------
@@ -90,7 +91,7 @@ def lm(tiny_pair):
 
 def test_p_true_is_the_probability_of_the_whole_target(lm, read):
     (row,) = read([{**NATIVE, "target_true": "the government"}])
-    facts.add_knowledge(lm, [row], completion_tokens=3)
+    add_knowledge(lm, [row], completion_tokens=3)
     prompt = lm.encode(row["prompt"])
     target = lm.encode_target("the government")
     assert len(target) > 1
@@ -102,7 +103,7 @@ def test_p_true_is_the_probability_of_the_whole_target(lm, read):
 
 def test_a_fact_is_known_if_the_completion_holds_its_target_in_any_case(lm, read):
     (row,) = read([NATIVE])
-    facts.add_knowledge(lm, [row], completion_tokens=12)
+    add_knowledge(lm, [row], completion_tokens=12)
     part = max(re.findall("[A-Za-z]+", row["completion"]), key=len)
     rows = read(
         [
@@ -111,7 +112,7 @@ def test_a_fact_is_known_if_the_completion_holds_its_target_in_any_case(lm, read
             {**NATIVE, "case_id": "not said", "target_true": part + " and so on"},
         ]
     )
-    facts.add_knowledge(lm, rows, completion_tokens=12)
+    add_knowledge(lm, rows, completion_tokens=12)
     assert [row["is_correct"] for row in rows] == [True, True, False]
 
 
@@ -119,8 +120,8 @@ def test_knowledge_does_not_depend_on_the_batch(lm, read):
     subjects = ["France", "the old city by the river", "I", "Microsoft Windows"]
     records = [{**NATIVE, "case_id": str(i), "subject": s} for i, s in enumerate(subjects)]
     alone, together = read(records), read(records)
-    facts.add_knowledge(lm, alone, completion_tokens=6, batch=1)
-    facts.add_knowledge(lm, together, completion_tokens=6, batch=64)
+    add_knowledge(lm, alone, completion_tokens=6, batch=1)
+    add_knowledge(lm, together, completion_tokens=6, batch=64)
     for one, other in zip(alone, together, strict=True):
         assert one["completion"] == other["completion"]
         assert one["p_true"] == pytest.approx(other["p_true"], rel=1e-9)
@@ -129,7 +130,7 @@ def test_knowledge_does_not_depend_on_the_batch(lm, read):
 def test_progress_counts_the_usable_facts(lm, read):
     rows = read([*many(5), {**NATIVE, "case_id": "bad", "subject": ""}])
     counts = []
-    facts.add_knowledge(lm, rows, completion_tokens=1, batch=2, progress=counts.append)
+    add_knowledge(lm, rows, completion_tokens=1, batch=2, progress=counts.append)
     assert counts == [2, 2, 1]
     assert "is_correct" not in rows[-1]
 
@@ -137,8 +138,8 @@ def test_progress_counts_the_usable_facts(lm, read):
 def test_a_prompt_longer_than_the_model_becomes_an_excluded_row(lm, read):
     limit = lm.model.config.max_position_embeddings
     rows = read([{**NATIVE, "case_id": "long", "paraphrases": ["the " * limit]}, NATIVE])
-    facts.add_knowledge(lm, rows, completion_tokens=9)
-    assert [row["status"] for row in rows] == [facts.EXCLUDED, facts.KEPT]
+    add_knowledge(lm, rows, completion_tokens=9)
+    assert [row["status"] for row in rows] == [EXCLUDED, KEPT]
     assert rows[0]["reason"].endswith(f"tokens and 9 more exceed the model's {limit}")
     assert "p_true" not in rows[0]
 
@@ -149,19 +150,19 @@ IDS = [str(i) for i in range(200)]
 
 
 def test_every_prefix_of_the_order_is_part_of_a_larger_one():
-    order = facts.study_order(IDS, seed=0)
+    order = study_order(IDS, seed=0)
     assert sorted(order) == sorted(IDS)
-    smaller = facts.study_order(IDS[:120], seed=0)
+    smaller = study_order(IDS[:120], seed=0)
     assert [case_id for case_id in order if case_id in set(IDS[:120])] == smaller
 
 
 def test_the_order_is_the_seeds_own_and_not_the_files():
-    order = facts.study_order(IDS, seed=0)
-    assert facts.study_order(reversed(IDS), seed=0) == order
-    assert facts.study_order(IDS, seed=1) != order
+    order = study_order(IDS, seed=0)
+    assert study_order(reversed(IDS), seed=0) == order
+    assert study_order(IDS, seed=1) != order
     assert order != IDS
 
 
 def test_a_prefix_is_drawn_from_everywhere():
-    chosen = [int(case_id) for case_id in facts.study_order(IDS, seed=0)[:100]]
+    chosen = [int(case_id) for case_id in study_order(IDS, seed=0)[:100]]
     assert 35 <= sum(case_id < 100 for case_id in chosen) <= 65

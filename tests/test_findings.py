@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from workflow_scripts import findings
+from locedit.report import findings
 
 DESIGN = findings.Design(
     model="Tiny Llama",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from locedit import fingerprints
+from locedit.store import hashing
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = '''"""What this does."""
@@ -48,11 +48,11 @@ def code():
     """fingerprints.code without its memory of files already read."""
 
     def fresh(root, without=()):
-        fingerprints.code.cache_clear()
-        return fingerprints.code(root / "script.py", root, without)
+        hashing.code.cache_clear()
+        return hashing.code(root / "script.py", root, without)
 
     yield fresh
-    fingerprints.code.cache_clear()
+    hashing.code.cache_clear()
 
 
 def rewrite(path, old, new):
@@ -142,42 +142,42 @@ def test_the_projects_own_imports_can_be_followed():
 
 
 def test_a_digest_tells_values_apart_and_not_the_order_of_keys():
-    assert fingerprints.digest({"a": 1, "b": [2]}) == fingerprints.digest({"b": [2], "a": 1})
+    assert hashing.digest({"a": 1, "b": [2]}) == hashing.digest({"b": [2], "a": 1})
     values = [None, 0, 0.5, "0", "", [], [1, 2], [2, 1], {"a": 1}, {"a": "1"}, {"a": {"b": 1}}]
-    assert len({fingerprints.digest(value) for value in values}) == len(values)
+    assert len({hashing.digest(value) for value in values}) == len(values)
 
 
 def test_files_are_told_apart_by_content_and_name_and_not_by_time_or_order(tmp_path):
     a, b = tmp_path / "a.csv", tmp_path / "b.csv"
     a.write_text("1")
     b.write_text("2")
-    before = fingerprints.files([a, b])
-    assert fingerprints.files([b, a]) == before
+    before = hashing.files([a, b])
+    assert hashing.files([b, a]) == before
     a.write_text("1")
-    assert fingerprints.files([a, b]) == before
+    assert hashing.files([a, b]) == before
     a.write_text("3")
-    assert fingerprints.files([a, b]) != before
+    assert hashing.files([a, b]) != before
     a.write_text("2")
     b.write_text("1")
-    assert fingerprints.files([a, b]) != before
+    assert hashing.files([a, b]) != before
 
 
 def test_a_large_file_is_known_by_its_size_and_by_pieces_of_it(tmp_path):
     path = tmp_path / "weights"
     content = bytes(range(256)) * 100
     path.write_bytes(content)
-    before = fingerprints.sampled(path, blocks=4, block=10)
-    assert fingerprints.sampled(path, blocks=4, block=10) == before
+    before = hashing.sampled(path, blocks=4, block=10)
+    assert hashing.sampled(path, blocks=4, block=10) == before
     changed = {before}
     for other in (content[:-1] + b"x", b"x" + content[1:], content + b"x"):
         path.write_bytes(other)
-        changed.add(fingerprints.sampled(path, blocks=4, block=10))
+        changed.add(hashing.sampled(path, blocks=4, block=10))
     assert len(changed) == 4
 
 
 def test_a_file_smaller_than_a_piece_is_read_whole(tmp_path):
     path = tmp_path / "weights"
     path.write_bytes(b"ab")
-    before = fingerprints.sampled(path)
+    before = hashing.sampled(path)
     path.write_bytes(b"ac")
-    assert fingerprints.sampled(path) != before
+    assert hashing.sampled(path) != before

@@ -10,8 +10,8 @@ from fuzzing import JSON, SCALAR, TEXT, cases, damaged, one_sentence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from locedit import config as configuration
 from locedit import methods
+from locedit.workflow import config as configuration
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT = configuration.load_yaml(ROOT / "config.yaml")

@@ -12,19 +12,15 @@ from fuzzing import GOOD, TEXT, cases, one_sentence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from locedit import (
-    editing,
-    facts,
-    methods,
-    problems,
-    statistics,
-    tables,
-    texts,
-    tracing,
-    zeroing,
-)
-from locedit.methods import SharedInputs
-from locedit.models import LanguageModel
+from locedit import messages, methods
+from locedit.engine import key_statistics
+from locedit.facts.record import KEPT, from_row, read_records
+from locedit.localizers import restoration, zeroing
+from locedit.methods import SharedInputs, problems
+from locedit.model.language_model import LanguageModel
+from locedit.store import tables
+from locedit.study.edit import Cell, Measuring, Subject, baseline, batches, edit_cell
+from locedit.study.knowledge import add_knowledge
 
 FAMILIES = ["llama", "gpt2"]  # rotary and learned positions; the latter have an end
 STEPS = {
@@ -34,7 +30,7 @@ STEPS = {
     "MEMIT": {"iterations": 3},
 }
 SAID = st.one_of(  # what a record may hold, and now and then what it may not
-    TEXT.map(texts.mended).map(lambda text: text if text.strip() else f"{text}it"),
+    TEXT.map(messages.mended).map(lambda text: text if text.strip() else f"{text}it"),
     st.integers(100, 250).map(lambda count: "q" * count),  # about as long as the model reads
     TEXT,
 )
@@ -70,14 +66,14 @@ def model(family: str) -> LanguageModel:
 
 @functools.cache
 def shared_inputs(family: str, method: str) -> SharedInputs:
-    moments, _ = statistics.key_moments(model(family), tiny.SENTENCES * 3)
+    moments, _ = key_statistics.key_moments(model(family), tiny.SENTENCES * 3)
     contexts = {
         "ROME": [["{}", "The {}. {}".replace("{}", "king", 1)]],
         "MEMIT": [["{}"], ["I. {}"]],
     }
     return SharedInputs(
         contexts=contexts.get(method, [["{}"]]),
-        moments=statistics.KeyMoments(moments.__getitem__),
+        moments=key_statistics.KeyMoments(moments.__getitem__),
         sigma=0.5,
         n_noise=2,
     )
@@ -87,31 +83,29 @@ def asked(folder: Path, family: str, records: list) -> list[dict]:
     """The rows of these records after the model was asked."""
     path = folder / "asked.json"
     path.write_text(json.dumps(records), encoding="utf-8")
-    rows = facts.read_records(path, "native")
-    facts.add_knowledge(model(family), rows, completion_tokens=4)
+    rows = read_records(path, "native")
+    add_knowledge(model(family), rows, completion_tokens=4)
     return rows
 
 
-HOW = editing.Measuring(generation_tokens=2, sigma=0.5, n_noise=2)
+HOW = Measuring(generation_tokens=2, sigma=0.5, n_noise=2)
 
 
-def subject(lm: LanguageModel, row: dict, problem: str) -> editing.Subject:
-    fact = facts.from_row(row)
+def subject(lm: LanguageModel, row: dict, problem: str) -> Subject:
+    fact = from_row(row)
     aim, p_true = problems.PROBLEMS[problem], [row["p_true"]]
-    (before,) = editing.baseline(lm, aim, [fact], p_true, HOW, 0.0)
-    return editing.Subject(
-        fact=fact, before=before, texts=[f"{fact.subject} is a"], perplexity=[9.0]
-    )
+    (before,) = baseline(lm, aim, [fact], p_true, HOW, 0.0)
+    return Subject(fact=fact, before=before, texts=[f"{fact.subject} is a"], perplexity=[9.0])
 
 
 def edits(family: str, rows: list[dict], method: str, problem: str) -> list[dict]:
     """The editing table's rows of facts that are kept."""
     lm = model(family)
     hyper = methods.METHODS[method].hyperparameters(problem, "paper", {"all": STEPS[method]})
-    cell = editing.Cell(method=method, problem=problem, layer=0, hyper=hyper)
-    kept = [subject(lm, row, problem) for row in rows if row["status"] == facts.KEPT]
-    together = editing.batches(lm, kept, 3)
-    return list(editing.edit_cell(lm, cell, together, shared_inputs(family, method), HOW))
+    cell = Cell(method=method, problem=problem, layer=0, hyper=hyper)
+    kept = [subject(lm, row, problem) for row in rows if row["status"] == KEPT]
+    together = batches(lm, kept, 3)
+    return list(edit_cell(lm, cell, together, shared_inputs(family, method), HOW))
 
 
 @cases(50)
@@ -120,7 +114,7 @@ def test_every_fact_that_the_model_is_asked_gets_a_row(folder, records, family):
     rows = asked(folder, family, records)
     assert len(rows) == len(records)
     for row in rows:
-        kept = row["status"] == facts.KEPT
+        kept = row["status"] == KEPT
         assert kept == (row["reason"] == "")
         assert not kept or (row["is_correct"] in (True, False) and 0 <= row["p_true"] <= 1)
     tables.write(folder / "asked.parquet", rows, "facts")
@@ -130,16 +124,16 @@ def test_every_fact_that_the_model_is_asked_gets_a_row(folder, records, family):
 @given(
     fact=FACT,
     family=st.sampled_from(FAMILIES),
-    module=st.sampled_from(tracing.MODULES),
+    module=st.sampled_from(restoration.MODULES),
     window=st.integers(1, 4),
 )
 def test_every_fact_is_traced_or_says_why_not(folder, fact, family, module, window):
     for row in asked(folder, family, [fact]):
-        if row["status"] != facts.KEPT:
+        if row["status"] != KEPT:
             continue
-        one, lm = facts.from_row(row), model(family)
+        one, lm = from_row(row), model(family)
         how = {"module": module, "window": window}
-        cells = tracing.trace_rows(lm, one, sigma=0.5, n_noise=2, seed=1, **how)
+        cells = restoration.trace_rows(lm, one, sigma=0.5, n_noise=2, seed=1, **how)
         layers = zeroing.zero_rows(lm, one, **how)
         for made, schema in ((cells, "tracing"), (layers, "zeroing")):
             assert made
@@ -163,14 +157,14 @@ def test_every_fact_is_edited_or_says_why_not_and_never_stops_another(
     rows = asked(folder, family, [SOUND[0], fact, SOUND[1]])
     alone = good_alone(folder, family, method, problem)
     made = edits(family, rows, method, problem)
-    kept = [row["case_id"] for row in rows if row["status"] == facts.KEPT]
+    kept = [row["case_id"] for row in rows if row["status"] == KEPT]
     assert sorted(row["case_id"] for row in made) == sorted(kept)
     for row in made:
         one_sentence(row["status"])
         assert row["status"] == "ok" or row["case_id"] not in ("good", "other")
     tables.write(folder / "edits.parquet", made, "editing")
     for row in rows:
-        if row["case_id"] in alone["asked"] and row["status"] == facts.KEPT:
+        if row["case_id"] in alone["asked"] and row["status"] == KEPT:
             known = alone["asked"][row["case_id"]]
             assert (row["is_correct"], row["completion"]) == (
                 known["is_correct"],

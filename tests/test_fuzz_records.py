@@ -16,8 +16,9 @@ from fuzzing import GOOD, JSON, PROMPT, TEXT, cases, damaged, one_sentence
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from locedit import facts, tables
-from locedit.records import DataError
+from locedit.facts.record import EXCLUDED, KEPT, exclusions, read_records
+from locedit.facts.records import DataError
+from locedit.store import tables
 
 OTHER = {  # of the same relation, so that there is a false object to draw
     "zsre": {"subject": "Italy", "src": "What is the capital of Italy?", "answers": ["Rome"]},
@@ -61,30 +62,30 @@ def record_lists(draw, format):
 def reads(path: Path, format: str, count: int | None, **how) -> list[dict] | None:
     """The rows of a file, None where it is refused; that they are what they should be."""
     try:
-        rows = facts.read_records(path, format, **how)
+        rows = read_records(path, format, **how)
     except DataError as error:
         one_sentence(str(error), str(path))
         return None
     assert count is None or len(rows) == count, "no row vanishes"
-    kept = [row for row in rows if row["status"] == facts.KEPT]
+    kept = [row for row in rows if row["status"] == KEPT]
     assert len({row["case_id"] for row in kept}) == len(kept)
     for row in rows:
-        assert row["status"] in (facts.KEPT, facts.EXCLUDED)
-        assert (row["reason"] == "") == (row["status"] == facts.KEPT)
+        assert row["status"] in (KEPT, EXCLUDED)
+        assert (row["reason"] == "") == (row["status"] == KEPT)
         assert len(row["reason"]) < 500
         assert "\n" not in row["reason"]
     for row in kept:
         assert row["subject"] in row["prompt"]
         assert row["target_true"] != row["target_new"]
         assert row["target_true"].strip() == row["target_true"] != ""
-    again = facts.read_records(path, format, **how)
+    again = read_records(path, format, **how)
     assert rows == again, "the same file gives the same rows"
     stored = path.parent / "facts.parquet"
     tables.write(stored, rows, "facts")
     back = tables.read(stored, "facts")
     assert list(back["case_id"]) == [row["case_id"] for row in rows]
     assert list(back["prompt"]) == [row["prompt"] for row in rows]
-    one_sentence(facts.exclusions(rows) or "none")
+    one_sentence(exclusions(rows) or "none")
     return rows
 
 
@@ -109,9 +110,9 @@ def test_records_of_every_format_become_rows(folder, format, data):
     rows = reads(path, format, len(records))
     if any(one == GOOD[format] for one in records) and rows is not None:
         first = next(i for i, one in enumerate(records) if one == GOOD[format])
-        before = {row["case_id"] for row in rows[:first] if row["status"] == facts.KEPT}
+        before = {row["case_id"] for row in rows[:first] if row["status"] == KEPT}
         drawn = rows[first]["reason"].startswith("no false object")  # all others are bad
-        assert rows[first]["status"] == facts.KEPT or rows[first]["case_id"] in before or drawn
+        assert rows[first]["status"] == KEPT or rows[first]["case_id"] in before or drawn
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet"])
@@ -199,5 +200,7 @@ def test_a_damaged_table_is_named(folder, data):
 @functools.cache
 def _stored_table(folder: Path) -> bytes:
     rows = [{"case_id": "1", "subject": "France", "is_correct": True, "p_true": 0.5}]
-    tables.write(folder / "whole.parquet", rows, "facts", {"rule": "know", "config": {"seed": 0}})
+    tables.write(
+        folder / "whole.parquet", rows, "facts", {"rule": "filter_facts", "config": {"seed": 0}}
+    )
     return (folder / "whole.parquet").read_bytes()

@@ -13,10 +13,13 @@ import pytest
 import torch
 from conftest import GOLDEN
 
-from locedit import methods, scoring, statistics, tracing
+from locedit import methods
+from locedit.engine.key_statistics import KeyMoments, key_moments
+from locedit.localizers import restoration
 from locedit.methods import METHODS, SharedInputs
-from locedit.models import LanguageModel
-from locedit.problems import PROBLEMS, Request
+from locedit.methods.problems import PROBLEMS, Request
+from locedit.model.language_model import LanguageModel
+from locedit.study.measure import Probe
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +51,7 @@ def lm(smollm2_lm) -> LanguageModel:
 @pytest.mark.parametrize("expected", cases("tracing", "fact", "kind", "window"))
 def test_trace(lm, golden, expected):
     fact = golden["facts"][expected["fact"]]
-    got = tracing.trace(
+    got = restoration.trace(
         lm,
         fact["prompt"].replace("{}", fact["subject"]),
         fact["subject"],
@@ -71,10 +74,10 @@ def measured(lm, golden):
         first, *others = expected["prompts"]
         request = request_of(golden, expected)
         assert request.prompt == first
-        probe = scoring.Probe(
+        probe = Probe(
             request=request, other=expected["baseline"], paraphrases=others, neighbourhood=[]
         )
-        got = scoring.measure(lm, [probe], updates, sigma=golden["noise_sd"])[0]
+        got = measure(lm, [probe], updates, sigma=golden["noise_sd"])[0]
         target, baseline = (
             np.array([a, *b]) for a, b in zip(got.rewrite, got.paraphrase, strict=True)
         )
@@ -109,7 +112,7 @@ def edit(lm: LanguageModel, golden: dict, expected: dict, key_statistics: dict) 
     contexts = {"ROME": [golden["rome_contexts"]], "MEMIT": golden["memit_contexts"]}
     shared = SharedInputs(
         contexts=contexts.get(method, [["{}"]]),
-        moments=statistics.KeyMoments(key_statistics.__getitem__),
+        moments=KeyMoments(key_statistics.__getitem__),
         sigma=golden["noise_sd"],
     )
     request = request_of(golden, expected)
@@ -152,7 +155,7 @@ def test_key_statistics_equal_the_textbook_ones(lm, golden_paragraphs):
     """On a few of the paragraphs, long ones among them: all of them would take minutes more."""
     some = [*sorted(golden_paragraphs, key=len)[-2:], *golden_paragraphs[:4]]
     layers = [0, 12]
-    got, count = statistics.key_moments(lm, some, layers=layers)
+    got, count = key_moments(lm, some, layers=layers)
     expected = oracle.key_statistics(lm.model, lm.tokenizer, some, layers)
     assert count == sum(min(256, len(lm.encode(text))) for text in some)
     for layer in layers:

@@ -10,8 +10,8 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from locedit import hub
-from locedit.assets import AssetError
+from locedit.store import hub
+from locedit.store.pins import AssetError
 
 REVISION = "0123456789" * 4
 MODEL = {

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from locedit import memory
+from locedit.model import memory
 
 
 @pytest.fixture

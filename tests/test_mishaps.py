@@ -25,9 +25,11 @@ import pytest
 import torch
 from tiny_study import OUT, Going, Run, Study
 
-from locedit import files, statistics, tables, zeroing
-from locedit import tracing as tracing_module
-from workflow_scripts.job import running
+from locedit.engine import key_statistics
+from locedit.localizers import restoration as tracing_module
+from locedit.localizers import zeroing
+from locedit.store import files, tables
+from locedit.workflow.job import running
 
 LOG = logging.getLogger(__name__)
 KILLS = 20
@@ -289,7 +291,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "scores.csv": atomically(pd.DataFrame({"rewrite": NOISE}).to_csv),
     "noise.json": atomically(lambda path: path.write_text(str(NOISE.tolist()))),
     "key_statistics.safetensors": atomically(
-        lambda path: statistics.write_moments(path, {0: torch.eye(256)})
+        lambda path: key_statistics.write_moments(path, {0: torch.eye(256)})
     ),
     "report.zip": atomically(write_zip),
 }

@@ -4,8 +4,8 @@ import pytest
 import tiny
 import torch
 
-from locedit import packing, passes
-from locedit.models import LanguageModel
+from locedit.engine import log_probs, packing, passes
+from locedit.model.language_model import LanguageModel
 
 CPU = torch.device("cpu")
 LENGTHS = [5, 1, 9, 3, 30, 2, 2]
@@ -85,7 +85,7 @@ def test_token_log_probs_have_the_gradient_of_the_log_softmax():
     logits = torch.randn(4, 11, dtype=torch.float64, requires_grad=True)
     tokens, weights = torch.tensor([0, 10, 3, 3]), torch.tensor([1.0, -2.0, 0.0, 0.5])
     expected = logits.log_softmax(dim=1).gather(1, tokens[:, None])[:, 0]
-    got = passes.token_log_probs(logits, tokens)
+    got = log_probs.token_log_probs(logits, tokens)
     torch.testing.assert_close(got, expected)
     (slow,) = torch.autograd.grad(expected @ weights.double(), logits, retain_graph=True)
     (fast,) = torch.autograd.grad(got @ weights.double(), logits)

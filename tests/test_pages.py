@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from locedit import layouts, pages
-from locedit.pages import Column, Grid, Layout
+from locedit.report import grids, layouts
+from locedit.report.grids import Column, Grid, Layout
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = (ROOT / "analysis" / "table.html.jinja").read_text(encoding="utf-8")
@@ -36,13 +36,13 @@ def example() -> pd.DataFrame:
 
 def show(table: pd.DataFrame, layout: Layout = LAYOUT, orders=ORDERS) -> ElementTree.Element:
     own = {"module": "mlp", "window": 5, "tracing": "fraction_max", "subset": "all"}
-    html = pages.page(
+    html = grids.page(
         table,
         layout,
         TEMPLATE,
         title="A table",
         of=("tiny model", "facts & more"),
-        text=pages.caption("What ``n`` of {{ name }} is:\n<all>.", name="A & B"),
+        text=grids.caption("What ``n`` of {{ name }} is:\n<all>.", name="A & B"),
         own=own,
         orders={"score": ["rewrite", "essence"], **orders},
     )
@@ -159,16 +159,16 @@ NUMBERS = {
 @pytest.mark.parametrize("name", NUMBERS)
 def test_numbers_are_written_as_they_are_read(name):
     value, kind, expected = NUMBERS[name]
-    assert pages.number(value, kind) == expected
+    assert grids.number(value, kind) == expected
 
 
 def test_an_interval_follows_its_number_and_its_lack_has_a_note():
     column = Column(header="r", value="r", ends=("low", "high"))
-    notes = pages.Notes()
+    notes = grids.Notes()
     row = {"r": 0.5, "low": -0.1, "high": 1.0, "reason": ""}
-    assert pages.cell(row, column, notes)["interval"] == "[−0.100, 1.000]"
+    assert grids.cell(row, column, notes)["interval"] == "[−0.100, 1.000]"
     row = {"r": 0.5, "low": float("nan"), "high": float("nan"), "reason": "too few facts"}
-    assert pages.cell(row, column, notes) == {"text": "0.500", "note": 1, "interval": None}
+    assert grids.cell(row, column, notes) == {"text": "0.500", "note": 1, "interval": None}
     assert notes.texts == ["too few facts"]
 
 
@@ -185,7 +185,7 @@ def test_an_optional_column_is_shown_where_a_row_has_it():
 
 def test_a_captions_unknown_name_is_an_error():
     with pytest.raises(Exception, match="nosuch"):
-        pages.caption("{{ nosuch }}")
+        grids.caption("{{ nosuch }}")
 
 
 def test_every_layout_has_its_caption_and_no_caption_needs_markup_beyond_literals():

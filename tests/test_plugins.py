@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from conftest import plugins_forgotten
 
-from locedit import fingerprints, plugins
-from locedit.architectures import ARCHITECTURES
-from locedit.config import ConfigError, load_yaml, validate, with_methods
 from locedit.methods import METHODS, schemas
+from locedit.model.architectures import ARCHITECTURES
+from locedit.store import hashing
+from locedit.workflow import plugins
+from locedit.workflow.config import ConfigError, load_yaml, validate, with_methods
 
 ROOT = Path(__file__).resolve().parent.parent
 GOOD = '''"""A method."""
@@ -89,7 +90,7 @@ def test_a_plugin_is_a_file_or_a_module(write, tmp_path, given):
 
 
 def test_a_plugin_may_bring_a_family_of_models(write, tmp_path):
-    family = """from locedit.architectures import ARCHITECTURES, register
+    family = """from locedit.model.architectures import ARCHITECTURES, register
 
 register("mine", ARCHITECTURES["llama"])
 """
@@ -101,7 +102,7 @@ register("mine", ARCHITECTURES["llama"])
 
 def test_a_plugin_that_fails_leaves_no_family_behind(write, tmp_path):
     write(
-        """from locedit.architectures import ARCHITECTURES, register
+        """from locedit.model.architectures import ARCHITECTURES, register
 
 register("mine", ARCHITECTURES["llama"])
 register("gpt2", ARCHITECTURES["llama"])
@@ -242,7 +243,7 @@ def test_a_fault_is_said_in_one_sentence(write, name):
 
 
 def code_of(path: Path, name: str | None = None) -> list[str]:
-    fingerprints.code.cache_clear()
+    hashing.code.cache_clear()
     (plugin,) = plugins.load([name or str(path)], [path.parent, path.parent.parent])
     return plugin.code(ROOT)
 
@@ -262,8 +263,8 @@ def test_what_it_uses_of_the_project_counts(write):
     path.write_text(GOOD.replace("    return", "    from locedit.methods import rome\n    return"))
     using = code_of(path)
     assert using != before
-    fingerprints.code.cache_clear()
-    assert using[0] != fingerprints.code(path, ROOT, ("locedit.methods.rome", "locedit.methods"))
+    hashing.code.cache_clear()
+    assert using[0] != hashing.code(path, ROOT, ("locedit.methods.rome", "locedit.methods"))
 
 
 def test_all_of_a_package_counts(write):
@@ -291,4 +292,4 @@ def test_the_examples_register_methods_and_import_nothing_heavy_for_it():
     loaded = plugins.load(names, [ROOT])
     assert [plugin.methods for plugin in loaded] == [("FT-unconstrained",), ("r-ROME",)]
     call = f"plugins.load({names!r}, [pathlib.Path.cwd()])"
-    imports_nothing_heavy(f"import pathlib\nfrom locedit import plugins\n{call}")
+    imports_nothing_heavy(f"import pathlib\nfrom locedit.workflow import plugins\n{call}")

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from tiny_study import ROOT, Run, merged
 
-from locedit.config import load_yaml
+from locedit.workflow.config import load_yaml
 
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
 DEFAULT = load_yaml(ROOT / "config.yaml")
@@ -47,7 +47,7 @@ def expected(study):
     """Jobs of each rule up to the scores, counted from the configuration."""
     editing, tracing, name = study["editing"], study["tracing"], study["dataset"]["name"]
     model = load_yaml(ROOT / "models" / f"{study['model']}.yaml")
-    once = ["know", "study", "noise", "effects", "essence", "scores"]
+    once = ["filter_facts", "study", "noise", "effects", "essence", "scores"]
     once += ["model_weights" if "asset" in model else "model_download"]
     once += ["build_dataset" if name == "bundled" else "data_file"]
     if {"ROME", "MEMIT"} & set(editing["methods"]):
@@ -151,7 +151,7 @@ def test_a_table_of_ones_own_is_planned_and_a_column_of_another_kind_is_not(tmp_
     overlay.write_text(yaml.safe_dump({"dataset": own}))
     planned = plan(overlay, tmp_path / "work")
     assert planned.status == 0, planned.text
-    assert planned.jobs["know"] == 1
+    assert planned.jobs["filter_facts"] == 1
     assert planned.jobs.keys().isdisjoint({"build_dataset", "data_file"})
 
     overlay.write_text(json.dumps({"dataset": {**own, "columns": {"object": "answer"}}}))

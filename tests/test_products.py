@@ -7,16 +7,14 @@ import tiny
 import torch
 from torch.nn.functional import linear as plain
 
-from locedit import products
-from locedit.layers import FASTER, speed_up
-from locedit.products import linear
+from locedit.model.linear import FASTER, can_multiply, linear, speed_up
 
 SHAPES = {"rows": (7, 5), "rows of tokens": (2, 3, 5), "no row": (0, 5), "one value": (5,)}
 
 
 @pytest.fixture(autouse=True)
 def onednn():
-    if not products.can_multiply(torch.zeros(2, 2), torch.zeros(2, 2)):
+    if not can_multiply(torch.zeros(2, 2), torch.zeros(2, 2)):
         pytest.skip("this torch has no oneDNN")
 
 
@@ -47,7 +45,7 @@ def test_nothing_is_kept_for_a_gradient_that_nobody_asks_for():
 
 def test_other_numbers_than_single_precision_are_torchs():
     x, weight = drawn(3, 5, dtype=torch.float64), drawn(4, 5, dtype=torch.float64)
-    assert not products.can_multiply(x, weight)
+    assert not can_multiply(x, weight)
     torch.testing.assert_close(linear(x, weight), plain(x, weight), rtol=0, atol=0)
 
 

@@ -12,9 +12,10 @@ import pytest
 from test_workflow import EDIT_TABLES, TRACING_TABLES
 from tiny_study import METHODS, OUT, PROBLEMS, ROOT, copy_tree, snakemake
 
-from locedit import assets, tables
 from locedit.methods import METHODS as KNOWN
-from workflow_scripts import corpus, hashes
+from locedit.store import assets, tables
+from locedit.workflow import provenance
+from workflow_scripts import corpus
 
 TARGETS = ["analysis", "tune", str(OUT / "rome/summary.csv"), str(OUT / "report.zip")]
 R_TABLES = {f"table_{name}" for name in (*EDIT_TABLES, *TRACING_TABLES)}
@@ -72,13 +73,15 @@ def job(tmp_path, **given):
 def test_the_code_behind_a_table_includes_what_no_import_names(tmp_path):
     """A method's module and R's files, of this checkout; a plug-in's file, wherever it lies."""
     script = ROOT / "workflow_scripts/edit.py"
-    plain = hashes.code(script, job(tmp_path))
-    of = {name: hashes.code(script, job(tmp_path, wildcards={"method": name})) for name in KNOWN}
+    plain = provenance.code(script, job(tmp_path))
+    of = {
+        name: provenance.code(script, job(tmp_path, wildcards={"method": name})) for name in KNOWN
+    }
     assert plain not in of.values()
     assert of["FT-1"] == of["FT-5"]  # one module
     assert len({of["FT-1"], of["ROME"], of["MEMIT"]}) == 3
     with_r = [
-        hashes.code(script, job(tmp_path, params={"sources": sources}))
+        provenance.code(script, job(tmp_path, params={"sources": sources}))
         for sources in (["frames.R"], ["frames.R", "mixed.R"])
     ]
     assert len({plain, *with_r}) == 3
@@ -134,7 +137,7 @@ class Parts(list):
     __format__ = lambda self, spec: "hash"
 
 fingerprints.digest = lambda value: Parts([value])
-whole, JOB = fingerprints.code, ("workflow_scripts.job",)  # logging, progress, origins
+whole, JOB = fingerprints.code, ("locedit.workflow.job",)  # logging, progress, origins
 
 include: "Snakefile"
 
@@ -163,17 +166,18 @@ for rule in workflow.rules:
 # What a fingerprint leaves out though the script imports it: how a table is laid out as a page,
 # which another parameter covers; methods, but for the one that is used, whose presets count by the
 # values that they give; what computes the fingerprints
-LAID_OUT = {"locedit/pages.py", "locedit/layouts.py"}
+LAID_OUT = {"locedit/report/grids.py", "locedit/report/layouts.py"}
 REGISTRY = {f"locedit/methods/{name}.py" for name in ("__init__", "base", "builtin", "settings")}
 # Files behind no table: the command line, what reads the configuration or deals facts out to jobs,
 # and what fetches or builds files that are known by their own hashes
 ELSEWHERE = {
-    *(f"locedit/{name}.py" for name in ("__main__", "bundled", "config", "hub", "plugins")),
-    *(f"workflow_scripts/{name}.py" for name in ("build_dataset", "data_file", "model_download")),
+    *(f"locedit/{name}.py" for name in ("__main__", "facts/bundled", "store/hub")),
     *(
-        f"workflow_scripts/{name}.py"
-        for name in ("cards", "failures", "hashes", "job", "merge", "model_weights")
+        f"locedit/workflow/{name}.py"
+        for name in ("config", "failures", "gpus", "job", "plugins", "provenance")
     ),
+    *(f"workflow_scripts/{name}.py" for name in ("build_dataset", "data_file", "model_download")),
+    *(f"workflow_scripts/{name}.py" for name in ("merge", "model_weights")),
     "locedit/methods/memit.py",  # used, but not in this study
 }
 
@@ -189,14 +193,26 @@ def behind(study, tmp_path_factory):
 
 
 def test_every_file_that_a_rule_uses_is_behind_its_fingerprint(behind):
-    assert {"know", "trace", "edit", "report", *R_TABLES} <= behind.keys()
+    assert {"filter_facts", "trace", "edit", "report", *R_TABLES} <= behind.keys()
     for rule, files in behind.items():
         left_out = REGISTRY | (LAID_OUT if rule in R_TABLES else set())
-        left_out |= {"locedit/statistics.py"} if rule == "baseline" else set()  # methods' alone
+        left_out |= (
+            {"locedit/engine/key_statistics.py"} if rule == "baseline" else set()
+        )  # methods' alone
         assert set(files["script"]) - set(files["behind"]) <= left_out, rule
         assert set(files["sources"]) <= set(files["behind"]), rule
-    for rule in ("know", "trace", "zero", "edit", "sweep", "key_statistics", "heatmap_cells"):
-        assert "locedit/models.py" in behind[rule]["behind"]  # they load it through job.py
+    for rule in (
+        "filter_facts",
+        "trace",
+        "zero",
+        "edit",
+        "sweep",
+        "key_statistics",
+        "heatmap_cells",
+    ):
+        assert (
+            "locedit/model/language_model.py" in behind[rule]["behind"]
+        )  # they load it through job.py
     assert "locedit/methods/rome.py" in behind["edit"]["behind"]
 
 
@@ -212,7 +228,12 @@ def test_every_file_of_the_project_is_behind_some_rule_or_known_not_to_be(behind
     assert {path.name for path in (ROOT / "analysis").glob("*.R")} <= seen
 
 
-CHANGED = ["locedit/tracing.py", "locedit/scoring.py", "workflow_scripts/effects.py", "mixed.R"]
+CHANGED = [
+    "locedit/localizers/restoration.py",
+    "locedit/study/measure.py",
+    "workflow_scripts/effects.py",
+    "mixed.R",
+]
 
 
 @pytest.mark.parametrize("file", CHANGED)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from locedit import rbridge
+from locedit.report import rbridge
 
 ROOT = Path(__file__).resolve().parent.parent
 ANALYSIS = ROOT / "analysis"
@@ -129,7 +129,7 @@ def test_a_value_that_is_no_frame_is_refused(call):
 
 
 def test_warnings_and_messages_go_to_the_log(call, caplog):
-    with caplog.at_level(logging.INFO, logger="locedit.rbridge"):
+    with caplog.at_level(logging.INFO, logger="locedit.report.rbridge"):
         assert call("warns") is None
     assert [(r.levelname, r.message) for r in caplog.records] == [
         ("WARNING", "R, warns: mind the gap"),
@@ -458,7 +458,7 @@ def test_a_figure_that_fails_says_why_and_leaves_no_file(tables, tmp_path):
 
 def test_starting_r_leaves_the_library_path_of_later_programs_alone():
     code = (
-        "import os; before = os.environ.get('LD_LIBRARY_PATH'); from locedit import rbridge; "
+        "import os; before = os.environ.get('LD_LIBRARY_PATH'); from locedit.report import rbridge; "
         "rbridge._start_r(); assert os.environ.get('LD_LIBRARY_PATH') == before"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -19,8 +19,10 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
-from locedit import rbridge, tables
-from workflow_scripts import report, report_page
+from locedit.report import rbridge
+from locedit.report.page import LARGEST_SVG, Figure, arranged, read_figure, read_table
+from locedit.store import tables
+from workflow_scripts import report
 
 WIDTHS = (1200, 390)
 FLAGS = (
@@ -77,7 +79,9 @@ def hand_made(out: Path, figures: tuple[str, ...], analysis: dict[str, pd.DataFr
     Nothing was studied: of three known facts none was edited.
     """
     inputs = {name: out / f"{name}.parquet" for name in ("facts", "study")}
-    tables.write(inputs["facts"], fact_rows(3), "facts", {"rule": "know", "fingerprint": "f00"})
+    tables.write(
+        inputs["facts"], fact_rows(3), "facts", {"rule": "filter_facts", "fingerprint": "f00"}
+    )
     tables.write(inputs["study"], [], "facts", {"rule": "study"})
     made = {"rule": "regressions", "fingerprint": "ab12", "versions": {"numpy": "1.2"}}
     for name, table in analysis.items():
@@ -189,14 +193,14 @@ def test_a_figure_that_was_not_drawn_keeps_its_place_and_says_so(lacking):
 
 def test_a_table_without_rows_or_without_its_page_says_so(tmp_path):
     (tmp_path / "regret.html").write_text(PAGE)
-    assert report_page.read_table(tmp_path, "regret", 0).missing == "it has no rows"
-    assert report_page.read_table(tmp_path, "r2", 3).missing == "r2.html is missing"
-    assert report_page.read_table(tmp_path, "regret", 3).missing == ""
+    assert read_table(tmp_path, "regret", 0).missing == "it has no rows"
+    assert read_table(tmp_path, "r2", 3).missing == "r2.html is missing"
+    assert read_table(tmp_path, "regret", 3).missing == ""
 
 
 def test_a_table_is_shown_as_on_its_page_without_what_is_folded_there(tmp_path):
     (tmp_path / "r2.html").write_text(PAGE)
-    table = report_page.read_table(tmp_path, "r2", 2)
+    table = read_table(tmp_path, "r2", 2)
     assert table.title == "R² &amp; more"
     grids = PAGE[PAGE.index('<div class="text">') : PAGE.index("<details>")].strip()
     grids = grids.replace("h2>", "h4>").replace(
@@ -209,13 +213,13 @@ def test_a_table_is_shown_as_on_its_page_without_what_is_folded_there(tmp_path):
 def test_words_that_are_not_json_name_the_file(tmp_path):
     write_figure(tmp_path, "heatmap", svg=SVG, json="{")
     with pytest.raises(ValueError, match=r"heatmap.json is not JSON .* delete it"):
-        report_page.read_figure(tmp_path / "figures", "heatmap")
+        read_figure(tmp_path / "figures", "heatmap")
 
 
 def test_a_huge_drawing_is_shown_by_its_png(tmp_path):
-    rows = "<!--" + "x" * report_page.LARGEST_SVG + "-->"
+    rows = "<!--" + "x" * LARGEST_SVG + "-->"
     write_figure(tmp_path, "cloud", svg=SVG.replace("<rect", rows + "<rect"), png="PNG")
-    figure = report_page.read_figure(tmp_path / "figures", "cloud")
+    figure = read_figure(tmp_path / "figures", "cloud")
     assert figure.source.startswith("data:image/png;base64,")
     assert (figure.width, figure.height) == (120, 80)  # 90 x 60 points
 
@@ -223,13 +227,8 @@ def test_a_huge_drawing_is_shown_by_its_png(tmp_path):
 def test_every_figure_has_one_place_under_its_question():
     names = ["newly_invented", "r2_paraphrase", "correlations_by_layer", "rewrite_by_layer"]
     names += ["mixed", "heatmap", "r2_by_problem"]
-    figures = [
-        report_page.Figure(name=name, title="", caption="", alt="", files={}) for name in names
-    ]
-    placed = {
-        section.id: [figure.name for figure in mine]
-        for section, mine in report_page.arranged(figures)
-    }
+    figures = [Figure(name=name, title="", caption="", alt="", files={}) for name in names]
+    placed = {section.id: [figure.name for figure in mine] for section, mine in arranged(figures)}
     assert placed == {
         "tracing": ["heatmap"],
         "editing": ["rewrite_by_layer"],

@@ -15,8 +15,9 @@ import pytest
 import tiny
 from tiny_study import record
 
-from locedit import rome_layout, tables
-from locedit.problems import PROBLEMS
+from locedit.exchange import rome_layout
+from locedit.methods.problems import PROBLEMS
+from locedit.store import tables
 from workflow_scripts import rome_layout as script
 
 METHODS = ["ROME", "FT-1"]

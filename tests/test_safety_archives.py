@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from locedit import assets
-from workflow_scripts import report_page
+from locedit.report import page
+from locedit.store import assets, pins
 
 CONTENT = b"weights of a very small model\n" * 100
 
 
 @pytest.fixture
-def member() -> assets.WheelMember:
-    return assets.WheelMember(
+def member() -> pins.WheelMember:
+    return pins.WheelMember(
         package="small",
         version="1.0",
         member="small/model.gguf",
@@ -54,7 +54,7 @@ def test_a_member_that_is_a_link_is_refused(member, tmp_path):
     info.external_attr = 0o120777 << 16
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr(info, "/etc/passwd")
-    with pytest.raises(assets.AssetError, match="expected 3,000 bytes, got 11"):
+    with pytest.raises(pins.AssetError, match="expected 3,000 bytes, got 11"):
         assets.resolve(member, wheel, cache=tmp_path / "cache")
     assert below(tmp_path) == [wheel]
 
@@ -70,7 +70,7 @@ def test_a_member_that_swells_is_cut_off_one_byte_behind_its_size(member, tmp_pa
         "_check",
         lambda path, *more: (sizes.append(path.stat().st_size), check(path, *more)),
     )
-    with pytest.raises(assets.AssetError, match="expected 3,000 bytes, got more than 3,000"):
+    with pytest.raises(pins.AssetError, match="expected 3,000 bytes, got more than 3,000"):
         assets.resolve(member, wheel, cache=tmp_path / "cache")
     assert sizes == [member.size + 1]
     assert below(tmp_path) == [wheel]
@@ -82,7 +82,7 @@ def test_of_two_members_of_one_name_the_other_one_is_refused(member, tmp_path):
         warnings.simplefilter("ignore")
         archive.writestr(member.member, CONTENT)
         archive.writestr(member.member, CONTENT[::-1])
-    with pytest.raises(assets.AssetError, match="expected SHA-256"):
+    with pytest.raises(pins.AssetError, match="expected SHA-256"):
         assets.resolve(member, wheel, cache=tmp_path / "cache")
     assert below(tmp_path) == [wheel]
 
@@ -104,7 +104,7 @@ def test_a_member_that_cannot_be_unpacked_is_said_to_be_damaged(member, tmp_path
         start = data.index(member.member.encode()) + len(member.member)
         data[start : start + 12] = b"\xff" * 12
     wheel.write_bytes(data)
-    with pytest.raises(assets.AssetError, match="is damaged"):
+    with pytest.raises(pins.AssetError, match="is damaged"):
         assets.resolve(member, wheel, cache=tmp_path / "cache")
     assert below(tmp_path) == [wheel]
 
@@ -135,15 +135,15 @@ def server():
         thread.join()
 
 
-def at(url: str) -> assets.Url:
-    return assets.Url(url=url, sha256=hashlib.sha256(CONTENT).hexdigest(), size=len(CONTENT))
+def at(url: str) -> pins.Url:
+    return pins.Url(url=url, sha256=hashlib.sha256(CONTENT).hexdigest(), size=len(CONTENT))
 
 
 def test_a_redirect_to_a_file_or_to_another_scheme_is_refused(server, tmp_path):
     (tmp_path / "file").write_bytes(CONTENT)  # even what is pinned
     cache = tmp_path / "cache"
     for target in ((tmp_path / "file").as_uri(), "ftp://localhost/x", "data:,x", "gopher://x"):
-        with pytest.raises(assets.AssetError, match="could not be fetched"):
+        with pytest.raises(pins.AssetError, match="could not be fetched"):
             assets.resolve(at(f"{server}/from?{target}"), cache=cache)
     assert below(cache) == []
     assert assets.resolve(at(f"{server}/from?{server}/file"), cache=cache).read_bytes() == CONTENT
@@ -158,10 +158,10 @@ def test_a_redirect_from_https_to_http_is_refused():
 
 
 def test_every_pinned_address_is_https_and_every_pin_a_checksum():
-    for asset in assets.ASSETS.values():
+    for asset in pins.ASSETS.values():
         assert re.fullmatch("[0-9a-f]{64}", asset.sha256)
         assert asset.size > 0
-        assert not isinstance(asset, assets.Url) or asset.url.startswith("https://")
+        assert not isinstance(asset, pins.Url) or asset.url.startswith("https://")
 
 
 def test_the_reports_zip_has_plain_names_and_the_same_bytes_each_time(tmp_path):
@@ -169,7 +169,7 @@ def test_the_reports_zip_has_plain_names_and_the_same_bytes_each_time(tmp_path):
     beside["figures/a.svg"].write_text("<svg/>")
     made = []
     for name in ("one.zip", "two.zip"):
-        report_page.pack(tmp_path / name, "<html></html>", {"study.yaml": "seed: 0"}, beside)
+        page.pack(tmp_path / name, "<html></html>", {"study.yaml": "seed: 0"}, beside)
         os.utime(tmp_path / "a.svg", (0, 0))
         made.append((tmp_path / name).read_bytes())
     assert made[0] == made[1]

@@ -12,8 +12,10 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
-from locedit import assets, hub, models, statistics
-from locedit import config as configuration
+from locedit.engine import key_statistics, loading
+from locedit.model import architectures
+from locedit.store import hub, pins
+from locedit.workflow import config as configuration
 
 
 @pytest.fixture
@@ -57,8 +59,8 @@ def change(path: Path, **values) -> None:
 
 
 def refused(folder: Path) -> str:
-    with pytest.raises(models.ModelError) as caught:
-        models.load(folder, device="cpu")
+    with pytest.raises(architectures.ModelError) as caught:
+        loading.load(folder, device="cpu")
     said = str(caught.value)
     assert "\n" not in said
     return said
@@ -86,7 +88,7 @@ def test_pickled_weights_are_not_read(folder, canary, name):
 
 def test_pickled_weights_beside_the_safetensors_are_not_read(folder, canary):
     torch.save({"lm_head.weight": Payload(canary)}, folder / "pytorch_model.bin")
-    models.load(folder, device="cpu")
+    loading.load(folder, device="cpu")
 
 
 def test_code_beside_a_model_of_no_known_type_is_not_run(folder, canary):
@@ -105,7 +107,7 @@ def test_code_beside_a_model_of_a_known_type_is_not_run(folder, canary):
     }
     change(folder / "config.json", auto_map=auto)
     change(folder / "tokenizer_config.json", auto_map=auto)
-    assert type(models.load(folder, device="cpu").model).__module__.startswith("transformers.")
+    assert type(loading.load(folder, device="cpu").model).__module__.startswith("transformers.")
 
 
 def test_code_that_a_tokenizer_names_is_not_run(folder, canary):
@@ -171,7 +173,7 @@ def test_a_poisoned_cache_of_key_statistics_is_not_unpickled(tmp_path, canary):
     path = tmp_path / "key_statistics.safetensors"
     path.write_bytes(pickle.dumps(Payload(canary)))
     with pytest.raises(OSError, match="no readable key moments"):
-        statistics.moments_from_file(path, torch.device("cpu"))
+        key_statistics.moments_from_file(path, torch.device("cpu"))
 
 
 def test_a_yaml_file_runs_nothing(tmp_path, canary):
@@ -187,5 +189,5 @@ def test_sharded_weights_name_no_files_of_other_folders(tmp_path):
     (tmp_path / "a.safetensors").touch()
     for name in ("../a.safetensors", str(tmp_path / "a.safetensors"), "a\\b", 7):
         index.write_text(json.dumps({"weight_map": {"x": name, "y": "a.safetensors"}}))
-        with pytest.raises(assets.AssetError, match=r"index\.json"):
+        with pytest.raises(pins.AssetError, match=r"index\.json"):
             hub._check(tmp_path, "somebody/model")

@@ -42,12 +42,12 @@ CALLS = {  # dotted name, or the method of whatever object
     "jinja2.Environment",
 }
 ALLOWED = {  # what is used all the same, and why that is no way in
-    ("locedit/plugins.py", ".import_module"): "plug-ins: the user names code to be run",
-    ("locedit/plugins.py", ".exec_module"): "likewise, a file of it",
+    ("locedit/workflow/plugins.py", ".import_module"): "plug-ins: the user names code to be run",
+    ("locedit/workflow/plugins.py", ".exec_module"): "likewise, a file of it",
     ("locedit/methods/base.py", ".import_module"): "a method's own module, named when registered",
     ("locedit/cli/main.py", "import_module"): "one of the parser's three commands",
-    ("locedit/rbridge.py", ".evalr"): "R texts of that file, all of them constants",
-    ("locedit/pages.py", "jinja2.Template"): "a caption of ours; what comes out is escaped",
+    ("locedit/report/rbridge.py", ".evalr"): "R texts of that file, all of them constants",
+    ("locedit/report/grids.py", "jinja2.Template"): "a caption of ours; what comes out is escaped",
 }
 
 
@@ -146,7 +146,7 @@ def test_no_source_has_a_way_in_but_those_that_are_justified():
 
 
 def test_the_r_bridge_evaluates_constants_alone():
-    tree = ast.parse((ROOT / "locedit/rbridge.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "locedit/report/rbridge.py").read_text(encoding="utf-8"))
     given = [
         node.args[0]
         for node in ast.walk(tree)

@@ -5,8 +5,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
-from locedit import pages
-from workflow_scripts import figure, report_page
+from locedit.report import grids
+from locedit.report.page import arranged, read_figure, read_table, render
+from workflow_scripts import figure
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = "<script>alert(1)</script>"
@@ -18,14 +19,14 @@ def test_a_tables_page_escapes_what_it_shows():
     row = {"module": "mlp", "window": 5, "tracing": "fraction_max", "problem": SCRIPT}
     rows = [{**row, "method": SCRIPT, "score": SCRIPT, "r2": 0.5, "reason": ""}]
     rows.append({**rows[0], "method": "ROME", "r2": float("nan"), "reason": SCRIPT})
-    layout = pages.Layout(first=(pages.Grid(columns=(pages.Column(header=SCRIPT, value="r2"),)),))
-    page = pages.page(
+    layout = grids.Layout(first=(grids.Grid(columns=(grids.Column(header=SCRIPT, value="r2"),)),))
+    page = grids.page(
         pd.DataFrame(rows),
         layout,
         (ROOT / "analysis" / "table.html.jinja").read_text(encoding="utf-8"),
         title=SCRIPT,
         of=(SCRIPT, SCRIPT),
-        text=pages.caption("{{ name }} ``{{ name }}``", name=SCRIPT),
+        text=grids.caption("{{ name }} ``{{ name }}``", name=SCRIPT),
         own={"module": "mlp", "window": 5, "tracing": "fraction_max"},
         orders={},
     )
@@ -37,19 +38,19 @@ def test_the_report_escapes_what_it_shows_and_leaves_scripts_of_its_parts_out(tm
     (tmp_path / "t.html").write_text(
         f"<html><body><h1>{SCRIPT}Title</h1>{SCRIPT}<p>kept &lt;b&gt;</p></body></html>"
     )
-    table = report_page.read_table(tmp_path, "t", 3)
+    table = read_table(tmp_path, "t", 3)
     assert "script" not in table.content + table.title
     assert "<p>kept &lt;b&gt;</p>" in table.content
     (tmp_path / "f.svg").write_text(f'<svg viewBox="0 0 1 1">{SCRIPT}</svg>')
     (tmp_path / "f.json").write_text(
         json.dumps({"title": SCRIPT, "caption": SCRIPT, "alt": SCRIPT})
     )
-    shown = report_page.read_figure(tmp_path, "f")
-    page = report_page.render(
+    shown = read_figure(tmp_path, "f")
+    page = render(
         ROOT / "analysis" / "report",
         design=SimpleNamespace(model=SCRIPT, dataset=SCRIPT),
         paragraph=[SCRIPT, SCRIPT],
-        sections=report_page.arranged([shown]),
+        sections=arranged([shown]),
         tables=[table],
         origins=[
             {"file": SCRIPT, "rule": SCRIPT, "hashes": [SCRIPT], "seeds": [SCRIPT], "rows": SCRIPT}

@@ -8,8 +8,10 @@ import pytest
 import yaml
 from tiny_study import record, snakemake
 
-from locedit import config as configuration
-from locedit import files, methods, rome_layout, tables
+from locedit import methods
+from locedit.exchange import rome_layout
+from locedit.store import files, tables
+from locedit.workflow import config as configuration
 
 ROOT = Path(__file__).resolve().parent.parent
 BAD_NAMES = [

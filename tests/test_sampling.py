@@ -8,8 +8,9 @@ import pytest
 import tiny
 import torch
 
-from locedit import passes, sampling, seeds
-from locedit.models import LanguageModel
+from locedit import seeds
+from locedit.engine import decoding, sampling
+from locedit.model.language_model import LanguageModel
 
 PROMPTS = ["The capital city of", "I", "It was reported on Monday that the river is"]
 ROW_SEEDS = [11, 12, 13]
@@ -24,13 +25,13 @@ def lm() -> LanguageModel:
 def lengths_written(monkeypatch) -> list[list[int]]:
     """Of every decoding while a test runs, the tokens of each row at the end."""
     taken = []
-    decode = passes.decode
+    decode = decoding.decode
 
     def spy(lm, prompts, steps, *arguments, **keywords):
         taken.append([len(row) + count for row, count in zip(prompts, steps, strict=True)])
         return decode(lm, prompts, steps, *arguments, **keywords)
 
-    monkeypatch.setattr(passes, "decode", spy)
+    monkeypatch.setattr(decoding, "decode", spy)
     return taken
 
 
@@ -121,7 +122,7 @@ def test_special_tokens_are_barred_from_samples(lm, monkeypatch):
 def test_completions_end_with_the_text(lm, monkeypatch):
     words = lm.encode_target("the city is old")
     decoded = torch.tensor([[*words[:2], 1, *words[2:]], [*words, words[0]]])
-    monkeypatch.setattr(passes, "decode", lambda *_arguments, **_settings: decoded)
+    monkeypatch.setattr(decoding, "decode", lambda *_arguments, **_settings: decoded)
     got = sampling.complete(lm, PROMPTS[:2], decoded.shape[1])
     assert got == [lm.decode(words[:2]), lm.decode([*words, words[0]])]
 

@@ -4,8 +4,15 @@ import math
 
 import pytest
 
-from locedit import editing, scoring
-from locedit.problems import PROBLEMS
+from locedit.methods.problems import PROBLEMS
+from locedit.study.scores import (
+    aggregate,
+    essence_score,
+    neighbourhood_score,
+    ngram_entropy,
+    rewrite_score,
+    score_row,
+)
 
 
 @pytest.mark.parametrize(
@@ -20,7 +27,7 @@ from locedit.problems import PROBLEMS
     ],
 )
 def test_rewrite_score(p, p_after, score):
-    assert scoring.rewrite_score(p, p_after) == pytest.approx(score, rel=1e-12)
+    assert rewrite_score(p, p_after) == pytest.approx(score, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +41,7 @@ def test_rewrite_score(p, p_after, score):
     ],
 )
 def test_rewrite_score_of_erasure(p, p_after, score):
-    assert scoring.rewrite_score(p, p_after, maximise=False) == pytest.approx(score, rel=1e-12)
+    assert rewrite_score(p, p_after, maximise=False) == pytest.approx(score, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +56,7 @@ def test_rewrite_score_of_erasure(p, p_after, score):
     ],
 )
 def test_neighbourhood_score(p, p_after, score):
-    assert scoring.neighbourhood_score(p, p_after) == pytest.approx(score, abs=1e-12)
+    assert neighbourhood_score(p, p_after) == pytest.approx(score, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -63,36 +70,36 @@ def test_neighbourhood_score(p, p_after, score):
     ],
 )
 def test_essence_score(before, after, score):
-    assert scoring.essence_score(before, after) == pytest.approx(score)
+    assert essence_score(before, after) == pytest.approx(score)
 
 
 def test_scores_of_nothing_are_nan():
-    assert math.isnan(scoring.essence_score([], []))
-    assert math.isnan(scoring.aggregate([], "mean"))
-    assert math.isnan(scoring.aggregate([], "first"))
-    assert math.isnan(scoring.ngram_entropy([]))
-    assert math.isnan(scoring.ngram_entropy(["two words"]))
+    assert math.isnan(essence_score([], []))
+    assert math.isnan(aggregate([], "mean"))
+    assert math.isnan(aggregate([], "first"))
+    assert math.isnan(ngram_entropy([]))
+    assert math.isnan(ngram_entropy(["two words"]))
 
 
 def test_aggregate():
-    assert scoring.aggregate([0.2, 0.6, 0.7], "mean") == pytest.approx(0.5)
-    assert scoring.aggregate([0.2, 0.6, 0.7], "first") == 0.2
-    assert scoring.aggregate(iter([0.4]), "mean") == pytest.approx(0.4)
+    assert aggregate([0.2, 0.6, 0.7], "mean") == pytest.approx(0.5)
+    assert aggregate([0.2, 0.6, 0.7], "first") == 0.2
+    assert aggregate(iter([0.4]), "mean") == pytest.approx(0.4)
 
 
 def test_ngram_entropy():
     # Bigrams ab ba ab ba, each with share 1/2: 1 bit. Trigrams aba bab aba: shares 2/3 and 1/3.
     repeated = -(2 / 3) * math.log2(2 / 3) - (1 / 3) * math.log2(1 / 3)
     first = 1 / 3 * 1 + 2 / 3 * repeated
-    assert scoring.ngram_entropy(["a b a b a"]) == pytest.approx(first)
+    assert ngram_entropy(["a b a b a"]) == pytest.approx(first)
     # Four different words: bigrams of share 1/3, trigrams of share 1/2.
     second = 1 / 3 * math.log2(3) + 2 / 3 * math.log2(2)
-    assert scoring.ngram_entropy(["w x y z"]) == pytest.approx(second)
+    assert ngram_entropy(["w x y z"]) == pytest.approx(second)
     # One word over and over says nothing; marks are words; texts are averaged, short ones left out.
-    assert scoring.ngram_entropy(["no no no no"]) == 0
-    assert scoring.ngram_entropy(["w, x."]) == pytest.approx(second)
+    assert ngram_entropy(["no no no no"]) == 0
+    assert ngram_entropy(["w, x."]) == pytest.approx(second)
     both = ["a b a b a", "w x y z", "too short"]
-    assert scoring.ngram_entropy(both) == pytest.approx((first + second) / 2)
+    assert ngram_entropy(both) == pytest.approx((first + second) / 2)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -128,7 +135,7 @@ RISES = ["error_injection", "tracing_reversal", "fact_amplification", "fact_forc
 
 @pytest.mark.parametrize("problem", RISES)
 def test_scores_of_a_row(problem):
-    got = editing.score_row(row(problem), "mean")
+    got = score_row(row(problem), "mean")
     rewrite = 0.4 / 0.8
     paraphrase = (0.25 / 0.5 + 0.45 / 0.9) / 2
     neighbourhood = ((1 - 0.2 / 0.8) + (1 - 0.3 / 0.6)) / 2
@@ -148,7 +155,7 @@ def test_scores_of_a_row(problem):
 @pytest.mark.parametrize("problem", RISES)
 def test_successes_and_magnitudes_of_a_row(problem):
     """The target should win, and lose among the neighbours."""
-    got = editing.score_row(row(problem), "mean")
+    got = score_row(row(problem), "mean")
     assert got["rewrite_success"] == 1
     assert got["rewrite_magnitude"] == pytest.approx(0.6 - 0.3)
     assert got["paraphrase_success"] == 0.5
@@ -159,17 +166,17 @@ def test_successes_and_magnitudes_of_a_row(problem):
 
 def test_scores_of_an_erasing_row():
     """What is to fall has risen in every prompt but the second neighbour's."""
-    got = editing.score_row(row("fact_erasure"), "mean")
+    got = score_row(row("fact_erasure"), "mean")
     assert got["rewrite"] == 0
     assert got["paraphrase"] == 0
     assert got["neighbourhood"] == pytest.approx(0.625), "as in every problem: no change is best"
     fell = row("fact_erasure", rewrite_target_after=math.log(0.05))
-    assert editing.score_row(fell, "mean")["rewrite"] == pytest.approx(0.15 / 0.2)
+    assert score_row(fell, "mean")["rewrite"] == pytest.approx(0.15 / 0.2)
 
 
 def test_successes_and_magnitudes_of_an_erasing_row():
     """The target should lose, and win among the neighbours, whose object it is too."""
-    got = editing.score_row(row("fact_erasure"), "mean")
+    got = score_row(row("fact_erasure"), "mean")
     assert got["rewrite_success"] == 0
     assert got["rewrite_magnitude"] == pytest.approx(0.3 - 0.6)
     assert got["paraphrase_success"] == 0.5
@@ -179,7 +186,7 @@ def test_successes_and_magnitudes_of_an_erasing_row():
 
 
 def test_first_prompts_alone():
-    got = editing.score_row(row("error_injection"), "first")
+    got = score_row(row("error_injection"), "first")
     assert got["paraphrase"] == pytest.approx(0.5)
     assert got["neighbourhood"] == pytest.approx(0.75)
     assert got["paraphrase_success"] == 1
@@ -190,13 +197,13 @@ def test_first_prompts_alone():
 
 def test_equal_probabilities_are_no_success():
     tied = row("error_injection", rewrite_other_after=math.log(0.6))
-    assert editing.score_row(tied, "mean")["rewrite_success"] == 0
+    assert score_row(tied, "mean")["rewrite_success"] == 0
 
 
 def test_row_without_neighbours_or_texts():
     nothing: dict = {f"neighbourhood_{name}": [] for name in ("target_before", "target_after")}
     nothing |= {"neighbourhood_other_after": [], "perplexity_before": [], "perplexity_after": []}
-    got = editing.score_row(row("error_injection", **nothing), "mean")
+    got = score_row(row("error_injection", **nothing), "mean")
     assert got["rewrite"] == pytest.approx(0.5)
     missing = ["neighbourhood", "essence", "overall", "overall_essence", "neighbourhood_success"]
     assert all(math.isnan(got[name]) for name in missing)

@@ -3,8 +3,8 @@
 import pytest
 from tiny_study import OUT
 
-from locedit import tables
 from locedit.shards import WHOLE, Shard
+from locedit.store import tables
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 20])

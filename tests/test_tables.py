@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from locedit import files, tables
-from locedit.tables import TableError
+from locedit.store import files, schemas, tables
+from locedit.store.tables import TableError
 
 ROWS = [
     {"case_id": "1", "texts": ["a", "b"], "perplexity": [1.5, 2.5]},
@@ -38,7 +38,7 @@ def fails(call, *arguments):
 def test_rows_come_back_as_they_were_written(path):
     tables.write(path, ROWS, "essence")
     table = tables.read(path, "essence")
-    assert list(table.columns) == tables.SCHEMAS["essence"].names
+    assert list(table.columns) == schemas.SCHEMAS["essence"].names
     rows = [
         {name: list(v) if isinstance(v, np.ndarray) else v for name, v in row.items()}
         for row in table.to_dict("records")
@@ -89,7 +89,7 @@ def test_a_generator_that_fails_leaves_the_old_table(path):
 def test_a_table_without_rows_has_its_columns(path):
     tables.write(path, [], "scores")
     table = tables.read(path, "scores")
-    assert (len(table), list(table.columns)) == (0, tables.SCHEMAS["scores"].names)
+    assert (len(table), list(table.columns)) == (0, schemas.SCHEMAS["scores"].names)
 
 
 def test_a_data_frame_is_written_under_a_schema_or_as_it_is(path):
@@ -100,10 +100,10 @@ def test_a_data_frame_is_written_under_a_schema_or_as_it_is(path):
     assert list(tables.read(path, None).columns) == ["method", "set", "template", "more"]
 
 
-@pytest.mark.parametrize("name", tables.SCHEMAS)
+@pytest.mark.parametrize("name", schemas.SCHEMAS)
 def test_every_schema_can_be_written_and_read(path, name):
     tables.write(path, [{}], name)
-    assert pq.read_schema(path).names == tables.SCHEMAS[name].names
+    assert pq.read_schema(path).names == schemas.SCHEMAS[name].names
     assert len(tables.read(path, name)) == 1
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from locedit import tuning
+from locedit.study import tuning
 
 NAN = float("nan")
 

@@ -10,10 +10,11 @@ import test_engine as engine
 import torch
 from conftest import plugins_forgotten
 
-from locedit import plugins, problems, sampling, statistics
-from locedit.facts import Fact
-from locedit.methods import METHODS, SharedInputs
-from locedit.problems import Request
+from locedit.engine import key_statistics, sampling
+from locedit.facts.record import Fact
+from locedit.methods import METHODS, SharedInputs, problems
+from locedit.methods.problems import Request
+from locedit.workflow import plugins
 
 ROOT = Path(__file__).resolve().parent.parent
 FACT = engine.FACTS[1]
@@ -89,7 +90,7 @@ def test_the_prompt_in_the_target_of_tracing_reversal(tiny_lm, case):
 
 
 def test_the_quirk_reaches_the_baselines_target(tiny_lm):
-    from locedit import editing
+    from locedit.study.edit import Measuring, baseline
 
     prompt, subject = PROMPTS["a short prompt"]
     fact = Fact(
@@ -100,11 +101,11 @@ def test_the_quirk_reaches_the_baselines_target(tiny_lm):
         target_true="Rome",
         target_new="Paris",
     )
-    how = editing.Measuring(sigma=engine.SIGMA, n_noise=3, noise_seed=engine.SEED)
+    how = Measuring(sigma=engine.SIGMA, n_noise=3, noise_seed=engine.SEED)
     rows = [
         row
         for on in ((), ["reversal_prompt_in_target"])
-        for row in editing.baseline(
+        for row in baseline(
             tiny_lm, problems.named("tracing_reversal", on), [fact], [1.0], how, 0.0
         )
     ]
@@ -124,7 +125,7 @@ def test_r_rome_equals_the_textbook_one(tiny_lm, moments, problem):
     fact, method = request_of(problem), METHODS["r-ROME"]
     shared = SharedInputs(
         contexts=[engine.CONTEXTS],
-        moments=statistics.KeyMoments(moments.__getitem__),
+        moments=key_statistics.KeyMoments(moments.__getitem__),
         **engine.NOISE,
     )
     hyper = method.hyperparameters(problem, "released", {"all": STEPS})
@@ -150,7 +151,7 @@ def test_r_rome_equals_the_textbook_one(tiny_lm, moments, problem):
 
 
 def test_with_the_bare_prompt_alone_r_rome_is_rome(tiny_lm, moments):
-    shared = SharedInputs(moments=statistics.KeyMoments(moments.__getitem__))
+    shared = SharedInputs(moments=key_statistics.KeyMoments(moments.__getitem__))
     hyper = METHODS["ROME"].hyperparameters("error_injection", "released", {"all": STEPS})
     fact = [request_of("error_injection")]
     a, b = (

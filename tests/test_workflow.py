@@ -27,7 +27,8 @@ from tiny_study import (
     copy_tree,
 )
 
-from locedit import facts, fingerprints, tables
+from locedit.facts.record import EXCLUDED
+from locedit.store import hashing, schemas, tables
 
 SCORE_FIGURES = {*(f"figure_{score}_by_layer" for score in SCORES), "figure_success_by_layer"}
 STATISTICS = {"mixed", "diff_intervals", "out_of_fold", "regret"}
@@ -100,7 +101,7 @@ def test_each_job_runs_once(finished):
 @pytest.mark.parametrize(("schema", "name"), TABLES, ids=[name for _, name in TABLES])
 def test_a_table_has_its_schemas_columns_and_no_empty_one(study, schema, name):
     table = tables.read(study.out / f"{name}.parquet", schema)
-    assert list(table.columns) == tables.SCHEMAS[schema].names
+    assert list(table.columns) == schemas.SCHEMAS[schema].names
     assert len(table) > 0
     assert [column for column in table if table[column].isna().all()] == []
 
@@ -115,9 +116,9 @@ def test_a_table_says_how_it_was_made(study):
     base, root = study.folder.parent, study.root
     files = (root / "workflow_scripts/edit.py", root / "locedit/methods/rome.py")
     assert made["hashes"] == {
-        "code": fingerprints.digest([fingerprints.code(file, root) for file in files]),
-        "model": fingerprints.weights(base / "model"),
-        "data": fingerprints.files([base / "facts.json"]),
+        "code": hashing.digest([hashing.code(file, root) for file in files]),
+        "model": hashing.weights(base / "model"),
+        "data": hashing.files([base / "facts.json"]),
     }
 
 
@@ -125,7 +126,7 @@ def test_facts_are_known_unknown_or_excluded_with_the_reason(study):
     table = tables.read(study.out / "facts.parquet", "facts").set_index("case_id")
     assert table["is_correct"].eq(True).sum() == 9
     assert not table.loc["unknown", "is_correct"]
-    excluded = table[table["status"] == facts.EXCLUDED]["reason"].to_dict()
+    excluded = table[table["status"] == EXCLUDED]["reason"].to_dict()
     assert set(excluded) == {"empty", "lacks"}
     assert excluded["empty"] == "target_true is empty"
     assert "lacks the subject" in excluded["lacks"]
@@ -150,7 +151,7 @@ def test_edits_are_measured_before_and_after(study):
         assert set(table["status"]) == {"ok"}
         assert len(table) == SETTINGS["facts"]["study"]
         assert (table["update_norm"] >= 0).all()
-        for column in tables.SCHEMAS["editing"].names:
+        for column in schemas.SCHEMAS["editing"].names:
             if column.endswith(("target_before", "target_after", "other_before", "other_after")):
                 values = np.concatenate([np.atleast_1d(v) for v in table[column]])
                 assert len(values) > 0
@@ -459,7 +460,7 @@ def test_other_weights_of_the_same_size_rerun_what_reads_them(study, tmp_path):
     changes = {"model": str(base / "tiny.yaml")}
     weights = base / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
-    assert study.plan(**changes).jobs["know"] == 1
+    assert study.plan(**changes).jobs["filter_facts"] == 1
 
 
 def test_a_checkout_that_was_moved_reruns_nothing(study, tmp_path):
@@ -488,7 +489,11 @@ def test_a_comment_reruns_nothing_and_a_methods_code_only_its_edits(study, tmp_p
     changed = replace(study, root=copy_tree(study.root, tmp_path / "tree"))
     rome = changed.root / "locedit" / "methods" / "rome.py"
     code = rome.read_text()
-    for name in ("locedit/methods/rome.py", "locedit/tracing.py", "workflow_scripts/edit.py"):
+    for name in (
+        "locedit/methods/rome.py",
+        "locedit/localizers/restoration.py",
+        "workflow_scripts/edit.py",
+    ):
         path = changed.root / name
         path.write_text(path.read_text() + "\n\n# A remark.\n")
     rome.write_text(rome.read_text().replace('"""', '"""Once more: ', 1))

@@ -7,9 +7,10 @@ import pytest
 import test_engine as engine
 import tiny
 
-from locedit import tables, zeroing
-from locedit.facts import Fact
-from locedit.models import LanguageModel
+from locedit.facts.record import Fact
+from locedit.localizers import zeroing
+from locedit.model.language_model import LanguageModel
+from locedit.store import schemas
 from workflow_scripts.effects import joined
 
 
@@ -56,7 +57,7 @@ def test_a_fact_that_cannot_be_zeroed_is_a_row_with_the_reason():
     )
     rows = zeroing.zero_rows(lm, fact, module="mlp", window=1)
     assert [row["layer"] for row in rows] == list(range(5))
-    assert set(rows[0]) == set(tables.SCHEMAS["zeroing"].names)
+    assert set(rows[0]) == set(schemas.SCHEMAS["zeroing"].names)
     without = Fact(**{**vars(fact), "template": "The city is"})
     bad = zeroing.zero_rows(lm, without, module="mlp", window=1)
     assert len(bad) == 1

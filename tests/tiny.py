@@ -37,7 +37,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from locedit.models import architecture_of
+from locedit.model.architectures import architecture_of
 
 # Enough text for words of one token and of several; the names below come out in pieces.
 SENTENCES = [

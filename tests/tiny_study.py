@@ -19,7 +19,7 @@ import tiny
 import torch
 import yaml
 
-from locedit import tables
+from locedit.store import tables
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = Path("results/tiny/hand-made")

@@ -1,7 +1,10 @@
 """What the unedited model says of each fact's prompts, for one problem."""
 
-from locedit import editing, facts, problems, tables
-from workflow_scripts.job import (
+from locedit.facts.record import from_row
+from locedit.methods import problems
+from locedit.store import tables
+from locedit.study.edit import Measuring, baseline
+from locedit.workflow.job import (
     batch_by_batch,
     batches_of,
     load_model,
@@ -15,16 +18,16 @@ def main(snakemake) -> None:
     with running(snakemake) as log:
         study = tables.read(snakemake.input.study, "facts").to_dict("records")
         params = snakemake.params
-        how = editing.Measuring.from_settings(
+        how = Measuring.from_settings(
             params.measuring, sigma=read_sigma(snakemake), seed=params.seed
         )
         problem = problems.named(snakemake.wildcards.problem, params.quirks)
         lm = load_model(snakemake)
 
         def rows_of(records):
-            some = [facts.from_row(record) for record in records]
+            some = [from_row(record) for record in records]
             p_true = [record["p_true"] for record in records]
-            return editing.baseline(lm, problem, some, p_true, how, params.min_p_erase)
+            return baseline(lm, problem, some, p_true, how, params.min_p_erase)
 
         rows = batch_by_batch(log, batches_of(snakemake, study), rows_of)
         tables.write(snakemake.output[0], rows, "baseline", provenance(snakemake))

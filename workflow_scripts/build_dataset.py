@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from locedit import bundled, files
-from workflow_scripts.job import running
+from locedit.facts import bundled
+from locedit.store import files
+from locedit.workflow.job import running
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 

@@ -1,7 +1,8 @@
 """Context templates of ROME and MEMIT, sampled once from the model."""
 
-from locedit import sampling, tables
-from workflow_scripts.job import load_model, provenance, running
+from locedit.engine import sampling
+from locedit.store import tables
+from locedit.workflow.job import load_model, provenance, running
 
 
 def main(snakemake) -> None:

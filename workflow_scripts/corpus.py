@@ -3,15 +3,15 @@
 import logging
 from pathlib import Path
 
-from locedit import assets, files, tables
-from locedit.corpus import paragraphs
-from workflow_scripts.job import provenance, running
+from locedit.facts.corpus import paragraphs
+from locedit.store import assets, files, tables
+from locedit.workflow.job import provenance, running
 
 
 def main(snakemake) -> None:
     with running(snakemake) as log:
         target = Path(snakemake.output[0])
-        with files.alone(target):
+        with files.exclusive_lock(target):
             if target.exists():
                 log.info("another run has made it")
             else:

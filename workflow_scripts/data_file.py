@@ -3,9 +3,9 @@
 import shutil
 from pathlib import Path
 
-from locedit import assets
-from locedit.files import atomic
-from workflow_scripts.job import running
+from locedit.store import assets
+from locedit.store.files import atomic
+from locedit.workflow.job import running
 
 
 def main(snakemake) -> None:

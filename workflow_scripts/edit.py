@@ -4,9 +4,11 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from locedit import editing, facts, tables
+from locedit.facts.record import from_row
 from locedit.methods import METHODS
-from workflow_scripts.job import (
+from locedit.store import tables
+from locedit.study.edit import OK, Cell, Measuring, Subject, batches, edit_cell
+from locedit.workflow.job import (
     load_model,
     load_plugins,
     progress,
@@ -15,7 +17,7 @@ from workflow_scripts.job import (
     running,
     shard_of,
 )
-from workflow_scripts.shared_inputs import shared_inputs
+from locedit.workflow.shared_inputs import shared_inputs
 
 
 def main(snakemake) -> None:
@@ -25,10 +27,10 @@ def main(snakemake) -> None:
         baseline = tables.read(snakemake.input.baseline, "baseline").set_index("case_id")
         essence = tables.read(snakemake.input.essence, "essence").set_index("case_id")
         method, problem = snakemake.wildcards.method, snakemake.wildcards.problem
-        how = editing.Measuring.from_settings(
+        how = Measuring.from_settings(
             snakemake.params.measuring, sigma=read_sigma(snakemake), seed=snakemake.params.seed
         )
-        cell = editing.Cell(
+        cell = Cell(
             method=method,
             problem=problem,
             layer=int(snakemake.wildcards.layer),
@@ -37,8 +39,8 @@ def main(snakemake) -> None:
         )
         log.info("%s", cell)
         subjects = [
-            editing.Subject(
-                fact=facts.from_row(row),
+            Subject(
+                fact=from_row(row),
                 before=baseline.loc[row["case_id"]],
                 texts=list(essence.loc[row["case_id"], "texts"]),
                 perplexity=list(essence.loc[row["case_id"], "perplexity"]),
@@ -49,21 +51,19 @@ def main(snakemake) -> None:
         shared = shared_inputs(snakemake, lm, method, how)
         # whole batches of all facts, so that no number depends on the shards
         together = shard_of(snakemake).part(
-            editing.batches(lm, subjects, snakemake.config["editing"]["batch_facts"])
+            batches(lm, subjects, snakemake.config["editing"]["batch_facts"])
         )
         with progress(log, sum(map(len, together)), "facts") as advance:
-            rows = list(
-                told(editing.edit_cell(lm, cell, together, shared, how, progress=advance), log)
-            )
+            rows = list(logged(edit_cell(lm, cell, together, shared, how, progress=advance), log))
         position = {row["case_id"]: index for index, row in enumerate(study)}
         rows.sort(key=lambda row: position[row["case_id"]])
         tables.write(snakemake.output[0], rows, "editing", provenance(snakemake))
 
 
-def told(rows: Iterator[dict[str, Any]], log: logging.Logger) -> Iterator[dict[str, Any]]:
+def logged(rows: Iterator[dict[str, Any]], log: logging.Logger) -> Iterator[dict[str, Any]]:
     """The rows, a failed one also as a line of the log."""
     for row in rows:
-        if row["status"] != editing.OK:
+        if row["status"] != OK:
             log.warning("fact %s: %s", row["case_id"], row["status"])
         yield row
 

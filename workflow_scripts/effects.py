@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from locedit import tables, tracing, zeroing
-from workflow_scripts.job import provenance, running
+from locedit.localizers import restoration, zeroing
+from locedit.store import schemas, tables
+from locedit.workflow.job import provenance, running
 
 KEYS = ["case_id", "module", "window", "layer"]
 
@@ -16,7 +17,7 @@ KEYS = ["case_id", "module", "window", "layer"]
 def main(snakemake) -> None:
     with running(snakemake) as log:
         relations = tables.read(snakemake.input.study, "facts").set_index("case_id")["relation_id"]
-        restored = partial(tracing.effects, reference=snakemake.params.reference)
+        restored = partial(restoration.effects, reference=snakemake.params.reference)
         parts = [
             gathered(snakemake.input.traces, "tracing", "p_restored", restored, log),
             gathered(snakemake.input.zeros, "zeroing", "p_zeroed", zeroing.effects, log),
@@ -24,7 +25,7 @@ def main(snakemake) -> None:
         table = joined([part for part in parts if not part.empty])
         table["relation_id"] = table["case_id"].map(relations)
         table["model"], table["dataset"] = snakemake.params.model, snakemake.params.dataset
-        table = table.reindex(columns=tables.SCHEMAS["effects"].names)
+        table = table.reindex(columns=schemas.SCHEMAS["effects"].names)
         tables.write(snakemake.output[0], table, "effects", provenance(snakemake))
 
 

@@ -1,7 +1,9 @@
 """Texts about each subject, sampled once, with the unedited model's perplexity of them."""
 
-from locedit import sampling, scoring, tables
-from workflow_scripts.job import batch_by_batch, batches_of, load_model, provenance, running
+from locedit.engine import sampling
+from locedit.store import tables
+from locedit.study import measure
+from locedit.workflow.job import batch_by_batch, batches_of, load_model, provenance, running
 
 
 def main(snakemake) -> None:
@@ -18,7 +20,7 @@ def main(snakemake) -> None:
                 tokens=settings["tokens"],
                 seed=seed,
             )
-            perplexity = scoring.perplexities(lm, texts)
+            perplexity = measure.perplexities(lm, texts)
             for record, of_fact, values in zip(records, texts, perplexity, strict=True):
                 yield {"case_id": record["case_id"], "texts": of_fact, "perplexity": values}
 

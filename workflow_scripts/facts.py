@@ -1,34 +1,36 @@
 """Read a data set, say what is wrong with each record, and ask the model which facts it knows."""
 
-from locedit import facts, tables
-from workflow_scripts.job import load_model, progress, provenance, running
+from locedit.facts.record import KEPT, exclusions, read_records
+from locedit.store import tables
+from locedit.study.knowledge import add_knowledge
+from locedit.workflow.job import load_model, progress, provenance, running
 
 
 def main(snakemake) -> None:
     with running(snakemake) as log:
         settings = snakemake.params.settings
-        rows = facts.read_records(
+        rows = read_records(
             snakemake.input.records, n=settings["facts.n"], **snakemake.params.reading
         )
         kept = usable(rows, snakemake.input.records)
         lm = load_model(snakemake)
         with progress(log, kept, "facts") as advance:
-            facts.add_knowledge(
+            add_knowledge(
                 lm, rows, completion_tokens=settings["facts.completion_tokens"], progress=advance
             )
         kept = usable(rows, snakemake.input.records)
         known = sum(row.get("is_correct") is True for row in rows)
         log.info("%d records, %d usable, %d known", len(rows), kept, known)
-        log.info("%s", facts.exclusions(rows) or "none excluded")
+        log.info("%s", exclusions(rows) or "none excluded")
         tables.write(snakemake.output[0], rows, "facts", provenance(snakemake))
 
 
 def usable(rows, path) -> int:
     """How many rows are kept; none is an error that says why."""
-    kept = sum(row["status"] == facts.KEPT for row in rows)
+    kept = sum(row["status"] == KEPT for row in rows)
     if not kept:
         raise ValueError(
-            f"{path}: no record of {len(rows)} can be used ({facts.exclusions(rows)}); check the "
+            f"{path}: no record of {len(rows)} can be used ({exclusions(rows)}); check the "
             "file, or `dataset.format`"
         )
     return kept

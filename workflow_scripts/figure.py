@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from locedit import files, rbridge
-from workflow_scripts.job import running
+from locedit.report import rbridge
+from locedit.store import files
+from locedit.workflow.job import running
 
 ANALYSIS = Path(__file__).resolve().parent.parent / "analysis"
 

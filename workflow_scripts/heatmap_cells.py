@@ -2,8 +2,10 @@
 
 import pandas as pd
 
-from locedit import facts, tables, tracing
-from workflow_scripts.job import load_model, provenance, read_sigma, running
+from locedit.facts.record import from_row
+from locedit.localizers import restoration
+from locedit.store import schemas, tables
+from locedit.workflow.job import load_model, provenance, read_sigma, running
 
 
 def main(snakemake) -> None:
@@ -14,10 +16,10 @@ def main(snakemake) -> None:
         sigma, lm = read_sigma(snakemake), load_model(snakemake)
         rows = [
             {**row, "module": module, "window": params.window}
-            for module in tracing.MODULES
-            for row in tracing.trace_rows(
+            for module in restoration.MODULES
+            for row in restoration.trace_rows(
                 lm,
-                facts.from_row(record),
+                from_row(record),
                 module=module,
                 window=params.window,
                 sigma=sigma,
@@ -27,7 +29,7 @@ def main(snakemake) -> None:
             )
         ]
         # all columns, also of a fact that cannot be traced: the figure says why
-        columns = [*tables.SCHEMAS["tracing"].names, "module", "window"]
+        columns = [*schemas.SCHEMAS["tracing"].names, "module", "window"]
         cells = pd.DataFrame(rows, columns=columns)
         tables.write(snakemake.output[0], cells, None, provenance(snakemake))
 

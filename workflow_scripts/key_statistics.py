@@ -1,7 +1,8 @@
 """Key second moments of all layers, in one pass over paragraphs drawn across documents."""
 
-from locedit import files, statistics, tables
-from workflow_scripts.job import load_model, progress, running
+from locedit.engine import key_statistics
+from locedit.store import files, tables
+from locedit.workflow.job import load_model, progress, running
 
 
 def main(snakemake) -> None:
@@ -13,7 +14,7 @@ def main(snakemake) -> None:
         # first paragraphs of all articles, then second ones, ...: sampled across documents
         texts = corpus.sort_values(["index", "title"])["text"]
         with progress(log, tokens, "tokens") as advance:
-            moments, count = statistics.key_moments(
+            moments, count = key_statistics.key_moments(
                 lm, texts, max_tokens=settings["max_tokens"], tokens=tokens, progress=advance
             )
         if count < tokens:
@@ -23,7 +24,7 @@ def main(snakemake) -> None:
             )
         log.info("%d tokens", count)
         with files.atomic(snakemake.output[0]) as path:
-            statistics.write_moments(
+            key_statistics.write_moments(
                 path, moments, tokens=str(count), fingerprint=snakemake.params.fingerprint
             )
 

@@ -1,7 +1,7 @@
 """Put the shards of one table together, in the order of the study's facts."""
 
-from locedit import tables
-from workflow_scripts.job import running
+from locedit.store import tables
+from locedit.workflow.job import running
 
 
 def main(snakemake) -> None:

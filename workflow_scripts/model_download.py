@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from locedit import hub
-from workflow_scripts.job import running
+from locedit.store import hub
+from locedit.workflow.job import running
 
 
 def main(snakemake) -> None:

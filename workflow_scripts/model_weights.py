@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
-from locedit import assets
-from workflow_scripts.job import running
+from locedit.engine import gguf
+from locedit.store import assets
+from locedit.workflow.job import running
 
 
 def main(snakemake) -> None:
     with running(snakemake):
         override, folder = snakemake.params.override, Path(snakemake.output.folder).parent
-        assets.unpack(
+        gguf.unpack(
             assets.named(snakemake.params.asset),
             Path(override) if override else None,
             folder,

@@ -2,14 +2,16 @@
 
 import json
 
-from locedit import facts, files, noise, tables
-from workflow_scripts.job import load_model, running
+from locedit.engine import noise
+from locedit.facts.record import KEPT
+from locedit.store import files, tables
+from locedit.workflow.job import load_model, running
 
 
 def main(snakemake) -> None:
     with running(snakemake) as log:
         table = tables.read(snakemake.input.facts, "facts")
-        subjects = table.loc[table["status"] == facts.KEPT, "subject"]
+        subjects = table.loc[table["status"] == KEPT, "subject"]
         sd = noise.subject_embedding_sd(load_model(snakemake), subjects)
         sigma = noise.parse_sigma(snakemake.params.noise, sd)
         log.info("embedding sd %.4f, sigma %.4f", sd, sigma)

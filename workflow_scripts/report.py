@@ -13,9 +13,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import yaml
 
-from locedit import rbridge, tables
-from workflow_scripts import findings, report_page
-from workflow_scripts.job import running
+from locedit.report import findings, rbridge
+from locedit.report.page import arranged, pack, read_figure, read_table, render
+from locedit.store import tables
+from locedit.workflow.job import running
 
 ANALYSIS = Path(__file__).resolve().parent.parent / "analysis"
 DRAWING = ["ggplot2", "ragg", "svglite"]  # R's packages behind the figures
@@ -55,18 +56,16 @@ def make(
     design = findings.Design(**params.design)
     analysis = {Path(path).stem: tables.read(path, None, flat=True) for path in inputs.analysis}
     asked = {name: tables.read(getattr(inputs, name), "facts") for name in ("facts", "study")}
-    figures = [report_page.read_figure(base / "figures", name) for name in params.figures]
-    shown = [
-        report_page.read_table(base / "tables", name, len(analysis[name])) for name in params.tables
-    ]
+    figures = [read_figure(base / "figures", name) for name in params.figures]
+    shown = [read_table(base / "tables", name, len(analysis[name])) for name in params.tables]
     rows, named = origins([*inputs.upstream, *inputs.analysis], base)
     science = {key: value for key, value in config.items() if key != "assets"}
     settings = yaml.safe_dump(science, sort_keys=False, allow_unicode=True)
-    page = report_page.render(
+    page = render(
         ANALYSIS / "report",
         design=design,
         paragraph=findings.paragraph({**analysis, **asked}, design),
-        sections=report_page.arranged(figures),
+        sections=arranged(figures),
         tables=shown,
         origins=rows,
         # a table knows best what it was made with
@@ -76,7 +75,7 @@ def make(
     )
     beside = {f"figures/{path.name}": path for figure in figures for path in figure.files.values()}
     beside |= {f"tables/{path.name}": path for table in shown for path in table.files.values()}
-    report_page.pack(target, page, {"study.yaml": settings}, beside)
+    pack(target, page, {"study.yaml": settings}, beside)
 
 
 def main(snakemake) -> None:

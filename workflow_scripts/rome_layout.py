@@ -5,9 +5,11 @@ from typing import Any
 
 import pandas as pd
 
-from locedit import editing, files, rome_layout, tables
-from locedit.problems import PROBLEMS
-from workflow_scripts.job import progress, provenance, running
+from locedit.exchange import rome_layout
+from locedit.methods.problems import PROBLEMS
+from locedit.store import files, schemas, tables
+from locedit.study.edit import OK
+from locedit.workflow.job import progress, provenance, running
 
 
 def main(snakemake) -> None:
@@ -26,7 +28,7 @@ def main(snakemake) -> None:
                     rome_layout.write_run(temporary / params["run"], params, cases)
         summary = [summary_row(*run) for group in runs.values() for run in group]
         tables.write(snakemake.output.parquet, summary, "rome_summary", provenance(snakemake))
-        columns = tables.SCHEMAS["rome_summary"].names
+        columns = schemas.SCHEMAS["rome_summary"].names
         with files.atomic(snakemake.output.csv) as temporary:
             pd.DataFrame(summary, columns=columns).round(2).to_csv(temporary, index=False)
 
@@ -35,7 +37,7 @@ def token_counter(folder: Path):
     """How many tokens the model's tokenizer makes of " " + target."""
     from transformers import AutoTokenizer
 
-    from locedit.models import NO_CODE
+    from locedit.engine.loading import NO_CODE
 
     tokenizer = AutoTokenizer.from_pretrained(folder, **NO_CODE)
     return lambda target: len(tokenizer(" " + target, add_special_tokens=False)["input_ids"])
@@ -45,7 +47,7 @@ def read_run(path: str, study: pd.DataFrame, n_tokens, params) -> tuple[dict, li
     """What params.json says of one editing table, and its cases."""
     edits = tables.read(path, "editing").to_dict("records")
     numbers = rome_layout.case_numbers(list(study["case_id"]))
-    done = [edit for edit in edits if edit["status"] == editing.OK]
+    done = [edit for edit in edits if edit["status"] == OK]
     cases = [
         rome_layout.case(edit, study.loc[edit["case_id"]], numbers[edit["case_id"]], n_tokens)
         for edit in done
@@ -68,7 +70,7 @@ def read_run(path: str, study: pd.DataFrame, n_tokens, params) -> tuple[dict, li
         "hyperparameters": params.hyperparameters[f"{method} {problem}"],
         "seed": params.seed,
         "num_cases": len(cases),
-        "left_out": {e["case_id"]: e["status"] for e in edits if e["status"] != editing.OK},
+        "left_out": {e["case_id"]: e["status"] for e in edits if e["status"] != OK},
         "table": path,
         "fingerprint": tables.provenance(path).get("fingerprint"),
     }

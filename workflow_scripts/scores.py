@@ -1,7 +1,9 @@
 """Scores of every edit, derived from the stored log-probabilities."""
 
-from locedit import editing, tables
-from workflow_scripts.job import provenance, running
+from locedit.store import tables
+from locedit.study.edit import OK
+from locedit.study.scores import score_row
+from locedit.workflow.job import provenance, running
 
 KEYS = ("case_id", "method", "problem", "layer", "target", "update_norm", "status")
 
@@ -16,8 +18,8 @@ def main(snakemake) -> None:
                 fact = study.loc[record["case_id"]]
                 row = {**names, **{key: record[key] for key in KEYS}}
                 row |= {"relation_id": fact["relation_id"], "is_correct": bool(fact["is_correct"])}
-                if record["status"] == editing.OK:
-                    row |= editing.score_row(record, snakemake.params.aggregate)
+                if record["status"] == OK:
+                    row |= score_row(record, snakemake.params.aggregate)
                 rows.append(row)
         tables.write(snakemake.output[0], rows, "scores", provenance(snakemake))
 

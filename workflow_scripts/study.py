@@ -1,7 +1,8 @@
 """The known facts that are traced and edited: a seeded sample that grows with its size."""
 
-from locedit import facts, tables
-from workflow_scripts.job import provenance, running
+from locedit.facts import record as facts
+from locedit.store import tables
+from locedit.workflow.job import provenance, running
 
 
 def main(snakemake) -> None:

@@ -2,19 +2,15 @@
 
 import json
 
-from locedit import editing, facts, problems, tables, tuning
-from locedit.methods import METHODS
-from locedit.problems import PROBLEMS
-from locedit.shards import batches
-from workflow_scripts.job import (
-    load_model,
-    load_plugins,
-    progress,
-    provenance,
-    read_sigma,
-    running,
-)
-from workflow_scripts.shared_inputs import shared_inputs
+from locedit import shards
+from locedit.facts import record as facts
+from locedit.methods import METHODS, problems
+from locedit.methods.problems import PROBLEMS
+from locedit.store import tables
+from locedit.study import tuning
+from locedit.study.edit import Cell, Measuring, Subject, baseline, batches, edit_cell
+from locedit.workflow.job import load_model, load_plugins, progress, provenance, read_sigma, running
+from locedit.workflow.shared_inputs import shared_inputs
 
 
 def main(snakemake) -> None:
@@ -22,7 +18,7 @@ def main(snakemake) -> None:
         load_plugins(snakemake)
         params, settings = snakemake.params, snakemake.params.settings
         method, problem = snakemake.wildcards.method, snakemake.wildcards.problem
-        how = editing.Measuring.from_settings(
+        how = Measuring.from_settings(
             params.measuring, sigma=read_sigma(snakemake), seed=params.seed
         )
         records = outside_study(snakemake, params, problem)
@@ -30,29 +26,29 @@ def main(snakemake) -> None:
         lm = load_model(snakemake)
         size = snakemake.config["editing"]["batch_facts"]
         subjects = []
-        for batch in batches(records, size):
+        for batch in shards.batches(records, size):
             some = [facts.from_row(record) for record in batch]
             p_true = [record["p_true"] for record in batch]
-            before = editing.baseline(lm, aim, some, p_true, how, params.min_p_erase)
+            before = baseline(lm, aim, some, p_true, how, params.min_p_erase)
             subjects += [
-                editing.Subject(fact=fact, before=row, texts=[], perplexity=[])
+                Subject(fact=fact, before=row, texts=[], perplexity=[])
                 for fact, row in zip(some, before, strict=True)
             ]
         shared = shared_inputs(snakemake, lm, method, how)
-        together = editing.batches(lm, subjects, size)
+        together = batches(lm, subjects, size)
         grid = list(tuning.settings(params.grid))
         rows = []
         with progress(log, len(grid) * len(subjects), "edits") as advance:
             for values in grid:
                 hyper = METHODS[method].hyperparameters(problem, params.preset, {"all": values})
-                cell = editing.Cell(
+                cell = Cell(
                     method=method,
                     problem=problem,
                     layer=settings["layer"],
                     hyper=hyper,
                     quirks=params.quirks,
                 )
-                edits = editing.edit_cell(lm, cell, together, shared, how, progress=advance)
+                edits = edit_cell(lm, cell, together, shared, how, progress=advance)
                 rows.append(
                     {
                         "model": params.label,

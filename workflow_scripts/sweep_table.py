@@ -5,8 +5,8 @@ import json
 import pandas as pd
 import yaml
 
-from locedit import files, tables
-from workflow_scripts.job import provenance, running
+from locedit.store import files, tables
+from locedit.workflow.job import provenance, running
 
 
 def main(snakemake) -> None:

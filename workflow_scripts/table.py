@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from locedit import files, layouts, pages, rbridge, tables
-from workflow_scripts.job import provenance, running
+from locedit.report import grids, layouts, rbridge
+from locedit.store import files, tables
+from locedit.workflow.job import provenance, running
 
 ANALYSIS = Path(__file__).resolve().parent.parent / "analysis"
 
@@ -26,13 +27,13 @@ def laid_out(table: pd.DataFrame, snakemake) -> str:
     """The table's page."""
     params = snakemake.params
     text = (ANALYSIS / "captions" / params.caption).read_text(encoding="utf-8")
-    return pages.page(
+    return grids.page(
         table,
         layouts.LAYOUTS[params.name],
         (ANALYSIS / "table.html.jinja").read_text(encoding="utf-8"),
         title=params.title,
         of=(params.model_label, params.dataset),
-        text=pages.caption(text, snakemake=snakemake),
+        text=grids.caption(text, snakemake=snakemake),
         own=params.own,
         orders=params.orders,
     )

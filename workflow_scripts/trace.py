@@ -2,8 +2,10 @@
 
 from functools import partial
 
-from locedit import facts, tables, tracing
-from workflow_scripts.job import fact_by_fact, load_model, provenance, read_sigma, running, shard_of
+from locedit.facts.record import from_row
+from locedit.localizers import restoration
+from locedit.store import tables
+from locedit.workflow.job import fact_by_fact, load_model, provenance, read_sigma, running, shard_of
 
 
 def main(snakemake) -> None:
@@ -12,7 +14,7 @@ def main(snakemake) -> None:
         study = shard_of(snakemake).part(study)
         settings, sigma = snakemake.params.settings, read_sigma(snakemake)
         trace_rows = partial(
-            tracing.trace_rows,
+            restoration.trace_rows,
             load_model(snakemake),
             module=snakemake.wildcards.kind,
             window=int(snakemake.wildcards.window),
@@ -21,7 +23,7 @@ def main(snakemake) -> None:
             seed=settings["tracing.noise_seed"],
             batch_tokens=snakemake.config["tracing"]["batch_tokens"],
         )
-        rows = fact_by_fact(log, study, lambda record: trace_rows(facts.from_row(record)))
+        rows = fact_by_fact(log, study, lambda record: trace_rows(from_row(record)))
         tables.write(snakemake.output[0], rows, "tracing", provenance(snakemake))
 
 

@@ -2,8 +2,10 @@
 
 from functools import partial
 
-from locedit import facts, tables, zeroing
-from workflow_scripts.job import fact_by_fact, load_model, provenance, running, shard_of
+from locedit.facts.record import from_row
+from locedit.localizers import zeroing
+from locedit.store import tables
+from locedit.workflow.job import fact_by_fact, load_model, provenance, running, shard_of
 
 
 def main(snakemake) -> None:
@@ -17,7 +19,7 @@ def main(snakemake) -> None:
             window=int(snakemake.wildcards.window),
             batch_tokens=snakemake.config["tracing"]["batch_tokens"],
         )
-        rows = fact_by_fact(log, study, lambda record: zero_rows(facts.from_row(record)))
+        rows = fact_by_fact(log, study, lambda record: zero_rows(from_row(record)))
         tables.write(snakemake.output[0], rows, "zeroing", provenance(snakemake))
 
 

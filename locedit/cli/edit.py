@@ -11,16 +11,19 @@ from typing import Any
 
 import torch
 
-from locedit import passes, plugins, scoring
 from locedit.cli import drawing, terminal
 from locedit.cli.inputs import shared_inputs
 from locedit.cli.look import ROOT, Look, check_length, look, next_word, say
 from locedit.cli.prompts import Prompt, neighbour, paraphrase, relation_of
+from locedit.engine import passes
+from locedit.engine.updates import Updates, applied, total_norms
 from locedit.methods import METHODS, Edit
-from locedit.models import LanguageModel
-from locedit.problems import PROBLEMS, Request
-from locedit.updates import Updates, applied, total_norms
+from locedit.methods.problems import PROBLEMS, Request
+from locedit.model.language_model import LanguageModel
+from locedit.study import measure
+from locedit.study.scores import neighbourhood_score, rewrite_score
 from locedit.windows import window_layers
+from locedit.workflow import plugins
 
 PROBLEM = PROBLEMS["error_injection"]
 
@@ -120,10 +123,10 @@ def measured(
     lm: LanguageModel, request: Request, texts: Sequence[str], updates: Updates | None
 ) -> list[float]:
     """p(target) after each text, the prompt first, under an edit if given."""
-    probe = scoring.Probe(
+    probe = measure.Probe(
         request=request, other=request.target, paraphrases=texts[1:], neighbourhood=()
     )
-    found = scoring.measure(lm, [probe], updates)[0]
+    found = measure.measure(lm, [probe], updates)[0]
     return [math.exp(log_p) for log_p in (found.rewrite[0], *found.paraphrase[0])]
 
 
@@ -154,9 +157,9 @@ def _say_prompts(
         for line in drawing.predictions(was, becomes, width=terminal.width()):
             say(line)
         if name == "neighbour":
-            score = scoring.neighbourhood_score(p_before, p_after)
+            score = neighbourhood_score(p_before, p_after)
         else:
-            score = scoring.rewrite_score(p_before, p_after)
+            score = rewrite_score(p_before, p_after)
         label = "rewrite" if name == "prompt" else name
         say(f"  p({target}) {p_before:.4g} -> {p_after:.4g}, {label} score {score:.3f}")
 

@@ -9,9 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from locedit import corpus, files, sampling, statistics, tables
 from locedit.cli.look import Look, say
+from locedit.engine import key_statistics, sampling
+from locedit.facts import corpus
 from locedit.methods import METHODS, SharedInputs
+from locedit.store import files, tables
 
 QUICK_TOKENS = 3
 PARAGRAPHS = 5  # of an article
@@ -49,11 +51,11 @@ def _contexts(seen: Look, kind: str, study: Path | None) -> list[list[str]]:
 
 def _moments(
     seen: Look, layers: Sequence[int], study: Path | None, tokens: int | None
-) -> statistics.KeyMoments:
+) -> key_statistics.KeyMoments:
     stored = None if study is None else study / "key_statistics.safetensors"
     if tokens is None and stored is not None and stored.is_file():
         say(f"key statistics: {stored}")
-        return statistics.moments_from_file(stored, seen.lm.device)
+        return key_statistics.moments_from_file(stored, seen.lm.device)
     tokens = QUICK_TOKENS * seen.lm.inner_size if tokens is None else tokens
     paths = {layer: _path(seen, layer, tokens) for layer in layers}
     missing = [layer for layer, path in paths.items() if not path.is_file()]
@@ -65,15 +67,16 @@ def _moments(
     else:
         say(f"key statistics: of {tokens:,} tokens of Wikipedia, {where}")
     readers = {
-        layer: statistics.moments_from_file(path, seen.lm.device) for layer, path in paths.items()
+        layer: key_statistics.moments_from_file(path, seen.lm.device)
+        for layer, path in paths.items()
     }
     return _PerLayer(readers)
 
 
-class _PerLayer(statistics.KeyMoments):
+class _PerLayer(key_statistics.KeyMoments):
     """Key moments with a file for each layer."""
 
-    def __init__(self, readers: dict[int, statistics.KeyMoments]) -> None:
+    def __init__(self, readers: dict[int, key_statistics.KeyMoments]) -> None:
         self._readers = readers
 
     def solve(self, layer: int, keys: Any) -> Any:
@@ -86,7 +89,7 @@ def _path(seen: Look, layer: int, tokens: int) -> Path:
 
 
 def _collect(seen: Look, paths: dict[int, Path], tokens: int) -> None:
-    moments, count = statistics.key_moments(
+    moments, count = key_statistics.key_moments(
         seen.lm,
         _texts(seen),
         layers=list(paths),
@@ -97,7 +100,7 @@ def _collect(seen: Look, paths: dict[int, Path], tokens: int) -> None:
         raise ValueError(f"--tokens: there are only {count:,} tokens of text for {tokens:,}")
     for layer, path in paths.items():
         with files.atomic(path) as temporary:
-            statistics.write_moments(temporary, {layer: moments[layer]}, tokens=str(count))
+            key_statistics.write_moments(temporary, {layer: moments[layer]}, tokens=str(count))
 
 
 def _texts(seen: Look) -> Iterator[str]:

@@ -7,8 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from locedit import assets, bundled, hub, models, noise, sampling
-from locedit import config as configuration
+from locedit.engine import gguf, loading, noise, sampling
+from locedit.facts import bundled
+from locedit.model import language_model
+from locedit.store import assets, hub
+from locedit.workflow import config as configuration
 
 ROOT = Path(__file__).resolve().parents[2]  # the checkout: config.yaml, models/, data/
 
@@ -40,12 +43,12 @@ class Look:
         return assets.model_identity(self.settings)[:12]
 
     @cached_property
-    def lm(self) -> models.LanguageModel:
+    def lm(self) -> language_model.LanguageModel:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
         logging.set_verbosity_error()
-        lm = models.load(self._folder(), device=self.config["device"], dtype=self.config["dtype"])
+        lm = loading.load(self._folder(), device=self.config["device"], dtype=self.config["dtype"])
         gc.freeze()  # all that stays until the program ends, which would else take a second longer
         return lm
 
@@ -57,7 +60,7 @@ class Look:
         if "hub" in self.settings:
             return hub.download(self.settings["hub"], self.settings["revision"], folder)
         name = self.settings["asset"]
-        return assets.unpack(assets.named(name), self.override(name), folder, cache=self.cache)
+        return gguf.unpack(assets.named(name), self.override(name), folder, cache=self.cache)
 
     def asset(self, name: str) -> Path:
         """A pinned file, from the cache, the network or `assets.overrides`."""
@@ -111,7 +114,7 @@ def _folder_named(name: str) -> Path | None:
         return None
 
 
-def check_length(lm: models.LanguageModel, texts: list[str], target: str) -> None:
+def check_length(lm: language_model.LanguageModel, texts: list[str], target: str) -> None:
     """Raise ValueError where a prompt and the target do not fit the model's context."""
     limit = lm.context_length
     for text in texts:
@@ -123,7 +126,7 @@ def check_length(lm: models.LanguageModel, texts: list[str], target: str) -> Non
             )
 
 
-def next_word(lm: models.LanguageModel, prompt: str) -> str:
+def next_word(lm: language_model.LanguageModel, prompt: str) -> str:
     """The first word of the model's greedy continuation, "" where it says none."""
     words = sampling.complete(lm, [prompt], 8)[0].split()
     return words[0].strip(".,;:!?\"'()") if words else ""

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from locedit import texts
-from locedit.quoting import one_line, shown
+from locedit import messages
+from locedit.messages import one_line, shown
 
 EPILOG = """\
 examples:
@@ -109,7 +109,7 @@ def _add_fact(command: argparse.ArgumentParser) -> None:
 
 
 def _text(text: str) -> str:
-    if fault := texts.fault(text):
+    if fault := messages.fault(text):
         raise argparse.ArgumentTypeError(
             f"expected UTF-8 text, got {shown(text)}, which holds {fault}"
         )

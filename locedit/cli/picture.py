@@ -5,8 +5,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure  # without pyplot: no display, no state
 
-from locedit.files import atomic
-from locedit.tracing import Trace
+from locedit.localizers.restoration import Trace
+from locedit.store.files import atomic
 
 
 def check(path: Path) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from locedit import bundled
+from locedit.facts import bundled
 
 PREFIX = "It was reported on Monday. "
 

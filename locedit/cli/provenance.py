@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from locedit import tables
 from locedit.cli.look import say
+from locedit.store import tables
 
 
 def run(options: argparse.Namespace) -> None:

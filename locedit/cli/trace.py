@@ -7,7 +7,7 @@ import numpy as np
 
 from locedit.cli import drawing, terminal
 from locedit.cli.look import Look, check_length, look, next_word, say
-from locedit.tracing import Trace, trace
+from locedit.localizers.restoration import Trace, trace
 
 NAMES = {"mlp": "MLP outputs", "attn": "attention outputs", "hidden": "hidden states"}
 

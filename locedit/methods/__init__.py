@@ -9,11 +9,11 @@ import re
 from dataclasses import is_dataclass
 from typing import Any
 
+from locedit.messages import shown
 from locedit.methods.base import CONTEXTS, Edit, Method, SharedInputs
 from locedit.methods.builtin import BUILTIN
+from locedit.methods.problems import PROBLEMS
 from locedit.methods.settings import schema
-from locedit.problems import PROBLEMS
-from locedit.quoting import shown
 
 METHODS: dict[str, Method] = {}
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from locedit.models import LanguageModel
-    from locedit.problems import Request
-    from locedit.statistics import KeyMoments
-    from locedit.updates import Updates
+    from locedit.engine.key_statistics import KeyMoments
+    from locedit.engine.updates import Updates
+    from locedit.methods.problems import Request
+    from locedit.model.language_model import LanguageModel
 
 CONTEXTS = ("rome", "memit")  # the sets of context templates that a study samples
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from locedit.methods.base import Method
+from locedit.methods.problems import PROBLEMS
 from locedit.methods.settings import Count, Limit, NotNegative, Positive
-from locedit.problems import PROBLEMS
 
 EDIT_WINDOW = 5  # width of the window that FT-5 and MEMIT edit (Hase et al. 2023, section 5.2)
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from locedit import packing, passes
+from locedit.engine import log_probs, packing, passes
+from locedit.engine.noise import place
+from locedit.engine.updates import Dense, LowRank, applied
 from locedit.methods.base import Edit, SharedInputs
 from locedit.methods.builtin import FineTuningHyperparameters
-from locedit.models import LanguageModel
-from locedit.noise import place
-from locedit.problems import Request
-from locedit.updates import Dense, LowRank, applied
+from locedit.methods.problems import Request
+from locedit.model.language_model import LanguageModel
 from locedit.windows import window_layers
 
 
@@ -45,7 +45,7 @@ def edit(
     for _ in range(hyper.steps):
         with applied(lm, _of_facts(changes, active), batch.cells):
             hidden = passes.run(lm, batch.inputs, batch.part, first=window.start)
-        log_p = passes.target_log_probs(lm, hidden, batch.lines, batch.ends, batch.targets)
+        log_p = log_probs.target_log_probs(lm, hidden, batch.lines, batch.ends, batch.targets)
         loss = (-log_p if problem.maximise else log_p.exp()).view(len(active), -1).sum(dim=1)
         values = loss.tolist()
         for fact, value in zip(active, values, strict=True):

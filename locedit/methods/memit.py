@@ -8,13 +8,14 @@ from collections.abc import Sequence
 
 import torch
 
-from locedit import passes
+from locedit.engine import passes
+from locedit.engine.updates import LowRank, Updates, applied
 from locedit.methods.base import Edit, SharedInputs
 from locedit.methods.builtin import MemitHyperparameters
+from locedit.methods.problems import Request
 from locedit.methods.values import Objective, Rows, build, mean_over_sets, optimise
-from locedit.models import LanguageModel
-from locedit.problems import Request
-from locedit.updates import LowRank, Updates, applied
+from locedit.model import hooks
+from locedit.model.language_model import LanguageModel
 from locedit.windows import window_layers
 
 
@@ -70,7 +71,7 @@ def _spread(
         def see(inner: torch.Tensor, output: torch.Tensor, seen: dict = seen) -> None:
             seen["k"], seen["v"] = _at_subject(inner, rows), _at_subject(output, rows)[:, 0]
 
-        with passes.hooked({lm.down_projection(layer): see}):
+        with hooks.hooked({lm.down_projection(layer): see}):
             reached = passes.run(lm, hidden, part, first=layer, last=window.stop)
         residual = (goal - _at_subject(reached, rows)[:, 0]) / (len(window) - position)
         k = mean_over_sets(seen["k"], shared).double()

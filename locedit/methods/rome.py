@@ -10,13 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from locedit import passes
+from locedit.engine import passes
+from locedit.engine.updates import LowRank
 from locedit.methods.base import Edit, SharedInputs
 from locedit.methods.builtin import RomeHyperparameters
+from locedit.methods.problems import Request
 from locedit.methods.values import Objective, Rows, build, mean_over_sets, optimise
-from locedit.models import LanguageModel
-from locedit.problems import Request
-from locedit.updates import LowRank
+from locedit.model import hooks
+from locedit.model.language_model import LanguageModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +114,8 @@ def _observe(
         seen["v"] = output[index, rows.last]
 
     with (
-        passes.hooked({lm.down_projection(layer): see}),
-        passes.hooked({lm.mlp(layer): see_mlp}),
+        hooks.hooked({lm.down_projection(layer): see}),
+        hooks.hooked({lm.mlp(layer): see_mlp}),
     ):
         recorded = passes.record(lm, rows.ids, rows.lengths, noise=rows.noise)
     return recorded, rows.of_context(seen["k"]), rows.of_context(seen["w"]), seen["v"]

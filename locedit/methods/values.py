@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from locedit import packing, passes
+from locedit.engine import log_probs, packing, passes
+from locedit.engine.noise import place
 from locedit.methods.base import SharedInputs
-from locedit.models import LanguageModel
-from locedit.noise import place
-from locedit.problems import Request
+from locedit.methods.problems import Request
+from locedit.model.language_model import LanguageModel
 
 KL_TEMPLATE = "{} is a"
 
@@ -172,7 +172,7 @@ class _Reading:
         """Mean NLL of a target token over contexts [facts], KL rows' log p [facts, vocabulary]."""
         logits = lm.logits(hidden[self.line, self.cell])
         of_targets, of_kl = logits.split([len(self.tokens), self.facts])
-        log_p = passes.token_log_probs(of_targets, self.tokens)
+        log_p = log_probs.token_log_probs(of_targets, self.tokens)
         total = log_p.new_zeros(len(self.sizes)).index_add(0, self.query, log_p)
         nll = (-total / self.sizes).view(self.facts, -1).mean(dim=1)
         return nll, of_kl.log_softmax(dim=-1)

@@ -1,0 +1,1 @@
+"""Partial passes over a model, and what is computed from them."""

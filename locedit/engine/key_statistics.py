@@ -1,0 +1,154 @@
+"""Key second moments C_l = E[k k^T] of every layer in one streaming pass (METHODS section 5)."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from locedit.engine import passes
+from locedit.model import hooks
+from locedit.model.language_model import LanguageModel
+from locedit.model.linear import linear
+
+
+@torch.inference_mode()
+def key_moments(
+    lm: LanguageModel,
+    texts: Iterable[str],
+    *,
+    layers: Iterable[int] | None = None,
+    max_tokens: int = 256,
+    tokens: int | None = None,
+    batch: int = 8,
+    progress: Callable[[int], None] = lambda _done: None,
+) -> tuple[dict[int, Tensor], int]:
+    """C_l for all layers at once, [d_ff, d_ff] each, and the number of tokens behind them.
+
+    k is the input of layer l's down projection. Each text is tokenised alone and cut to
+    `max_tokens`; texts are read until `tokens` tokens (all, by default). Sums are float32 or the
+    model's dtype, whichever is finer.
+    """
+    layers = list(range(lm.n_layers) if layers is None else layers)
+    dtype = torch.promote_types(lm.dtype, torch.float32)
+    sums = {
+        layer: torch.zeros(lm.inner_size, lm.inner_size, dtype=dtype, device=lm.device)
+        for layer in layers
+    }
+    count = 0
+    for ids, lengths in _batches(lm, texts, max_tokens, tokens, batch):
+        real = torch.arange(ids.shape[1], device=lm.device)[None] < lengths[:, None]
+
+        def add(layer: int, real: Tensor = real) -> hooks.Hook:
+            def hook(inner: Tensor, _: Tensor) -> None:
+                keys = inner[real].to(dtype)
+                sums[layer].add_(linear(keys.T, keys.T))
+
+            return hook
+
+        with hooks.hooked({lm.down_projection(layer): add(layer) for layer in layers}):
+            part = passes.whole(lm, ids.shape[1])
+            passes.run(lm, passes.embed(lm, ids), part, last=max(layers) + 1)
+        count += int(lengths.sum())
+        progress(int(lengths.sum()))
+    if count == 0:
+        raise ValueError("key statistics need text, and there was none")
+    for total in sums.values():
+        total.div_(count)  # in place: all layers of a large model nearly fill a card
+    return sums, count
+
+
+def _batches(
+    lm: LanguageModel,
+    texts: Iterable[str],
+    max_tokens: int,
+    tokens: int | None,
+    batch: int,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    rows: list[list[int]] = []
+    left = float("inf") if tokens is None else tokens
+    for text in texts:
+        row = lm.encode(text)[: int(min(max_tokens, left))]
+        if row:
+            rows.append(row)
+            left -= len(row)
+        if len(rows) == batch or (left <= 0 and rows):
+            yield passes.pad(rows, lm.device)
+            rows = []
+        if left <= 0:
+            return
+    if rows:
+        yield passes.pad(rows, lm.device)
+
+
+class KeyMoments:
+    """C_l by layer, loaded and factored on first use: what ROME and MEMIT solve with."""
+
+    def __init__(self, load: Callable[[int], Tensor]) -> None:
+        self._load = load
+        self._factors: dict[int, Tensor] = {}
+
+    def solve(self, layer: int, keys: Tensor) -> Tensor:
+        """C_l^-1 k for each key [facts, d_ff], solved in float64, returned in the keys' dtype.
+
+        Raises ValueError where C is not positive definite: too few tokens went into it.
+        """
+        if layer not in self._factors:
+            moment = self._load(layer).double()
+            factor, failed = torch.linalg.cholesky_ex(moment)
+            if failed:
+                raise ValueError(
+                    f"the key moment of layer {layer} is not positive definite: "
+                    "collect it over more tokens, at least 10 x d_ff"
+                )
+            self._factors[layer] = factor
+        return torch.cholesky_solve(keys.double().T, self._factors[layer]).T.to(keys)
+
+
+def write_moments(path: Path, moments: Mapping[int, Tensor], **about: str) -> None:
+    """Key moments as a safetensors file: a tensor and its SHA-256 a layer; and what is told."""
+    tensors = {f"layer.{layer}": moment.cpu() for layer, moment in moments.items()}
+    checksums = {name: _checksum(tensor) for name, tensor in tensors.items()}
+    # one text, since safetensors writes several in any order: the same moments are the same bytes
+    save_file(tensors, path, metadata={"made": json.dumps({**about, **checksums})})
+
+
+def _checksum(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.contiguous().numpy().data).hexdigest()
+
+
+def moments_from_file(path: Path, device: torch.device) -> KeyMoments:
+    """Key moments in a file of `write_moments`, one tensor a layer, read on demand and checked.
+
+    Raises OSError, naming the file, where it is truncated or no safetensors file (at once), or
+    where a layer is missing or not what was written: no fact's fault, so no ValueError.
+    """
+
+    def load(layer: int) -> Tensor:
+        name = f"layer.{layer}"
+        with _opened(path) as tensors:
+            moment = tensors.get_tensor(name)
+            made = json.loads((tensors.metadata() or {}).get("made", "{}"))
+            if made.get(name) not in (None, _checksum(moment)):
+                raise SafetensorError(f"{name} is not what was written")
+        return moment.to(device)
+
+    with _opened(path):
+        return KeyMoments(load)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt") as tensors:
+            yield tensors
+    except (SafetensorError, OSError) as error:
+        raise OSError(
+            f"{path}: no readable key moments ({error}); delete the file so that it is made again"
+        ) from error

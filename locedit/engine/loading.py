@@ -1,0 +1,135 @@
+"""Loading a model's folder: safetensors alone, and no code of a checkpoint."""
+
+import ctypes
+import gc
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from locedit.errors import ran_out_of_memory
+from locedit.messages import listed, one_line
+from locedit.model.architectures import (
+    ModelError,
+    architecture_of,
+    is_own,
+)
+from locedit.model.language_model import LanguageModel
+
+# transformers asks on the terminal where this is not said
+NO_CODE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+
+
+def pick_device(device: str) -> torch.device:
+    """`auto` is CUDA where there is one, else the CPU."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def pick_dtype(dtype: str) -> torch.dtype:
+    """`auto` is float32, in which the published numbers hold."""
+    return torch.float32 if dtype == "auto" else getattr(torch, dtype)
+
+
+def keep_freed_memory() -> None:
+    """Ask glibc to use freed memory again instead of returning it to the system.
+
+    Logits and activations are tens of megabytes, allocated and freed thousands of times; having
+    them mapped page by page each time costs a fifth of a pass. Other C libraries are left alone.
+    """
+    mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of <malloc.h>
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(mmap_threshold, 1 << 30)
+    mallopt(trim_threshold, (1 << 31) - 1)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Python's cyclic garbage collector rests: a million new objects, and no garbage among them.
+
+    It would look through all of them again and again, for a quarter of a job's start-up.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@_uncollected()
+def load(path: str | Path, *, device: str = "auto", dtype: str = "auto") -> LanguageModel:
+    """Load a model directory (safetensors, config, tokenizer); no network, no remote code.
+
+    Raises ModelError naming the path if it is missing or not a model.
+    """
+    # transformers costs seconds to import, and only this function needs it
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from locedit.model.linear import speed_up
+
+    keep_freed_memory()
+    target = pick_device(device)
+    if target.type == "cpu":
+        # torch's CPU attention takes grouped queries as they are; transformers would copy the keys
+        os.environ.setdefault("TRANSFORMERS_SDPA_FORCE_GQA", "1")
+    path = Path(path)
+    if not (path / "config.json").is_file():
+        raise ModelError(
+            f"no model at {path}: expected a directory with config.json, safetensors weights and "
+            "tokenizer.json; check the model's `path` in its configuration"
+        )
+    try:
+        config = AutoConfig.from_pretrained(path, **NO_CODE)
+        architecture_of(config)
+        _check_kernels(config)
+        found: Any = AutoModelForCausalLM.from_pretrained(
+            path,
+            config=config,
+            dtype=pick_dtype(dtype),
+            use_safetensors=True,
+            output_loading_info=True,
+            **NO_CODE,
+        )
+        model, loaded = found
+        if missing := sorted(loaded["missing_keys"]):  # transformers would draw them at random
+            raise ModelError(
+                f"the weights at {path} lack {len(missing)} tensors: {listed(missing)}"
+            )
+        tokenizer = AutoTokenizer.from_pretrained(path, **NO_CODE)
+    except ModelError:
+        raise
+    except Exception as error:
+        if ran_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"the model at {path} cannot be loaded ({one_line(error)}); where a run made that "
+            "directory, in the cache, delete it and run again; otherwise correct the model's `path`"
+        ) from error
+    model = model.to(target)
+    speed_up(model)
+    lm = LanguageModel(model, tokenizer)
+    if not is_own(config.model_type):
+        from locedit.engine.architecture_check import check_architecture
+
+        check_architecture(lm)
+    return lm
+
+
+def _check_kernels(config: Any) -> None:
+    """Raise ModelError where a configuration asks for compute kernels, which are code of a hub."""
+    for one in (config, config.get_text_config()):
+        wanted = getattr(one, "_attn_implementation", None)
+        if wanted is not None and "/" in str(wanted):
+            raise ModelError(
+                f"config.json asks for the attention kernel {wanted!r}, which is code of the model "
+                "hub; take `attn_implementation` out of it"
+            )

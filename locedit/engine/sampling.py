@@ -1,0 +1,216 @@
+"""Text that the model itself writes: completions, context templates, essence texts, o_noise.
+
+All of it through `passes.decode`, right-padded, with draws that belong to a row and not to a batch.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from locedit import seeds
+from locedit.engine import decoding
+from locedit.engine.noise import place
+from locedit.model.language_model import LanguageModel
+
+Choose = Callable[[int, Tensor, Tensor], Tensor]  # of `passes.decode`
+REVERSAL_TOKENS = 12  # of the released code's target of tracing reversal, prompt included
+MEMIT_STARTS = ("The", "Therefore", "Because", "I", "You")
+
+
+def greedy(_step: int, _rows: Tensor, logits: Tensor) -> Tensor:
+    return logits.argmax(dim=-1)
+
+
+def top_k(uniforms: Tensor, k: int, barred: Sequence[int]) -> Choose:
+    """Sample among the k likeliest tokens; uniforms [B, steps] in [0, 1) are the row's own draws.
+
+    `barred` tokens (end of text, chat marks) are never chosen.
+    """
+
+    def choose(step: int, rows: Tensor, logits: Tensor) -> Tensor:
+        logits = logits.clone()
+        logits[:, list(barred)] = -torch.inf
+        values, tokens = logits.topk(k, dim=-1)
+        edges = values.double().softmax(dim=-1).cumsum(dim=-1)
+        index = (uniforms[rows, step, None] > edges).sum(dim=-1, keepdim=True).clamp(max=k - 1)
+        return tokens.gather(1, index)[:, 0]
+
+    return choose
+
+
+@torch.inference_mode()
+def sample(
+    lm: LanguageModel,
+    prompts: Sequence[str],
+    steps: Sequence[int],
+    row_seeds: Sequence[int],
+    *,
+    k: int = 5,
+) -> list[str]:
+    """Prompt i with steps[i] sampled tokens behind it, one seed a row; alone where there are none.
+
+    A row's draws are its seed's, however many tokens the others get.
+    """
+    most = max(steps, default=0)
+    if most <= 0:
+        return list(prompts)
+    draws = np.stack([np.random.RandomState(seed).random_sample(most) for seed in row_seeds])
+    uniforms = torch.from_numpy(draws).to(lm.device)
+    ids = [lm.encode(prompt) for prompt in prompts]
+    tokens = decoding.decode(lm, ids, steps, top_k(uniforms, k, lm.special_ids)).tolist()
+    return [
+        lm.decode(row + new[:count]) if count > 0 else prompt
+        for prompt, row, new, count in zip(prompts, ids, tokens, steps, strict=True)
+    ]
+
+
+@torch.inference_mode()
+def complete(
+    lm: LanguageModel,
+    prompts: Sequence[str],
+    steps: int,
+    enough: Callable[[int, str], bool] = lambda _row, _text: False,
+) -> list[str]:
+    """Greedy continuations of `steps` tokens, without the prompt, cut at the end of text.
+
+    A row whose text so far is `enough(row, text)` may end early.
+    """
+    ends = {*lm.special_ids, -1}
+
+    def text(tokens: list[int]) -> str:
+        return lm.decode(
+            tokens[: next((i for i, t in enumerate(tokens) if t in ends), len(tokens))]
+        )
+
+    def done(rows: Tensor, tokens: Tensor) -> Tensor:
+        written = zip(rows.tolist(), tokens.tolist(), strict=True)
+        finished = [not ends.isdisjoint(new) or enough(row, text(new)) for row, new in written]
+        return torch.tensor(finished, device=lm.device)
+
+    ids = [lm.encode(prompt) for prompt in prompts]
+    written = decoding.decode(lm, ids, [steps] * len(ids), greedy, done=done)
+    return [text(new) for new in written.tolist()]
+
+
+def rome_contexts(lm: LanguageModel, lengths: Sequence[tuple[int, int]], seed: int) -> list[str]:
+    """ "{}" and, for each (tokens, count), `count` samples of that length that begin with "The"."""
+    contexts = ["{}"]
+    for tokens, count in lengths:
+        contexts += _templates(lm, ["The"] * count, tokens, seed)
+    return contexts
+
+
+def memit_contexts(lm: LanguageModel, tokens: int, seed: int) -> list[list[str]]:
+    """{bare} and one prefixed template for each of MEMIT's five first words."""
+    return [["{}"], _templates(lm, MEMIT_STARTS, tokens, seed)]
+
+
+def _templates(lm: LanguageModel, starts: Sequence[str], tokens: int, seed: int) -> list[str]:
+    row_seeds = [seeds.derive(seed, "context", tokens, i) for i in range(len(starts))]
+    new = tokens - len(lm.encode(starts[0]))
+    texts = sample(lm, starts, [new] * len(starts), row_seeds)
+    return [text.replace("{", " ").replace("}", " ") + ". {}" for text in texts]
+
+
+def essence_texts(
+    lm: LanguageModel, subjects: Sequence[str], *, count: int, tokens: int, seed: int
+) -> list[list[str]]:
+    """For each subject `count` samples of "{subject} is a", `tokens` tokens in all.
+
+    The same for every edit of a fact.
+    """
+    starts = [f"{subject} is a" for subject in subjects for _ in range(count)]
+    steps = [tokens - len(lm.encode(start)) for start in starts]
+    row_seeds = [
+        seeds.derive(seed, "essence", subject, i) for subject in subjects for i in range(count)
+    ]
+    texts = iter(sample(lm, starts, steps, row_seeds))
+    return [[next(texts) for _ in range(count)] for _ in subjects]
+
+
+def corrupted_continuations(
+    lm: LanguageModel,
+    prompts: Sequence[str],
+    subjects: Sequence[str],
+    *,
+    sigma: float,
+    n_noise: int,
+    seed: int,
+    max_tokens: int = 5,
+) -> list[str]:
+    """o_noise: the first word of each corrupted prompt's greedy continuation (section 3).
+
+    Next-token probabilities are averaged over the noise rows. The first token is chosen among
+    those that begin a word, so that o_noise is an object as the others are: " " + o_noise.
+    """
+    steps, first = [max_tokens] * len(prompts), _word_starts(lm)
+    noise: dict[str, Any] = {"sigma": sigma, "n_noise": n_noise, "seed": seed}
+    written = _corrupted_greedy(lm, prompts, subjects, steps, first=first, **noise)
+    return [lm.decode(tokens).split()[0].rstrip(".,;:!?\"')") for tokens in written]
+
+
+def corrupted_texts(
+    lm: LanguageModel,
+    prompts: Sequence[str],
+    subjects: Sequence[str],
+    *,
+    sigma: float,
+    n_noise: int,
+    seed: int,
+    tokens: int = REVERSAL_TOKENS,
+) -> list[str]:
+    """The quirk's o_noise: each prompt and its continuation, `tokens` tokens in all (section 8).
+
+    A prompt as long as that stands alone.
+    """
+    ids = [lm.encode(prompt) for prompt in prompts]
+    steps = [max(0, tokens - len(row)) for row in ids]
+    noise: dict[str, Any] = {"sigma": sigma, "n_noise": n_noise, "seed": seed}
+    written = _corrupted_greedy(lm, prompts, subjects, steps, **noise)
+    return [lm.decode(row + new) for row, new in zip(ids, written, strict=True)]
+
+
+@torch.inference_mode()
+def _corrupted_greedy(
+    lm: LanguageModel,
+    prompts: Sequence[str],
+    subjects: Sequence[str],
+    steps: Sequence[int],
+    *,
+    sigma: float,
+    n_noise: int,
+    seed: int,
+    first: Tensor | None = None,
+) -> list[list[int]]:
+    """steps[i] tokens behind each prompt, the likeliest by the mean over its noise rows.
+
+    first: [vocabulary] bool, those that may be the first.
+    """
+
+    def choose(step: int, _rows: Tensor, logits: Tensor) -> Tensor:
+        mean = logits.softmax(dim=-1).unflatten(0, (-1, n_noise)).mean(dim=1)
+        if step == 0 and first is not None:
+            mean = mean.masked_fill(~first, 0.0)
+        return mean.argmax(dim=-1).repeat_interleave(n_noise)
+
+    rows, ranges, counts = [], [], []
+    for prompt, subject, count in zip(prompts, subjects, steps, strict=True):
+        rows += [lm.encode(prompt)] * n_noise
+        ranges += [lm.subject_range(prompt, subject)] * n_noise
+        counts += [count] * n_noise
+    draws, length = [*range(n_noise)] * len(prompts), max(map(len, rows))
+    noise = place(lm, ranges, length, sigma=sigma, seed=seed, draws=draws)
+    written = decoding.decode(lm, rows, counts, choose, noise=noise)[::n_noise].tolist()
+    return [new[:count] for new, count in zip(written, steps, strict=True)]
+
+
+@functools.lru_cache(maxsize=4)
+def _word_starts(lm: LanguageModel) -> Tensor:
+    """[vocabulary] bool: tokens whose text is a space and then a letter or digit."""
+    texts = lm.continuation([[i] for i in range(lm.vocabulary_size)])
+    marks = [len(text) > 1 and text[0] == " " and text[1].isalnum() for text in texts]
+    return torch.tensor(marks, device=lm.device)

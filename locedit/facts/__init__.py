@@ -1,0 +1,1 @@
+"""Facts: readers of data sets, records, the bundled facts, the corpus."""

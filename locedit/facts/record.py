@@ -1,0 +1,153 @@
+"""Facts: reading data sets, saying what is wrong with a record, and which facts a model knows.
+
+METHODS section 1. A record that cannot be used becomes an excluded row with its reason.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from locedit import seeds
+from locedit.facts import formats
+from locedit.facts.formats import LISTS, SEPARATOR
+
+KEPT, EXCLUDED = "kept", "excluded"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """(subject, relation, object) with its prompts; `template` holds one `{}` for the subject."""
+
+    case_id: str
+    relation_id: str
+    subject: str
+    template: str
+    target_true: str
+    target_new: str
+    paraphrases: list[str] = field(default_factory=list)
+    neighbourhood: list[str] = field(default_factory=list)
+    generation_prompts: list[str] = field(default_factory=list)
+
+    @property
+    def prompt(self) -> str:
+        return self.template.replace("{}", self.subject)
+
+
+Raw = Mapping[str, Any]
+
+
+def read_records(
+    path: str | Path,
+    format: str,
+    n: int | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    separator: str = SEPARATOR,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Rows for the first n records of a data file, each kept or excluded with its reason.
+
+    The arguments are those of `datasets.read`, which raises DataError for a file that is not what
+    it is said to be.
+    """
+    reading = formats.read(Path(path), format, n, columns=columns, separator=separator, seed=seed)
+    rows: list[dict[str, Any]] = []
+    seen: set[str] = set()  # ids of usable records
+    for values, reason in reading.rows:
+        reason = reason or _fault(values, reading.names)
+        case_id = str(values["case_id"])
+        if not reason and case_id in seen:
+            reason = "its case_id occurs before in the file"
+        seen |= {case_id} if not reason else set()
+        rows.append(_row(case_id, values, reason))
+    return rows
+
+
+def exclusions(rows: Iterable[Raw]) -> str:
+    """How many rows are excluded and the commonest reasons, in words; "" if none is."""
+    reasons = [row["reason"] for row in rows if row["status"] == EXCLUDED]
+    alike: dict[str, list[str]] = {}
+    for reason in reasons:  # those that differ in a number or a quotation alone count together
+        alike.setdefault(re.sub(r"'[^']*'|\d+", "#", reason), []).append(reason)
+    common = Counter({group[0]: len(group) for group in alike.values()}).most_common(3)
+    said = "; ".join(f"{count} x {reason}" for reason, count in common)
+    more = "; ..." if len(alike) > len(common) else ""
+    return f"{len(reasons)} excluded: {said}{more}" if reasons else ""
+
+
+def _row(case_id: str, values: Raw, reason: str) -> dict[str, Any]:
+    def text(name: str) -> str:
+        value = values.get(name)
+        return value if isinstance(value, str) else ""
+
+    def texts(name: str) -> list[str]:
+        value = values.get(name)
+        return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []
+
+    relation = values.get("relation_id")
+    fact = Fact(
+        case_id=case_id,
+        relation_id=str(relation) if isinstance(relation, str | int | float) else "",
+        subject=text("subject"),
+        template=text("template"),
+        target_true=text("target_true").strip(),
+        target_new=text("target_new").strip(),
+        paraphrases=texts("paraphrases"),
+        neighbourhood=texts("neighbourhood"),
+        generation_prompts=texts("generation_prompts"),
+    )
+    status = EXCLUDED if reason else KEPT
+    return {**vars(fact), "prompt": fact.prompt, "status": status, "reason": reason}
+
+
+def _fault(values: Raw, names: Mapping[str, str]) -> str:
+    """Why a record cannot be used, naming the field as its file does; "" if it can."""
+    relation = values.get("relation_id")
+    if not isinstance(relation, str | int | float | None):
+        name = names.get("relation_id", "relation_id")
+        return f"{name}: expected text or a number, got {type(relation).__name__}"
+    for field_name in ("subject", "template", "target_true", "target_new"):
+        value, name = values.get(field_name), names.get(field_name, field_name)
+        if value is None:
+            return f"{name} is missing"
+        if not isinstance(value, str):
+            return f"{name}: expected text, got {type(value).__name__}"
+        if not value.strip():
+            return f"{name} is empty"
+    for field_name in LISTS:
+        value, name = values.get(field_name, []), names.get(field_name, field_name)
+        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+            return f"{name}: expected a list of texts"
+        if any(not v.strip() for v in value):
+            return f"{name} holds an empty prompt"
+    holes = values["template"].count("{}")
+    if holes != 1:
+        name = names.get("template", "template")
+        return f"{name}: the prompt lacks the subject: expected one {{}}, found {holes}"
+    if values["target_true"].strip() == values["target_new"].strip():
+        return "target_new equals target_true"
+    return ""
+
+
+def from_row(row: Raw) -> Fact:
+    """The Fact of a facts-table row."""
+    values: dict[str, Any] = {
+        name: list(row[name]) if name in LISTS else row[name] for name in Fact.__dataclass_fields__
+    }
+    return Fact(**values)
+
+
+def known(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a facts table that the model knows, indexed by case_id (still a column)."""
+    is_correct = table["is_correct"].astype("boolean").fillna(False).astype(bool)
+    return table[is_correct].set_index("case_id", drop=False)
+
+
+def study_order(case_ids: Iterable[str], seed: int) -> list[str]:
+    """Case ids in a seeded order of which every prefix is a sample: a larger study extends it."""
+    return sorted(case_ids, key=lambda case_id: (seeds.derive(seed, "study", case_id), case_id))

@@ -1,0 +1,150 @@
+"""Files of records: JSON, JSON Lines, CSV and Parquet as lists of plain records.
+
+The suffix says which; anything else is read as JSON. Errors say what a file looks like instead.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from locedit.messages import one_line
+
+
+class DataError(ValueError):
+    """A data file that cannot be read as what it is said to be."""
+
+
+def read_file(path: Path, what: str) -> tuple[list[Any], bool]:
+    """The records of a file, and whether it is a table, whose cells are texts, numbers or lists.
+
+    what: what is expected of it, for messages. Raises DataError for a file that is missing, or not
+    what its suffix says.
+    """
+    reader, is_table = READERS.get(path.suffix.lower(), (_json, False))
+    try:
+        return reader(path, what), is_table
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such data file; check `path` of the data set") from error
+    except IsADirectoryError as error:
+        raise DataError(f"{path} is a folder; give the path of a file of {what}") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
+
+
+# Besides bad syntax: numbers of thousands of digits, lists nested thousands deep
+_NO_JSON = (ValueError, RecursionError)
+
+
+def _json(path: Path, what: str) -> list[Any]:
+    text = _text(path, "JSON", what)
+    try:
+        records = json.loads(text)
+    except _NO_JSON as error:
+        raise _no("JSON", path, what, error) from error
+    if not isinstance(records, list):
+        raise DataError(f"{path} holds a JSON {type(records).__name__}; expected a list of {what}")
+    return records
+
+
+def _json_lines(path: Path, what: str) -> list[Any]:
+    records = []
+    # at line feeds alone: a text may hold other characters that Python takes for line breaks
+    for number, line in enumerate(_text(path, "JSON Lines", what).split("\n"), start=1):
+        try:
+            records += [json.loads(line)] if line.strip() else []
+        except _NO_JSON as error:
+            raise _no("JSON Lines", path, what, f"line {number}: {error}") from error
+    return records
+
+
+def _csv(path: Path, what: str) -> list[Any]:
+    text = _text(path, "CSV", what)
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        records = list(rows)
+    except csv.Error as error:
+        raise _no("CSV", path, what, f"line {rows.line_num}: {error}") from error
+    for number, record in enumerate(records, start=2):
+        if None in record:
+            raise DataError(
+                f"{path}, row {number}: more cells than the header has; put a text that holds "
+                f"{separator!r} in double quotes"
+            )
+    return records
+
+
+def _parquet(path: Path, what: str) -> list[Any]:
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    try:
+        return parquet.read_table(path).to_pylist()
+    except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        # the last two from values that Python cannot hold: no UTF-8, dates of the year 10000
+        raise _no("Parquet", path, what, error) from error
+
+
+READERS: dict[str, tuple[Callable[[Path, str], list[Any]], bool]] = {
+    ".json": (_json, False),
+    ".jsonl": (_json_lines, False),
+    ".ndjson": (_json_lines, False),
+    ".csv": (_csv, True),
+    ".tsv": (_csv, True),
+    ".parquet": (_parquet, True),
+}
+
+
+def _text(path: Path, kind: str, what: str) -> str:
+    """A file's text; a byte order mark, as spreadsheets write it, is no part of it."""
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if data.startswith(tuple(_MAGIC)):
+            raise _no(kind, path, what, "it is no text") from error
+        raise DataError(
+            f"{path} is not UTF-8 text (byte {data[error.start]:#x} at position {error.start}); "
+            "save it as UTF-8"
+        ) from error
+
+
+def _no(kind: str, path: Path, what: str, why: object) -> DataError:
+    guess = looks_like(path.read_bytes()[: 1 << 16])
+    hint = f"; it looks like {guess}" if guess and not guess.startswith(f"{kind}:") else ""
+    return DataError(
+        f"{path} is not {kind} ({one_line(why)}); expected a list of {what}{hint}; a file that "
+        "a run fetched or built is made anew if you delete it"
+    )
+
+
+_MAGIC = {
+    b"PAR1": "Parquet: name it *.parquet",
+    b"\x1f\x8b": "a gzip archive: unpack it first",
+    b"PK\x03\x04": "a zip archive, or a spreadsheet: unpack it, or save it as CSV",
+    b"\xff\xfe": "UTF-16 text: save it as UTF-8",
+    b"\xfe\xff": "UTF-16 text: save it as UTF-8",
+}
+
+
+def looks_like(data: bytes) -> str:
+    """What a file that begins so probably is, and what to do with it; "" if that is unclear."""
+    for magic, guess in _MAGIC.items():
+        if data.startswith(magic):
+            return guess
+    lines = [line for line in data.decode("utf-8-sig", "ignore").splitlines() if line.strip()][:2]
+    starts = [line.lstrip()[:1] for line in lines]
+    if starts[:1] == ["<"]:
+        return "a web page: the download went wrong"
+    if starts == ["{", "{"] and lines[0].rstrip().endswith("}"):
+        return "JSON Lines: name it *.jsonl"
+    if starts[:1] in (["["], ["{"]):
+        return "JSON: name it *.json"
+    if len(lines) == 2 and lines[0].count(",") == lines[1].count(",") > 0:
+        return "CSV: name it *.csv"
+    return ""

@@ -1,0 +1,301 @@
+"""Causal tracing: how much of a fact's probability one restored window brings back.
+
+Meng et al. 2022 (arXiv 2202.05262, section 2), Hase et al. 2023 (arXiv 2301.04213, section 3);
+METHODS section 2. The corrupted run is made once per fact; every restoration starts at its
+window's first layer and its token, and all layers' restorations of a token walk up together.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from locedit.engine import log_probs, passes
+from locedit.engine.noise import place
+from locedit.errors import ran_out_of_memory
+from locedit.facts.record import Fact
+from locedit.model import hooks
+from locedit.model.language_model import LanguageModel
+from locedit.model.memory import token_budget
+from locedit.store.schemas import EFFECTS, HALVES
+from locedit.windows import window_layers
+
+MODULES = ("mlp", "attn", "hidden")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """One fact's trace. corrupted: [n_noise]; restored: [tokens b .. last, layers, n_noise].
+
+    Each noise row's p(target) is kept: their mean is the paper's, their spread tells how much of
+    an effect is the draw's.
+    """
+
+    subject_range: tuple[int, int]
+    tokens: list[str]
+    p_clean: float
+    corrupted: np.ndarray
+    restored: np.ndarray
+
+    @property
+    def p_corrupted(self) -> float:
+        return float(self.corrupted.mean())
+
+    @property
+    def p_restored(self) -> np.ndarray:
+        """Mean over noise rows, [tokens, layers]."""
+        return self.restored.mean(axis=-1)
+
+
+@torch.inference_mode()
+def trace(
+    lm: LanguageModel,
+    prompt: str,
+    subject: str,
+    target: str,
+    *,
+    module: str,
+    window: int,
+    sigma: float,
+    n_noise: int = 10,
+    seed: int = 1,
+    batch_tokens: int | None = None,
+) -> Trace:
+    """Trace one fact; `batch_tokens` bounds the token rows of one partial pass, not the result.
+
+    None: what the machine's memory holds (`memory.token_budget`).
+    """
+    if batch_tokens is None:
+        batch_tokens = token_budget(lm)
+    prompt_ids, target_ids = lm.encode(prompt), lm.encode_target(target)
+    b, e = lm.subject_range(prompt, subject)
+    end = len(prompt_ids) - 1
+    ids, lengths = passes.pad([prompt_ids + target_ids[:-1]], lm.device)
+
+    clean_outputs: dict[int, Tensor] = {}
+
+    def remember(layer: int) -> hooks.Hook:
+        return lambda _, output: clean_outputs.update({layer: output})
+
+    with hooks.hooked({lm.module(module, i): remember(i) for i in range(lm.n_layers)}):
+        clean = passes.record(lm, ids, lengths)
+    noise = place(lm, [(b, e)] * n_noise, ids.shape[1], sigma=sigma, seed=seed)
+    embedded = passes.embed(lm, ids.expand(n_noise, -1), noise=noise)
+    corrupted = passes.branch(lm, clean, b, embedded[:, b:])
+
+    def probability(hidden: Tensor, start: int) -> np.ndarray:
+        """Each row's p(target)."""
+        rows = hidden.shape[0]
+        ends, targets = [end - start] * rows, [target_ids] * rows
+        log_p = log_probs.target_log_probs(lm, hidden, range(rows), ends, targets)
+        return log_p.cpu().double().exp().numpy()
+
+    windows = [window_layers(centre, window, lm.n_layers) for centre in range(lm.n_layers)]
+    first_restored = _first_restored(lm, module, b, clean_outputs, corrupted)
+    restored = np.empty((end + 1 - b, lm.n_layers, n_noise))
+    for token in range(b, end + 1):
+        restoration = _Restoration(
+            lm=lm,
+            kind=module,
+            begin=b,
+            token=token,
+            read_from=end,
+            clean_outputs=clean_outputs,
+            corrupted=corrupted,
+            first_restored=first_restored,
+        )
+        size = max(1, batch_tokens // (n_noise * (ids.shape[1] - token)))
+        for low in range(0, lm.n_layers, size):
+            chunk = windows[low : low + size]
+            hidden = restoration.run(chunk)
+            values = probability(torch.cat(list(hidden.values())), token)
+            p = dict(zip(hidden, values.reshape(-1, n_noise), strict=True))
+            restored[token - b, low : low + size] = [p[window] for window in chunk]
+    last = clean.inputs[lm.n_layers]
+    return Trace(
+        subject_range=(b, e),
+        tokens=[lm.tokenizer.decode([i]) for i in prompt_ids[b:]],
+        p_clean=float(probability(last, 0)[0]),
+        corrupted=probability(corrupted.inputs[lm.n_layers], 0),
+        restored=restored,
+    )
+
+
+def trace_rows(lm: LanguageModel, fact: Fact, **settings: Any) -> list[dict[str, Any]]:
+    """A fact's rows of the tracing table; one row with the reason where it cannot be traced."""
+    try:
+        found = trace(lm, fact.prompt, fact.subject, fact.target_true, **settings)
+    except (ValueError, IndexError, RuntimeError) as error:
+        if ran_out_of_memory(error):
+            raise
+        return [{"case_id": fact.case_id, "status": f"failed: {error}"}]
+    b, e = found.subject_range
+    return [
+        {
+            "case_id": fact.case_id,
+            "token": b + index,
+            "token_text": found.tokens[index],
+            "is_subject": b + index < e,
+            "is_last_subject": b + index == e - 1,
+            "layer": layer,
+            "p_clean": found.p_clean,
+            "p_corrupted": found.p_corrupted,
+            "p_restored": float(p.mean()),
+            "p_corrupted_rows": found.corrupted.tolist(),
+            "p_restored_rows": p.tolist(),
+            "status": "ok",
+        }
+        for index, row in enumerate(found.restored)
+        for layer, p in enumerate(row)
+    ]
+
+
+def _first_restored(
+    lm: LanguageModel,
+    kind: str,
+    begin: int,
+    clean_outputs: dict[int, Tensor],
+    corrupted: passes.Record,
+) -> dict[int, Tensor]:
+    """Each layer's output [n_noise, T - begin, d] where it is the first of a window.
+
+    At each position as if it were the token that is restored: what is restored there reaches other
+    positions in the next layer only, so one pass serves all tokens.
+    """
+    part = passes.after(lm, corrupted, torch.tensor([begin], device=lm.device), range(lm.n_layers))
+    outputs = {}
+    for layer in range(lm.n_layers):
+        hidden = corrupted.inputs[layer][:, begin:]
+        everywhere = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+        value = clean_outputs[layer][:, begin:].expand_as(hidden)
+        with _put_in(lm, kind, layer, everywhere, value):
+            outputs[layer] = passes.step(lm, layer, hidden, part)
+    return outputs
+
+
+def _put_in(
+    lm: LanguageModel, kind: str, layer: int, where: Tensor, value: Tensor
+) -> AbstractContextManager:
+    """`value` [B, Q, d] in place of a module's output in the batch's positions `where` [B, Q]."""
+    module = lm.module(kind, layer)
+    if kind == "mlp":
+        return hooks.spared(module, where, value)
+    return hooks.hooked({module: lambda _, out: torch.where(where[:, :, None], value, out)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Restoration:
+    """Restores one token's module outputs, for many windows side by side.
+
+    A window's rows are the corrupted ones until its first layer, where only the token's own output
+    changes; there they join the batch. Windows that begin together are one until the shorter ends.
+    begin: the first position of the corrupted rows that is not the clean row's. read_from: the
+    first position whose prediction is read. first_restored: as `_first_restored` gives it.
+    """
+
+    lm: LanguageModel
+    kind: str
+    begin: int
+    token: int
+    read_from: int
+    clean_outputs: dict[int, Tensor]
+    corrupted: passes.Record
+    first_restored: dict[int, Tensor]
+
+    def run(self, windows: Sequence[range]) -> dict[range, Tensor]:
+        """Last-layer outputs of each window's rows, [n_noise, Q, d]."""
+        lm, windows = self.lm, list(dict.fromkeys(windows))
+        longest = {w.start: w for w in sorted(windows, key=lambda w: w.stop)}
+        part = passes.after(
+            lm, self.corrupted, torch.tensor([self.token], device=lm.device), range(lm.n_layers)
+        )
+        walking: dict[range, Tensor] = {}
+        for layer in range(min(longest), lm.n_layers):
+            leaving = [w for w in windows if w.stop == layer and longest[w.start] != w]
+            walking |= {w: walking[longest[w.start]] for w in leaving}
+            if walking:
+                hidden = self._step(layer, walking, part)
+                walking = dict(zip(walking, hidden.split(self.n_noise), strict=True))
+            if layer in longest:
+                walking[longest[layer]] = self._joining(layer)
+        return walking
+
+    @property
+    def n_noise(self) -> int:
+        return len(self.corrupted.lengths)
+
+    def _step(self, layer: int, walking: dict[range, Tensor], part: passes.Suffix) -> Tensor:
+        hidden = torch.cat(list(walking.values()))
+        inside = torch.tensor([layer in window for window in walking], device=hidden.device)
+        restored = torch.zeros(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+        restored[:, 0] = inside.repeat_interleave(self.n_noise)
+        if layer == self.lm.n_layers - 1 and self.kind == "mlp":
+            # nothing reads what this layer gives before the prediction, so anything may stand there
+            restored[:, : self.read_from - self.token] = True
+        if not restored.any():
+            return passes.step(self.lm, layer, hidden, part)
+        value = self.clean_outputs[layer][0, self.token].expand_as(hidden)
+        with _put_in(self.lm, self.kind, layer, restored, value):
+            return passes.step(self.lm, layer, hidden, part)
+
+    def _joining(self, layer: int) -> Tensor:
+        """Outputs [n_noise, Q, d] of the first restored layer: new at the token, old after it."""
+        outputs = self.corrupted.inputs[layer + 1][:, self.token :].clone()
+        outputs[:, 0] = self.first_restored[layer][:, self.token - self.begin]
+        return outputs
+
+
+def effects(cells: pd.DataFrame, *, reference: str = "clean") -> pd.DataFrame:
+    """Per fact and layer, from the tracing table's cells: effect and fraction restored.
+
+    effect = p_restored - p_corrupted; fraction = max(0, effect / |p_corrupted - p_clean|), at the
+    best token (`_max`, the paper's tracing effect) and at the subject's last token (`_last`). Each
+    again from the first and from the second half of the noise rows alone (`_half1`, `_half2`; NaN
+    for a single row), for their reliability.
+    reference: `max` takes the largest of p_clean and the fact's cells in place of p_clean, as the
+    released code does. Columns in: those of the tracing table but `status` and the token's text;
+    rows of failed facts (no p_restored) are left out.
+    """
+    cells = cells[cells["p_restored"].notna()].reset_index(drop=True)
+    table = _effects(cells, reference)
+    restored, corrupted = (_by_row(cells[f"p_{run}_rows"]) for run in ("restored", "corrupted"))
+    middle = restored.shape[1] // 2
+    if middle == 0:
+        return table.assign(**dict.fromkeys(HALVES, np.nan)).reset_index()
+    for name, half in (("half1", slice(0, middle)), ("half2", slice(middle, None))):
+        part = cells.assign(
+            p_restored=restored[:, half].mean(axis=1), p_corrupted=corrupted[:, half].mean(axis=1)
+        )
+        table = table.join(_effects(part, reference)[list(EFFECTS)].add_suffix(f"_{name}"))
+    return table.reset_index()
+
+
+def _by_row(column: pd.Series) -> np.ndarray:
+    """Lists of n_noise probabilities, as [cells, n_noise]."""
+    return np.stack(column.tolist()) if len(column) else np.empty((0, 0))
+
+
+def _effects(cells: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """The effects of whole cells, indexed by case_id and layer."""
+    top = cells["p_clean"]
+    if reference == "max":
+        best = cells.groupby("case_id")["p_restored"].transform("max")
+        top = np.maximum(top, best)
+    gap = (cells["p_corrupted"] - top).abs()
+    effect = cells["p_restored"] - cells["p_corrupted"]
+    cells = cells.assign(effect=effect, fraction=(effect / gap.where(gap > 0)).clip(lower=0))
+    key = ["case_id", "layer"]
+    best_rows = cells.loc[cells.groupby(key)["p_restored"].idxmax()].set_index(key)
+    last_rows = cells[cells["is_last_subject"]].set_index(key)
+    return best_rows[["p_clean", "p_corrupted"]].assign(
+        effect_max=best_rows["effect"],
+        fraction_max=best_rows["fraction"],
+        effect_last=last_rows["effect"],
+        fraction_last=last_rows["fraction"],
+        peak_token=best_rows["token"],
+    )

@@ -1,0 +1,1 @@
+"""Language models: families, modules by name, products."""

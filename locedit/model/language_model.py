@@ -1,0 +1,207 @@
+"""Language models: loading, tokenising, and their parts by name, whatever the family."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from locedit.model.architectures import (
+    LAYER_TYPES,
+    ModelError,
+    architecture_of,
+)
+from locedit.model.linear import linear
+
+_WORD = "a"  # stands in for the text before a continuation
+
+
+class LanguageModel:
+    """A causal language model and its tokenizer, ready for partial passes.
+
+    Weights are frozen and dropout is off. Nothing in this project writes to the weights.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.architecture = architecture_of(model.config)
+        self.config = model.config.get_text_config()
+        if not tokenizer.is_fast:
+            raise ModelError(
+                f"tokenizer {type(tokenizer).__name__} gives no character offsets, which finding a "
+                "subject's tokens needs; use the model's fast tokenizer"
+            )
+
+    @cached_property
+    def layers(self) -> list[nn.Module]:
+        return list(self.model.get_submodule(self.architecture.layers))
+
+    @cached_property
+    def embedding(self) -> Any:
+        return self.model.get_submodule(self.architecture.embedding)
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.layers)
+
+    @cached_property
+    def windows(self) -> list[int | None]:
+        """How far back each layer's attention reaches, in tokens, itself included; None: all."""
+        size = getattr(self.config, "sliding_window", None)
+        types = getattr(self.config, "layer_types", None) or [LAYER_TYPES[size is not None]] * (
+            self.n_layers
+        )
+        return [size if name == LAYER_TYPES[1] else None for name in types]
+
+    @cached_property
+    def rotary_types(self) -> list[str | None]:
+        """The kind of rotary positions that each layer takes; None where all take one."""
+        if not self.architecture.rotary_by_type:
+            return [None] * self.n_layers
+        return list(self.config.layer_types)
+
+    @cached_property
+    def hidden_size(self) -> int:
+        return self.embedding.weight.shape[1]
+
+    @cached_property
+    def inner_size(self) -> int:
+        """d_ff: the width of the down projection's input."""
+        weight = self.down_projection(0).weight
+        return weight.shape[0 if self.architecture.transposed else 1]
+
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embedding.weight.dtype
+
+    def attention(self, layer: int) -> Any:
+        return self.layers[layer].get_submodule(self.architecture.attention)
+
+    def mlp(self, layer: int) -> Any:
+        return self.layers[layer].get_submodule(self.architecture.mlp)
+
+    def down_projection(self, layer: int) -> Any:
+        return self.layers[layer].get_submodule(self.architecture.down_projection)
+
+    def mlp_norm(self, layer: int) -> Any:
+        """The norm between the MLP and the residual stream; None where there is none."""
+        path = self.architecture.mlp_norm
+        return None if path is None else self.layers[layer].get_submodule(path)
+
+    def block_change(self, layer: int, output: Tensor, change: Tensor) -> Tensor:
+        """What a block's output changes by where its MLP's changes: [..., d] all.
+
+        output: the MLP's, without the change.
+        """
+        norm = self.mlp_norm(layer)
+        return change if norm is None else norm(output + change) - norm(output)
+
+    def mlp_change(self, layer: int, output: Tensor, change: Tensor) -> Tensor:
+        """The change of an MLP's output that asks for a change of its block's: [..., d] all.
+
+        An RMS norm puts out g * v / rms(v), of one length: it can follow a direction only. Here v
+        becomes rms(v) * (norm(v) + change) / g, which points as the norm's output should.
+        """
+        norm = self.mlp_norm(layer)
+        if norm is None:
+            return change
+        gain = norm(torch.full_like(output, 1e3))  # far above the norm's epsilon
+        return change * output.square().mean(dim=-1, keepdim=True).sqrt() / gain
+
+    def module(self, kind: str, layer: int) -> nn.Module:
+        """The module whose output is restored: `mlp`, `attn` or `hidden` (the whole block)."""
+        if kind == "hidden":
+            return self.layers[layer]
+        return self.mlp(layer) if kind == "mlp" else self.attention(layer)
+
+    def encode(self, text: str, *, bare: bool = False) -> list[int]:
+        """Token ids of a prompt, with whatever the tokenizer puts in front (BOS) unless `bare`."""
+        return self.tokenizer(text, add_special_tokens=not bare)["input_ids"]
+
+    def encode_target(self, target: str) -> list[int]:
+        """Token ids of " " + target, the continuation whose probability is measured.
+
+        Tokenised behind a word: some tokenizers (SentencePiece) put a space of their own in front
+        of every text.
+        """
+        before, ids = self.encode(_WORD, bare=True), self.encode(f"{_WORD} {target}", bare=True)
+        if ids[: len(before)] == before:
+            return ids[len(before) :]
+        return self.encode(" " + target, bare=True)
+
+    def continuation(self, tokens: Sequence[Sequence[int]]) -> list[str]:
+        """The text that each row of tokens adds to a text, its leading space kept."""
+        before = self.encode(_WORD, bare=True)
+        texts = self.tokenizer.batch_decode([[*before, *row] for row in tokens])
+        return [text.removeprefix(_WORD) for text in texts]
+
+    def decode(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+    def subject_range(self, text: str, subject: str, stop: int | None = None) -> tuple[int, int]:
+        """[b, e): tokens that overlap the subject's last occurrence in `text` (METHODS section 0).
+
+        Only the first `stop` characters are searched, if given. Raises ValueError where the
+        subject does not occur.
+        """
+        start = text.rfind(subject, 0, stop)
+        if start < 0 or not subject:
+            raise ValueError(f"subject {subject!r} does not occur in prompt {text!r}")
+        end = start + len(subject)
+        offsets = self.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+        inside = [i for i, (a, z) in enumerate(offsets) if a < end and z > start]
+        if not inside:
+            raise ValueError(f"no token of {text!r} overlaps the subject {subject!r}")
+        return inside[0], inside[-1] + 1
+
+    @cached_property
+    def special_ids(self) -> list[int]:
+        """Tokens that end or structure a chat, never part of running text."""
+        ids = set(self.tokenizer.all_special_ids)
+        eos = self.model.generation_config.eos_token_id if self.model.generation_config else None
+        ids.update([eos] if isinstance(eos, int) else eos or [])
+        return sorted(i for i in ids if i < self.vocabulary_size)
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens that the model reads at most; None where its config names no limit."""
+        return getattr(self.config, "max_position_embeddings", None)
+
+    def check_length(self, tokens: int) -> None:
+        """Raise ValueError for a row of more tokens than the model reads: no positions are left."""
+        if self.context_length is not None and tokens > self.context_length:
+            raise ValueError(f"a row of {tokens} tokens exceeds the model's {self.context_length}")
+
+    @cached_property
+    def vocabulary_size(self) -> int:
+        return self.head.weight.shape[0]
+
+    @property
+    def head(self) -> Any:
+        return self.model.get_output_embeddings()
+
+    def final_norm(self, hidden: Tensor) -> Tensor:
+        """[..., d] block outputs of the last layer, as the head takes them."""
+        return self.model.get_submodule(self.architecture.norm)(hidden)
+
+    def head_logits(self, normed: Tensor, tokens: slice) -> Tensor:
+        """Logits of a part of the vocabulary alone, [..., part], from `final_norm`'s output."""
+        bias = self.head.bias
+        part = linear(normed, self.head.weight[tokens], None if bias is None else bias[tokens])
+        return self._as_logits(part)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Final norm and head: [..., d] block outputs of the last layer -> [..., vocabulary]."""
+        return self._as_logits(self.head(self.final_norm(hidden)))
+
+    def _as_logits(self, product: Tensor) -> Tensor:
+        cap = getattr(self.config, "final_logit_softcapping", None)
+        if cap is not None:
+            product = cap * torch.tanh(product / cap)
+        return product.to(torch.promote_types(self.dtype, torch.float32))

@@ -1,0 +1,1 @@
+"""Tables and figures as pages, and the R behind them."""

@@ -1,0 +1,221 @@
+"""How each table of the analysis is laid out as a page, by the table's name."""
+
+from locedit.report.grids import Column, Grid, Layout
+
+_N = Column(header="n", value="n", kind="count")
+_FACTS = Column(header="Facts", value="n_facts", kind="count")
+
+
+def _p(value: str = "p") -> Column:
+    return Column(header="p", value=value, kind="p")
+
+
+def _estimate(header: str, value: str) -> Column:
+    return Column(header=header, value=value, ends=(f"{value}_low", f"{value}_high"))
+
+
+def _numbers(**columns: str) -> tuple[Column, ...]:
+    return tuple(Column(header=header.replace("_", " "), value=v) for header, v in columns.items())
+
+
+_R2 = _numbers(Layer="r2_layer", Tracing="r2_tracing", Both="r2_both", Diff="diff")
+_PUBLISHED = tuple(
+    Column(header=f"GPT-J: {name}", value=f"published_{name.lower()}", optional=True)
+    for name in ("Layer", "Tracing", "Both", "Diff")
+)
+
+_R2_PAGE = Layout(
+    keys=("module", "window", "tracing", "subset"),
+    first=(
+        Grid(columns=(*_R2, _p(), _N, *_PUBLISHED), title="R²"),
+        Grid(
+            columns=_numbers(
+                RMSE_layer="rmse_layer",
+                RMSE_both="rmse_both",
+                MAE_layer="mae_layer",
+                MAE_both="mae_both",
+            ),
+            title="Errors",
+        ),
+    ),
+    others=(
+        Grid(columns=(_R2[0], _R2[3], _p()), by=None, across="score"),
+        Grid(columns=(_N, _FACTS), by=None, across="score", title="Edits and facts"),
+    ),
+)
+
+_PEARSON = _estimate("Pearson", "pearson")
+
+_CORRELATIONS = Layout(
+    first=(
+        Grid(
+            columns=(Column(header="r", value="pearson"), _p("pearson_p")),
+            across="layer",
+            title="Pearson’s correlation",
+        ),
+    ),
+    more=(
+        Grid(
+            index=("problem", "method", "layer"),
+            columns=(
+                _PEARSON,
+                _p("pearson_p"),
+                _estimate("Spearman", "spearman"),
+                _p("spearman_p"),
+                _N,
+            ),
+        ),
+    ),
+)
+
+_SCORED = ("rewrite", "paraphrase", "neighbourhood", "essence", "overall", "overall_essence")
+
+_SUCCESS = Layout(
+    keys=(),
+    first=(
+        Grid(
+            index=("method", "layer"),
+            by="problem",
+            title="Mean scores",
+            columns=tuple(_estimate(s.capitalize().replace("_", " + "), s) for s in _SCORED),
+        ),
+        Grid(
+            index=("method", "layer"),
+            by="problem",
+            title="Successes, their harmonic mean, magnitudes",
+            columns=(
+                _N,
+                Column(header="Failed", value="n_failed", kind="count"),
+                Column(header="Not edited", value="n_not_edited", kind="count"),
+                *_numbers(
+                    Rewrite="rewrite_success",
+                    Paraphrase="paraphrase_success",
+                    Neighbourhood="neighbourhood_success",
+                    Harmonic="harmonic",
+                    Rewrite_moved="rewrite_magnitude",
+                    Paraphrase_moved="paraphrase_magnitude",
+                    Neighbourhood_moved="neighbourhood_magnitude",
+                    Entropy_before="ngram_entropy_before",
+                    Entropy_after="ngram_entropy_after",
+                    Update_norm="update_norm",
+                ),
+            ),
+        ),
+    ),
+)
+
+_MIXED = Layout(
+    first=(
+        Grid(
+            columns=(
+                *_numbers(
+                    Layer="r2_marginal_layer",
+                    Both="r2_marginal_both",
+                    Diff="diff_marginal",
+                    Layer_and_facts="r2_conditional_layer",
+                    Both_and_facts="r2_conditional_both",
+                ),
+                Column(header="χ²", value="chisq"),
+                Column(header="df", value="df", kind="count"),
+                _p(),
+                Column(header="Singular", value="singular", kind="flag"),
+                _N,
+            ),
+        ),
+    ),
+    others=(
+        Grid(
+            columns=(*_numbers(Layer="r2_marginal_layer", Diff="diff_marginal"), _p()),
+            by=None,
+            across="score",
+        ),
+    ),
+)
+
+_DIFF = _estimate("Diff", "diff")
+_VERDICT = Column(header="Verdict", value="verdict", kind="text")
+
+_INTERVALS = Layout(
+    first=(
+        Grid(
+            columns=(
+                _DIFF,
+                _VERDICT,
+                Column(header="F", value="wald_f"),
+                _p("wald_p"),
+                _N,
+                _FACTS,
+            ),
+        ),
+    ),
+    others=(Grid(columns=(_DIFF, _VERDICT), by=None, across="score"),),
+)
+
+_FOLDS = Layout(
+    first=(Grid(columns=(*_R2, Column(header="Folds", value="folds", kind="count"), _FACTS, _N)),),
+    others=(Grid(columns=(_R2[0], _R2[3]), by=None, across="score"),),
+)
+
+_VERSUS = Grid(
+    columns=(_estimate("Gain", "versus_fixed"),),
+    only={"strategy": ("tracing_peak",)},
+    by=None,
+    across="score",
+    title="Score at the tracing peak less score at the best fixed layer",
+)
+
+_REGRET = Layout(
+    first=(
+        _VERSUS,
+        Grid(
+            columns=(_estimate("Regret", "regret"),),
+            only={"strategy": ("tracing_peak", "best_fixed", "random")},
+            across="strategy",
+            title="Regret",
+        ),
+        Grid(
+            columns=(
+                Column(header="Layer", value="best_layer", kind="count"),
+                _FACTS,
+                Column(header="Dropped", value="n_dropped", kind="count"),
+            ),
+            only={"strategy": ("best_fixed",)},
+            by=None,
+            across="score",
+            title="The best fixed layer (from zero), facts, facts left out",
+        ),
+    ),
+    more=(Grid(columns=(_estimate("Mean", "mean"),), across="strategy", title="Mean"),),
+    others=(_VERSUS,),
+)
+
+_RELIABILITY = Layout(
+    keys=(),
+    first=(
+        Grid(
+            index=("module", "window"),
+            by="tracing",
+            columns=(
+                *_numbers(
+                    r="r",
+                    r_within_layers="r_within",
+                    Stepped_up="spearman_brown",
+                    Stepped_up_within_layers="spearman_brown_within",
+                ),
+                _FACTS,
+                Column(header="Layers", value="n_layers", kind="count"),
+            ),
+        ),
+    ),
+)
+
+LAYOUTS = {
+    "r2": _R2_PAGE,
+    "correlations": _CORRELATIONS,
+    "success": _SUCCESS,
+    "mixed": _MIXED,
+    "diff_intervals": _INTERVALS,
+    "out_of_fold": _FOLDS,
+    "regret": _REGRET,
+    "reliability": _RELIABILITY,
+}

@@ -1,0 +1,1 @@
+"""What lies on disk: tables, files, downloads, hashes."""

@@ -1,0 +1,189 @@
+"""The schema of every Parquet table: its columns and their types."""
+
+import pyarrow as pa
+
+_TEXT, _REAL, _INT, _FLAG = pa.string(), pa.float64(), pa.int32(), pa.bool_()
+
+
+_TEXTS, _REALS, _INTS = pa.list_(pa.string()), pa.list_(pa.float64()), pa.list_(pa.int32())
+
+
+_FACT = {
+    "case_id": _TEXT,
+    "relation_id": _TEXT,
+    "subject": _TEXT,
+    "template": _TEXT,
+    "prompt": _TEXT,
+    "target_true": _TEXT,
+    "target_new": _TEXT,
+    "paraphrases": _TEXTS,
+    "neighbourhood": _TEXTS,
+    "generation_prompts": _TEXTS,
+    "status": _TEXT,
+    "reason": _TEXT,
+    "is_correct": _FLAG,
+    "completion": _TEXT,
+    "p_true": _REAL,
+}
+
+
+_MEASURED = [
+    f"{kind}_{of}"
+    for kind in ("rewrite", "paraphrase", "neighbourhood")
+    for of in ("target", "other")
+]
+
+
+def _measured(suffix: str) -> dict[str, pa.DataType]:
+    return {f"{c}{suffix}": _REAL if c.startswith("rewrite") else _REALS for c in _MEASURED}
+
+
+# What causal tracing measures, and the same from each half of the noise rows
+EFFECTS = ("effect_max", "fraction_max", "effect_last", "fraction_last")
+
+
+HALVES = tuple(f"{effect}_{half}" for half in ("half1", "half2") for effect in EFFECTS)
+
+
+# METHODS section 6, in the ROME suite's names: percent, and the deviation over cases
+_ROME_FIGURES = [
+    f"{k}_{of}" for k in ("rewrite", "paraphrase", "neighborhood") for of in ("success", "diff")
+]
+
+
+_ROME_FIGURES += ["ngram_entropy", "essence_score"]
+
+
+_ROME_SUMMARY = {
+    f"{stage}_{name}{suffix}": _REAL
+    for stage in ("post", "pre")
+    for name in (*_ROME_FIGURES, "score")
+    for suffix in (("",) if name == "score" else ("", "_std"))
+}
+
+
+_GRID = {"case_id": _TEXT, "method": _TEXT, "problem": _TEXT, "layer": _INT}
+
+
+SCHEMAS: dict[str, pa.Schema] = {
+    name: pa.schema(list(columns.items()))
+    for name, columns in {
+        "corpus": {"title": _TEXT, "index": _INT, "text": _TEXT},
+        "facts": _FACT,
+        "contexts": {"method": _TEXT, "set": _INT, "template": _TEXT},
+        "essence": {"case_id": _TEXT, "texts": _TEXTS, "perplexity": _REALS},
+        "baseline": {
+            "case_id": _TEXT,
+            "problem": _TEXT,
+            "target": _TEXT,
+            "other": _TEXT,
+            **_measured(""),
+            "generations": _TEXTS,
+            "status": _TEXT,
+        },
+        "tracing": {
+            "case_id": _TEXT,
+            "token": _INT,
+            "token_text": _TEXT,
+            "is_subject": _FLAG,
+            "is_last_subject": _FLAG,
+            "layer": _INT,
+            "p_clean": _REAL,
+            "p_corrupted": _REAL,
+            "p_restored": _REAL,
+            "p_corrupted_rows": _REALS,
+            "p_restored_rows": _REALS,
+            "status": _TEXT,
+        },
+        "zeroing": {
+            "case_id": _TEXT,
+            "layer": _INT,
+            "p_clean": _REAL,
+            "p_zeroed": _REAL,
+            "status": _TEXT,
+        },
+        "effects": {
+            "model": _TEXT,
+            "dataset": _TEXT,
+            "case_id": _TEXT,
+            "relation_id": _TEXT,
+            "module": _TEXT,
+            "window": _INT,
+            "layer": _INT,
+            "p_clean": _REAL,
+            "p_corrupted": _REAL,
+            "effect_max": _REAL,
+            "fraction_max": _REAL,
+            "effect_last": _REAL,
+            "fraction_last": _REAL,
+            "peak_token": _INT,
+            "zeroed": _REAL,
+            **dict.fromkeys(HALVES, _REAL),
+        },
+        "editing": {
+            **_GRID,
+            "layers": _INTS,
+            "target": _TEXT,
+            "other": _TEXT,
+            **_measured("_before"),
+            **_measured("_after"),
+            "perplexity_before": _REALS,
+            "perplexity_after": _REALS,
+            "generations_before": _TEXTS,
+            "generations_after": _TEXTS,
+            "update_norm": _REAL,
+            "steps": _INT,
+            "loss_first": _REAL,
+            "loss_last": _REAL,
+            "status": _TEXT,
+        },
+        "scores": {
+            "model": _TEXT,
+            "dataset": _TEXT,
+            **_GRID,
+            "relation_id": _TEXT,
+            "target": _TEXT,
+            "is_correct": _FLAG,
+            "rewrite": _REAL,
+            "paraphrase": _REAL,
+            "neighbourhood": _REAL,
+            "essence": _REAL,
+            "overall": _REAL,
+            "overall_essence": _REAL,
+            "rewrite_success": _REAL,
+            "paraphrase_success": _REAL,
+            "neighbourhood_success": _REAL,
+            "rewrite_magnitude": _REAL,
+            "paraphrase_magnitude": _REAL,
+            "neighbourhood_magnitude": _REAL,
+            "ngram_entropy_before": _REAL,
+            "ngram_entropy_after": _REAL,
+            "update_norm": _REAL,
+            "status": _TEXT,
+        },
+        "rome_summary": {
+            "method": _TEXT,
+            "run": _TEXT,
+            "model": _TEXT,
+            "dataset": _TEXT,
+            "problem": _TEXT,
+            "layer": _INT,
+            "num_cases": _INT,
+            **_ROME_SUMMARY,
+        },
+        "sweep": {
+            "model": _TEXT,
+            "method": _TEXT,
+            "problem": _TEXT,
+            "layer": _INT,
+            "setting": _TEXT,
+            "values": _TEXT,
+            "n_facts": _INT,
+            "rewrite": _REAL,
+            "neighbourhood": _REAL,
+            "objective": _REAL,
+            "admissible": _FLAG,
+            "chosen": _FLAG,
+        },
+    }.items()
+}

@@ -1,0 +1,1 @@
+"""A study's steps: which facts are known, edits, measurements, scores, tuning."""

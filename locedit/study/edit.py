@@ -1,0 +1,302 @@
+"""One cell of the grid: a method, a problem and a layer, over all facts, edited and measured.
+
+The unedited numbers come from the baseline table; nothing that does not depend on the edit is
+computed here.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from locedit import seeds, shards
+from locedit.engine import sampling
+from locedit.engine.updates import Updates, applied, total_norms
+from locedit.errors import ran_out_of_memory
+from locedit.facts.record import Fact
+from locedit.methods import METHODS, SharedInputs, problems
+from locedit.methods.problems import Problem, Request
+from locedit.model.language_model import LanguageModel
+from locedit.study import measure
+
+OK = "ok"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measuring:
+    """How facts are measured: prompts of each kind at most (None: all), generated tokens, noise."""
+
+    paraphrases: int | None = None
+    neighbours: int | None = None
+    generations: int = 1
+    generation_tokens: int = 0
+    sigma: float = 0.0
+    n_noise: int = 10
+    noise_seed: int = 1
+    seed: int = 0
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any], *, sigma: float, seed: int) -> "Measuring":
+        """From the configuration's flat names, as in {"scores.neighbours": 10}."""
+        named = {name.partition(".")[2]: value for name, value in settings.items()}
+        return cls(**named, sigma=sigma, seed=seed)
+
+
+def objects(problem: Problem, fact: Fact, o_noise: str | None) -> tuple[str, str]:
+    """(target, other) of a problem for a fact."""
+    named = {"true": fact.target_true, "false": fact.target_new, "noise": o_noise}
+    target, other = named[problem.target], named[problem.other]
+    if target is None or other is None:
+        raise ValueError(f"{problem.name} needs o_noise of fact {fact.case_id}")
+    return target, other
+
+
+def _probe(
+    fact: Fact, request: Request, other: str, texts: Sequence[str], how: Measuring
+) -> measure.Probe:
+    return measure.Probe(
+        request=request,
+        other=other,
+        paraphrases=fact.paraphrases[: how.paraphrases],
+        neighbourhood=fact.neighbourhood[: how.neighbours],
+        texts=texts,
+    )
+
+
+def _columns(measured: measure.Measurement, suffix: str = "") -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    for kind in ("rewrite", "paraphrase", "neighbourhood"):
+        target, other = getattr(measured, kind)
+        columns |= {f"{kind}_target{suffix}": target, f"{kind}_other{suffix}": other}
+    return columns
+
+
+def generate(
+    lm: LanguageModel,
+    facts: Sequence[Fact],
+    how: Measuring,
+    updates: Updates | None = None,
+) -> list[list[str]]:
+    """Sampled continuations of each fact's generation prompts, under its own edit if given.
+
+    A fact's draws are the same before and after every edit.
+    """
+    prompts = [fact.generation_prompts[: how.generations] for fact in facts]
+    flat = [text for texts in prompts for text in texts]
+    if not flat or how.generation_tokens <= 0:
+        return [[] for _ in facts]
+    row_seeds = [
+        seeds.derive(how.seed, "generation", fact.case_id, i)
+        for fact, texts in zip(facts, prompts, strict=True)
+        for i in range(len(texts))
+    ]
+    with applied(lm, updates or {}, [len(texts) for texts in prompts]):
+        steps = [how.generation_tokens] * len(flat)
+        written = iter(sampling.sample(lm, flat, steps, row_seeds))
+    return [[next(written) for _ in texts] for texts in prompts]
+
+
+def baseline(
+    lm: LanguageModel,
+    problem: Problem,
+    facts: Sequence[Fact],
+    p_true: Sequence[float],
+    how: Measuring,
+    min_p_erase: float,
+) -> list[dict[str, Any]]:
+    """The facts' rows of the baseline table: what the unedited model says of a problem's prompts.
+
+    p_true: [facts], p(o_true), which erasure wants to be at least min_p_erase. Facts are measured
+    together; one that cannot be measured tells the reason in its row.
+    """
+    ready, rows = [], {}
+    for fact, p in zip(facts, p_true, strict=True):
+        if problem.maximise or p >= min_p_erase:
+            ready.append(fact)
+        else:
+            status = f"not edited: p(o_true) = {p:.3g} < {min_p_erase:g}"
+            rows[fact.case_id] = {"status": status}
+    measured = _together_or_alone(lambda some: _unedited(lm, problem, some, how), ready)
+    rows |= {fact.case_id: row for fact, row in zip(ready, measured, strict=True)}
+    named = ({"case_id": fact.case_id, "problem": problem.name} for fact in facts)
+    return [name | rows[name["case_id"]] for name in named]
+
+
+def _unedited(
+    lm: LanguageModel, problem: Problem, facts: Sequence[Fact], how: Measuring
+) -> list[dict[str, Any]]:
+    o_noise = _o_noise(lm, problem, facts, how)
+    compared = [objects(problem, fact, o) for fact, o in zip(facts, o_noise, strict=True)]
+    probes = [
+        _probe(fact, _request(fact, target, problem), other, (), how)
+        for fact, (target, other) in zip(facts, compared, strict=True)
+    ]
+    measured = _measure(lm, probes, None, how)
+    written = generate(lm, facts, how)
+    return [
+        {
+            "target": target,
+            "other": other,
+            **_columns(of_fact),
+            "generations": texts,
+            "status": OK,
+        }
+        for (target, other), of_fact, texts in zip(compared, measured, written, strict=True)
+    ]
+
+
+def _o_noise(
+    lm: LanguageModel, problem: Problem, facts: Sequence[Fact], how: Measuring
+) -> Sequence[str | None]:
+    """Each fact's o_noise, where the problem asks for it."""
+    if problem.target != "noise":
+        return [None] * len(facts)
+    prompts, subjects = [fact.prompt for fact in facts], [fact.subject for fact in facts]
+    write = (
+        sampling.corrupted_texts if problem.prompt_in_target else sampling.corrupted_continuations
+    )
+    return write(lm, prompts, subjects, sigma=how.sigma, n_noise=how.n_noise, seed=how.noise_seed)
+
+
+def _together_or_alone(
+    do: Callable[[Sequence[shards.Item]], list[dict[str, Any]]], items: Sequence[shards.Item]
+) -> list[dict[str, Any]]:
+    """Rows of items that are done together; where that fails, one by one: only a bad one is lost.
+
+    Its row then tells why.
+    """
+    if not items:
+        return []
+    try:
+        return do(items)
+    except (ValueError, IndexError, RuntimeError) as error:
+        if len(items) == 1:
+            if ran_out_of_memory(error):
+                raise
+            return [{"status": f"failed: {error}"}]
+    return [row for item in items for row in _together_or_alone(do, [item])]
+
+
+def _request(fact: Fact, target: str, problem: Problem) -> Request:
+    return Request(
+        case_id=fact.case_id,
+        template=fact.template,
+        subject=fact.subject,
+        target=target,
+        problem=problem,
+    )
+
+
+def _measure(
+    lm: LanguageModel, probes: Sequence[measure.Probe], updates: Updates | None, how: Measuring
+) -> list[measure.Measurement]:
+    return measure.measure(
+        lm, probes, updates, sigma=how.sigma, n_noise=how.n_noise, seed=how.noise_seed
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A fact with what was measured of it before any edit."""
+
+    fact: Fact
+    before: Mapping[str, Any]  # its row of the baseline table
+    texts: Sequence[str]
+    perplexity: Sequence[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A cell of the grid, with the method's settings there and the quirks that are on."""
+
+    method: str
+    problem: str
+    layer: int
+    hyper: Any
+    quirks: Sequence[str] = ()
+
+
+def batches(lm: LanguageModel, subjects: Sequence[Subject], size: int) -> list[Sequence[Subject]]:
+    """The subjects as they are edited together: `size` at a time, those of like length together.
+
+    What is run again of a row is padded to the batch's longest. Those that are not edited at all
+    come last.
+    """
+    ready = [subject for subject in subjects if subject.before["status"] == OK]
+    ready.sort(key=lambda subject: _tail_length(lm, subject.fact))
+    others = [subject for subject in subjects if subject.before["status"] != OK]
+    return [*shards.batches(ready, size), *shards.batches(others, size)]
+
+
+def edit_cell(
+    lm: LanguageModel,
+    cell: Cell,
+    together: Iterable[Sequence[Subject]],
+    shared: SharedInputs,
+    how: Measuring,
+    *,
+    progress: Callable[[int], None] = lambda _done: None,
+) -> Iterator[dict[str, Any]]:
+    """Rows of the editing table, one a subject, in the order of the batches.
+
+    Each fact has an edit of its own; one that fails becomes its row: where a batch fails, its facts
+    are tried one by one so that only the bad one is lost.
+    """
+    grid = {"method": cell.method, "problem": cell.problem, "layer": cell.layer}
+    for batch in together:
+        ready = [subject for subject in batch if subject.before["status"] == OK]
+        edited = _together_or_alone(lambda some: _edit_batch(lm, cell, some, shared, how), ready)
+        rows = {subject.fact.case_id: row for subject, row in zip(ready, edited, strict=True)}
+        for subject in batch:
+            case_id = subject.fact.case_id
+            found = rows.get(case_id, {"status": subject.before["status"]})
+            yield {"case_id": case_id} | grid | found
+        progress(len(batch))
+
+
+def _tail_length(lm: LanguageModel, fact: Fact) -> int:
+    """Tokens of the prompt from the subject's end on, the part that optimisation runs again."""
+    return len(lm.encode(fact.prompt[fact.prompt.rfind(fact.subject) + len(fact.subject) :]))
+
+
+def _edit_batch(
+    lm: LanguageModel, cell: Cell, subjects: Sequence[Subject], shared: SharedInputs, how: Measuring
+) -> list[dict[str, Any]]:
+    problem = problems.named(cell.problem, cell.quirks)
+    requests = [_request(s.fact, s.before["target"], problem) for s in subjects]
+    edit = METHODS[cell.method].edit(lm, requests, cell.layer, cell.hyper, shared)
+    probes = [
+        _probe(s.fact, request, s.before["other"], s.texts, how)
+        for s, request in zip(subjects, requests, strict=True)
+    ]
+    with torch.inference_mode():
+        measured = _measure(lm, probes, edit.updates, how)
+        written = generate(lm, [s.fact for s in subjects], how, edit.updates)
+        norms = total_norms(edit.updates)
+    rows = []
+    for i, (subject, after) in enumerate(zip(subjects, measured, strict=True)):
+        finite = math.isfinite(after.rewrite[0]) and math.isfinite(norms[i])
+        row = {
+            "layers": sorted(edit.updates),
+            "target": subject.before["target"],
+            "other": subject.before["other"],
+            **{f"{name}_before": _plain(subject.before[name]) for name in _columns(after)},
+            **_columns(after, "_after"),
+            "perplexity_before": list(subject.perplexity),
+            "perplexity_after": after.perplexity,
+            "generations_before": list(subject.before["generations"]),
+            "generations_after": written[i],
+            "update_norm": norms[i],
+            "steps": edit.steps[i],
+            "loss_first": edit.losses[i][0],
+            "loss_last": edit.losses[i][1],
+            "status": OK if finite else "failed: the edit is not finite",
+        }
+        rows.append(row)
+    return rows
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, float) else list(value)

@@ -1,0 +1,68 @@
+"""Which facts a model knows: greedy completions and p(o_true) (METHODS section 1)."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from locedit.engine import log_probs, passes, sampling
+from locedit.facts.formats import LISTS
+from locedit.facts.record import EXCLUDED, KEPT
+from locedit.model.language_model import LanguageModel
+
+
+@torch.inference_mode()
+def add_knowledge(
+    lm: LanguageModel,
+    rows: Sequence[dict[str, Any]],
+    *,
+    completion_tokens: int = 36,
+    batch: int = 64,
+    progress: Callable[[int], None] = lambda _done: None,
+) -> None:
+    """Fill in is_correct, completion and p_true of kept rows, in place.
+
+    is_correct: o_true, lower-cased, is a substring of the greedy completion, which ends soon after
+    it where it is. Rows whose prompt does not fit the model become excluded.
+    """
+    usable = [row for row in rows if row["status"] == KEPT and _fits(lm, row, completion_tokens)]
+    usable.sort(key=lambda row: (len(lm.encode(row["prompt"])), row["case_id"]))
+    for low in range(0, len(usable), batch):
+        chunk = usable[low : low + batch]
+        objects = [row["target_true"].lower() for row in chunk]
+
+        def said(index: int, text: str, objects: list[str] = objects) -> bool:
+            return objects[index] in text.lower()
+
+        prompts = [row["prompt"] for row in chunk]
+        completions = sampling.complete(lm, prompts, completion_tokens, said)
+        for index, (row, text, p) in enumerate(
+            zip(chunk, completions, _p_true(lm, chunk), strict=True)
+        ):
+            row.update(completion=text, is_correct=said(index, text), p_true=p)
+        progress(len(chunk))
+
+
+def _fits(lm: LanguageModel, row: dict[str, Any], extra: int) -> bool:
+    """Whether the model can read the fact's longest prompt with its completion or either object."""
+    objects = {name: len(lm.encode_target(row[name])) for name in ("target_true", "target_new")}
+    texts = (row["prompt"], *(text for name in LISTS for text in row[name]))
+    tokens, extra = max(len(lm.encode(text)) for text in texts), max(extra, *objects.values())
+    limit = lm.context_length
+    if limit is not None and tokens + extra > limit:
+        reason = f"a prompt of {tokens} tokens and {extra} more exceed the model's {limit}"
+    else:
+        empty = [name for name, count in objects.items() if not count]
+        reason = f"{empty[0]} holds no token of the model's" if empty else ""
+    row.update({"status": EXCLUDED, "reason": reason} if reason else {})
+    return not reason
+
+
+def _p_true(lm: LanguageModel, rows: Sequence[dict[str, Any]]) -> list[float]:
+    prompts = [lm.encode(row["prompt"]) for row in rows]
+    targets = [lm.encode_target(row["target_true"]) for row in rows]
+    full = [prompt + target[:-1] for prompt, target in zip(prompts, targets, strict=True)]
+    ids, _ = passes.pad(full, lm.device)
+    hidden = passes.run(lm, passes.embed(lm, ids), passes.whole(lm, ids.shape[1]))
+    ends = [len(prompt) - 1 for prompt in prompts]
+    return log_probs.target_log_probs(lm, hidden, range(len(rows)), ends, targets).exp().tolist()

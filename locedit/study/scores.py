@@ -1,0 +1,103 @@
+"""Scores of an edit from stored log-probabilities (METHODS section 6)."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from locedit.methods.problems import PROBLEMS
+
+
+def score_row(row: Mapping[str, Any], how: str) -> dict[str, Any]:
+    """Scores of one editing-table row (METHODS section 6); `how` aggregates prompts."""
+    maximise = PROBLEMS[row["problem"]].maximise
+
+    def p(column: str) -> list[float]:
+        value = row[column]
+        values = [value] if isinstance(value, float) else list(value)
+        return [math.exp(v) for v in values]
+
+    def moved(kind: str) -> list[float]:
+        pairs = zip(p(f"{kind}_target_before"), p(f"{kind}_target_after"), strict=True)
+        return [rewrite_score(a, b, maximise=maximise) for a, b in pairs]
+
+    kept = [
+        neighbourhood_score(a, b)
+        for a, b in zip(
+            p("neighbourhood_target_before"), p("neighbourhood_target_after"), strict=True
+        )
+    ]
+    scores: dict[str, Any] = {
+        "rewrite": aggregate(moved("rewrite"), how),
+        "paraphrase": aggregate(moved("paraphrase"), how),
+        "neighbourhood": aggregate(kept, how),
+        "essence": essence_score(row["perplexity_before"], row["perplexity_after"]),
+    }
+    parts = [scores[name] for name in ("rewrite", "paraphrase", "neighbourhood")]
+    scores["overall"] = sum(parts) / 3
+    scores["overall_essence"] = (sum(parts) + scores["essence"]) / 4
+    for kind in ("rewrite", "paraphrase", "neighbourhood"):
+        # the ROME suite's sense: the target should win, except among neighbours and in erasure
+        sign = -1 if (kind == "neighbourhood") == maximise else 1
+        gaps = [
+            sign * (a - b)
+            for a, b in zip(p(f"{kind}_target_after"), p(f"{kind}_other_after"), strict=True)
+        ]
+        scores[f"{kind}_magnitude"] = aggregate(gaps, how)
+        scores[f"{kind}_success"] = aggregate([float(gap > 0) for gap in gaps], how)
+    scores["ngram_entropy_before"] = ngram_entropy(list(row["generations_before"]))
+    scores["ngram_entropy_after"] = ngram_entropy(list(row["generations_after"]))
+    return scores
+
+
+def rewrite_score(p: float, p_after: float, *, maximise: bool = True) -> float:
+    """(p* - p) / (1 - p), floored at 2e-8; for erasure (p - p*) / p, floored at 0."""
+    if maximise:
+        return max((p_after - p) / (1 - p), 2e-8) if p < 1 else 1.0
+    return max((p - p_after) / p, 0.0) if p > 0 else 1.0
+
+
+def neighbourhood_score(p: float, p_after: float) -> float:
+    """1 - |p* - p| / (.5 + |p - .5|): 1 untouched, 0 moved all the way."""
+    return 1 - abs(p_after - p) / (0.5 + abs(p - 0.5))
+
+
+def essence_score(before: Sequence[float], after: Sequence[float]) -> float:
+    """1 - clip(mean perplexity after - before, 0, 5) / 5; NaN without texts."""
+    if not len(before):
+        return float("nan")
+    return 1 - float(np.clip(np.mean(after) - np.mean(before), 0, 5)) / 5
+
+
+def aggregate(values: Iterable[float], how: str) -> float:
+    """Of a fact's several prompts: their `mean`, or the `first` as the released code has it."""
+    values = list(values)
+    if not values:
+        return float("nan")
+    return values[0] if how == "first" else float(np.mean(values))
+
+
+def ngram_entropy(texts: Sequence[str]) -> float:
+    """Fluency of generated text: mean over texts of 1/3 H(bigrams) + 2/3 H(trigrams), in bits.
+
+    The mean of both, weighted 2/3 and 4/3, as in the ROME suite (Meng et al. 2022, section 3.4).
+    Words come from nltk's regular expressions, which need no data. NaN without texts of three
+    words.
+    """
+    from nltk.tokenize import wordpunct_tokenize
+
+    values = []
+    for text in texts:
+        words = wordpunct_tokenize(text)
+        if len(words) >= 3:
+            values.append(_entropy(words, 2) / 3 + 2 * _entropy(words, 3) / 3)
+    return float(np.mean(values)) if values else float("nan")
+
+
+def _entropy(words: Sequence[str], n: int) -> float:
+    from nltk import FreqDist, ngrams
+
+    counts = np.array(list(FreqDist(ngrams(words, n)).values()), dtype=float)
+    share = counts / counts.sum()
+    return float(-(share * np.log2(share)).sum())

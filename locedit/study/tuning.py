@@ -1,0 +1,57 @@
+"""Choosing a model's hyperparameters as the paper did: a grid, scored on facts outside the study.
+
+Hase et al. 2023, appendix B: the best mean of rewrite and neighbourhood score, among settings that
+do not rewrite beyond a limit.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from locedit.study.edit import OK
+from locedit.study.scores import score_row
+
+
+def settings(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    """Every combination of the grid's values, the first name varying slowest."""
+    for values in itertools.product(*grid.values()):
+        yield dict(zip(grid, values, strict=True))
+
+
+def summarise(rows: Sequence[Mapping[str, Any]], aggregate: str) -> dict[str, Any]:
+    """Mean rewrite and neighbourhood score over the edited facts, and their mean.
+
+    rows: of the editing table. A neighbourhood score is averaged over the facts that have
+    neighbours. Values are NaN where no fact has the score.
+    """
+    scored = [score_row(row, aggregate) for row in rows if row["status"] == OK]
+
+    def mean(name: str) -> float:
+        values = [score[name] for score in scored if not math.isnan(score[name])]
+        return float(np.mean(values)) if values else float("nan")
+
+    rewrite, neighbourhood = mean("rewrite"), mean("neighbourhood")
+    return {
+        "n_facts": len(scored),
+        "rewrite": rewrite,
+        "neighbourhood": neighbourhood,
+        "objective": (rewrite + neighbourhood) / 2,
+    }
+
+
+def choose(rows: Sequence[Mapping[str, Any]], max_rewrite: float) -> list[dict[str, Any]]:
+    """The rows with `admissible` (rewrite within the limit) and `chosen` filled in.
+
+    Chosen is the best objective among the admissible; where none is, the one that rewrites least.
+    """
+    finite = [i for i, row in enumerate(rows) if math.isfinite(row["objective"])]
+    within = [i for i in finite if rows[i]["rewrite"] <= max_rewrite]
+    best = None
+    if within:
+        best = max(within, key=lambda i: rows[i]["objective"])
+    elif finite:
+        best = min(finite, key=lambda i: rows[i]["rewrite"])
+    return [{**row, "admissible": i in within, "chosen": i == best} for i, row in enumerate(rows)]

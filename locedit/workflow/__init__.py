@@ -1,0 +1,1 @@
+"""What the workflow's scripts share: configuration, jobs, GPUs, provenance."""

@@ -1,0 +1,270 @@
+"""The configuration, checked: a strict schema, one sentence for each thing that is wrong.
+
+No heavy imports: Snakemake reads this each time it starts.
+"""
+
+import copy
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from locedit import messages
+from locedit.facts import formats
+from locedit.messages import name as plain_name
+from locedit.messages import nearest, one_line, shown
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used."""
+
+
+# The last ones are PyYAML's where a value is not what its tag or its form promises (`!!bool 7`,
+# `!!timestamp x`, 2001-13-45), and Python's for lists nested hundreds deep.
+_NO_YAML = (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError, RecursionError)
+
+
+def load_yaml(path: Path) -> Any:
+    """A YAML file as plain data; ConfigError names the file where it is missing or no YAML."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
+    except _NO_YAML as error:
+        raise ConfigError(f"{path} is not YAML: {one_line(error)}") from error
+
+
+def with_methods(
+    schema: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The configuration's schema with the methods filled in, and what each of them can be set to.
+
+    settings: of each method, the JSON schema of its hyperparameters (locedit.methods.settings).
+    """
+    filled = copy.deepcopy(dict(schema))
+    definitions, of_values = filled["$defs"], {"type": "array", "minItems": 1}
+    definitions["method"]["enum"] = list(settings)
+    for method, one in settings.items():
+        definitions["hyperparameters"]["properties"][method] = {
+            "type": "object",
+            "propertyNames": {"$ref": "#/$defs/place"},
+            "additionalProperties": one,
+        }
+        tried = {name: {**of_values, "items": kind} for name, kind in one["properties"].items()}
+        definitions["grid"]["properties"][method] = {**one, "properties": tried}
+    return filled
+
+
+def validate(values: Any, schema: Mapping[str, Any], where: str) -> None:
+    """Raise ConfigError with the first fault of `values` against a JSON schema, in one sentence."""
+    from jsonschema import Draft202012Validator, validators
+
+    _check_size(values, where)
+    # JSON counts 1.0 among the integers; a path with "layer-1.0" is made by no rule
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, v: type(v) is int)
+    types = types.redefine("number", lambda _, v: type(v) in (int, float) and math.isfinite(v))
+    validator = validators.extend(Draft202012Validator, type_checker=types)(schema)
+    errors = sorted(validator.iter_errors(values), key=lambda e: [str(part) for part in e.path])
+    if errors:
+        raise ConfigError(f"{where}: {_sentence(errors[0])}")
+
+
+MAX_VALUES, MAX_DEPTH, MAX_INTEGER = 100_000, 50, 2**63 - 1
+
+
+def _check_size(values: Any, where: str) -> None:
+    """Raise ConfigError for more values than any study has, or numbers longer than any table's.
+
+    A few lines of YAML with aliases can stand for a billion values, or for a list that holds
+    itself: nothing may walk through them before this.
+    """
+    waiting: list[tuple[Any, tuple[Any, ...]]] = [(values, ())]
+    seen = 0
+    while waiting:
+        value, path = waiting.pop()
+        seen += 1
+        key = ".".join(map(plain_name, path[:6])) or "it"
+        if seen > MAX_VALUES or len(path) > MAX_DEPTH:
+            raise ConfigError(
+                f"{where}: {key} stands for more than {MAX_VALUES:,} values, or values nested more "
+                f"than {MAX_DEPTH} deep; give a shorter one"
+            )
+        if type(value) is int and abs(value) > MAX_INTEGER:
+            raise ConfigError(f"{where}: {key}: the number has more than 18 digits")
+        if isinstance(value, Mapping):
+            waiting += [(inner, (*path, name)) for name, inner in value.items()]
+        elif isinstance(value, list | tuple | set):
+            waiting += [(inner, (*path, index)) for index, inner in enumerate(value)]
+
+
+def _sentence(error: Any) -> str:
+    path = ".".join(map(plain_name, error.absolute_path))
+    prefix = f"{path}: " if path else ""
+    if error.validator == "additionalProperties":
+        known = sorted(error.schema.get("properties", {}))
+        unknown = sorted(set(error.instance) - set(known), key=str)
+        return prefix + f"unknown key {shown(unknown[0])}{_choices(unknown[0], known)}"
+    if error.validator == "enum":
+        kind = "key" if "propertyNames" in error.absolute_schema_path else "value"
+        choices = [str(choice) for choice in error.validator_value]
+        return prefix + f"unknown {kind} {shown(error.instance)}{_choices(error.instance, choices)}"
+    if error.validator == "required":
+        missing = sorted(set(error.validator_value) - set(error.instance))
+        return prefix + f"the key {missing[0]!r} is missing"
+    if error.validator == "minimum":
+        return prefix + f"must be at least {error.validator_value}, got {error.instance}"
+    if error.validator == "type":
+        wanted = error.validator_value
+        wanted = wanted if isinstance(wanted, str) else " or ".join(wanted)
+        return prefix + f"must be of type {wanted}, got {shown(error.instance)}{_meant(error)}"
+    if error.validator == "oneOf" and not path:
+        return (
+            "give one of `asset` (a pinned one), `path` (a folder) and `hub` with `revision` "
+            "(a repository of the hub)"
+        )
+    if error.validator == "dependentRequired":
+        given, missing = error.message.split("'")[3], error.message.split("'")[1]
+        return f"{prefix}the key {missing!r} is missing, which {given!r} needs"
+    if path == "revision":
+        given = shown(error.instance)
+        return f"revision: must be the 40 hexadecimal digits of a commit, got {given}"
+    if error.validator == "pattern" and (rule := error.schema.get("description")):
+        return f"{prefix}{rule}; got {shown(error.instance)}"
+    return prefix + one_line(error.message)
+
+
+def _meant(error: Any) -> str:
+    """A hint where YAML has read a number as a text: 1e-4 is one only with a point."""
+    if isinstance(error.instance, str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", error.instance):
+        mantissa, _, exponent = error.instance.lower().partition("e")
+        exponent = exponent if exponent[0] in "+-" else f"+{exponent}"
+        return f", which YAML takes for a text: write {mantissa}.0e{exponent}"
+    return ""
+
+
+def _choices(given: Any, known: Iterable[str]) -> str:
+    known = list(known)
+    return f"{nearest(given, known, cutoff=0.5)} (known: {', '.join(known)})"
+
+
+# What names a folder of the results: no separator, no blank, none of Snakemake's braces. The
+# schema has the same rule for dataset.name, locedit.methods for methods.
+FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def _path(text: str, where: str) -> Path:
+    """A path of the configuration; ConfigError for one that no rule of the workflow can name."""
+    fault = messages.fault(text)
+    if fault or "{" in text or "}" in text:
+        fault = fault or "a brace, which Snakemake takes for a wildcard"
+        raise ConfigError(f"{where}: {shown(text)} holds {fault}; rename the file or folder")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{where}: {shown(text)}: {error}") from error
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # too long for a name, or behind a folder that may not be entered
+        return False
+
+
+def check(config: Mapping[str, Any], n_layers: int, assets: Iterable[str] = ()) -> None:
+    """What no schema can say: layers within the model, traced windows, the data set's path."""
+    places = [("editing.layers", config["editing"]["layers"])]
+    places.append(("tuning.layer", [config["tuning"]["layer"]]))
+    analysis = config["analysis"]
+    places.append(("analysis.layer", [la for la in [analysis["layer"]] if la is not None]))
+    for method, layers in analysis["usual_layers"].items():
+        places.append((f"analysis.usual_layers.{method}", layers))
+    for name, layers in places:
+        for layer in layers:
+            if layer >= n_layers:
+                raise ConfigError(
+                    f"config: {name}: layer {layer} is beyond the model, whose {n_layers} layers "
+                    f"are numbered 0 to {n_layers - 1}"
+                )
+    for key, listed in (("module", "modules"), ("window", "windows")):
+        wanted, traced = config["analysis"][key], config["tracing"][listed]
+        if wanted not in traced:
+            raise ConfigError(
+                f"config: analysis.{key}: {wanted} is not traced; add it to tracing.{listed} "
+                f"({', '.join(map(str, traced))}) or choose one of them"
+            )
+    effect, made = config["analysis"]["tracing"], config["tracing"]["intervention"]
+    needed = "zero" if effect == "zeroed" else "restore"
+    if needed not in ([made] if isinstance(made, str) else made):
+        raise ConfigError(
+            f"config: analysis.tracing: {effect} is measured by tracing.intervention: {needed}, "
+            f"which is not configured; add it, or choose another effect"
+        )
+    if config["assets"]["cache"] is not None:
+        _path(config["assets"]["cache"], "config: assets.cache")
+    known = list(assets)
+    for name in config["assets"]["overrides"]:
+        if known and name not in known:
+            raise ConfigError(
+                f"config: assets.overrides: no asset is called {name!r}{_choices(name, known)}"
+            )
+    _check_data(config["dataset"])
+
+
+def _check_data(dataset: Mapping[str, Any]) -> None:
+    name, form, path = dataset["name"], dataset["format"], dataset["path"]
+    if dataset.get("columns") and form != "native":
+        raise ConfigError(
+            "config: dataset.columns: names the columns of a table of your own, whose format is "
+            f"native; got the format {form}"
+        )
+    if path is not None and not _is_file(_path(path, "config: dataset.path")):
+        raise ConfigError(
+            f"config: dataset.path: no file {one_line(path)}; give the path of a JSON, JSON Lines, "
+            "CSV or Parquet file (a relative one starts at the working folder)"
+        )
+    if path is not None:
+        return
+    if name not in formats.KNOWN:
+        raise ConfigError(
+            f"config: dataset.path: the data set {name!r} needs the path of its file; without one "
+            f"go, by name: {', '.join(formats.KNOWN)}"
+        )
+    if form != formats.KNOWN[name].format:
+        raise ConfigError(
+            f"config: dataset.format: the data set {name!r} has the format "
+            f"{formats.KNOWN[name].format}, not {form}"
+        )
+
+
+def load_model(name: str, root: Path, schema: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """(short name, settings) of a model: models/<name>.yaml, or the path of such a file."""
+    as_path = Path(name)
+    path = as_path if as_path.suffix in (".yaml", ".yml") else root / "models" / f"{name}.yaml"
+    if not _is_file(path):
+        known = sorted(p.stem for p in (root / "models").glob("*.yaml"))
+        raise ConfigError(f"config: model: no file {one_line(path)}{_choices(name, known)}")
+    if not FOLDER_NAME.fullmatch(path.stem):
+        raise ConfigError(
+            f"config: model: the name of {path} becomes a folder's: use letters, digits, dots, "
+            "dashes and underscores, 100 at most, a letter or digit first"
+        )
+    settings = load_yaml(path)
+    validate(settings, schema, str(path))
+    if "path" in settings:
+        folder = _path(settings["path"], f"{path}: path")
+        folder = _path(str(path.parent), f"config: model: {path}") / folder
+        if not _is_file(folder / "config.json"):
+            raise ConfigError(
+                f"{path}: path: no model at {one_line(folder)}: expected a folder with "
+                "config.json, safetensors weights and tokenizer.json"
+            )
+        settings["path"] = str(folder)
+    return path.stem, settings

@@ -1,0 +1,207 @@
+"""What the scripts share: a log, threads, errors as sentences, progress, model and provenance."""
+
+import gc
+import json
+import logging
+import platform
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from locedit.errors import ran_out_of_memory
+from locedit.shards import WHOLE, Shard, batches
+from locedit.store.files import exclusive_lock
+from locedit.workflow import gpus
+from locedit.workflow.failures import FAILED
+from locedit.workflow.provenance import ROOT, hashes
+
+PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "pyarrow")
+
+
+@contextmanager
+def running(snakemake: Any) -> Iterator[logging.Logger]:
+    """Log to the rule's log; an error ends the job with its sentence and status 1.
+
+    Where a run was killed and its job goes on, the same job of the next run waits for its end.
+    """
+    log, file = logging.getLogger(snakemake.rule), Path(snakemake.log[0])
+
+    def end(*_: Any) -> None:
+        sys.exit("ended from outside (SIGTERM); run the same command again")
+
+    before = signal.signal(signal.SIGTERM, end)  # so that temporaries are removed
+    try:
+        with _logging_to(file), exclusive_lock(file):
+            start = time.perf_counter()
+            yield log
+            log.info("done in %.1f s", time.perf_counter() - start)
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        said = _sentence(error, file)
+        if log.hasHandlers():  # not so where the log itself cannot be written
+            log.exception("%s%s", FAILED, said)
+        sys.exit(f"{snakemake.rule}: {said}")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _logging_to(file: Path) -> Iterator[None]:
+    file.write_text("")  # then only appended to, by the log and by libraries
+    logging.basicConfig(
+        filename=file, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    logging.captureWarnings(True)
+    # libraries' bars and remarks belong to the log; ours go to the terminal by name
+    with file.open("a") as stream, redirect_stderr(stream):
+        yield
+
+
+def _sentence(error: BaseException, log: Path) -> str:
+    """What went wrong and what to do, in one line."""
+    said = " ".join(str(error).split())
+    if ran_out_of_memory(error):
+        return (
+            f"memory ran out ({said}); run fewer jobs at once (--cores), or set "
+            "tracing.batch_tokens or editing.batch_facts lower: no result depends on them"
+        )
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; run the same command again"
+    if isinstance(error, ValueError | OSError | RuntimeError | SystemExit):
+        return said
+    return f"{type(error).__name__}: {said}; this was not foreseen, {log} says where it happened"
+
+
+def load_plugins(snakemake: Any) -> None:
+    """What the configuration's plug-ins register becomes known in this job."""
+    from locedit.workflow import plugins
+
+    plugins.load(snakemake.config["plugins"], [Path.cwd(), ROOT])
+
+
+def load_model(snakemake: Any) -> Any:
+    """The rule's model, on the job's threads; a plug-in may have registered its family."""
+    import torch
+    from transformers.utils import logging as transformers_logging
+
+    from locedit.engine import loading
+
+    log = logging.getLogger(snakemake.rule)
+    gpus.take(snakemake.resources.get("gpu", 0), log)
+    load_plugins(snakemake)
+    transformers_logging.disable_progress_bar()
+    torch.set_num_threads(snakemake.threads)
+    start = time.perf_counter()
+    lm = loading.load(
+        Path(snakemake.input.model).parent,
+        device=snakemake.config["device"],
+        dtype=snakemake.config["dtype"],
+    )
+    gc.freeze()  # all that stays until the job ends, which would else take a second longer
+    log.info("model loaded in %.1f s", time.perf_counter() - start)
+    return lm
+
+
+def read_sigma(snakemake: Any) -> float:
+    """sigma of the tracing noise, as the rule `noise` wrote it."""
+    path = Path(snakemake.input.noise)
+    try:
+        return float(json.loads(path.read_text())["sigma"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{path}: expected JSON with a number `sigma` ({type(error).__name__}: {error}); "
+            "delete the file so that it is made again"
+        ) from error
+
+
+@contextmanager
+def progress(log: logging.Logger, total: int, what: str) -> Iterator[Callable[[int], None]]:
+    """A callable that is told how many more are done: a bar in a terminal, lines in the log."""
+    start, done, said = time.perf_counter(), 0, 0.0
+    terminal = sys.__stderr__
+    shown = terminal is not None and terminal.isatty()
+    with tqdm(total=total, desc=what, unit="", file=terminal, disable=not shown) as bar:
+
+        def advance(n: int) -> None:
+            nonlocal done, said
+            done += n
+            bar.update(n)
+            now = time.perf_counter() - start
+            if now - said >= 10 or done >= total:
+                said = now
+                left = now / done * (total - done) if done else float("nan")
+                log.info("%s: %d of %d, %.2f/s, %.0f s left", what, done, total, done / now, left)
+
+        yield advance
+
+
+def shard_of(snakemake: Any) -> Shard:
+    """The job's share of the facts: all of them, unless its output is one shard's."""
+    given = snakemake.wildcards
+    if "shard" not in given.keys():
+        return WHOLE
+    return Shard(index=int(given.shard), count=int(given.shards))
+
+
+def batches_of(snakemake: Any, records: Sequence[Any]) -> Sequence[Sequence[Any]]:
+    """The job's share of the facts, as many together as are edited side by side.
+
+    Whole batches of all facts, so that no number depends on the shards.
+    """
+    return shard_of(snakemake).part(batches(records, snakemake.config["editing"]["batch_facts"]))
+
+
+def batch_by_batch(
+    log: logging.Logger,
+    together: Sequence[Sequence[dict[str, Any]]],
+    rows_of: Callable[[Sequence[dict[str, Any]]], Iterable[dict[str, Any]]],
+) -> Iterator[dict[str, Any]]:
+    """Each batch of facts' rows of a table, as they are made, with progress."""
+    with progress(log, sum(map(len, together)), "facts") as advance:
+        for batch in together:
+            yield from rows_of(batch)
+            advance(len(batch))
+
+
+def fact_by_fact(
+    log: logging.Logger,
+    records: Sequence[dict[str, Any]],
+    rows_of: Callable[[dict[str, Any]], Iterable[dict[str, Any]]],
+) -> Iterator[dict[str, Any]]:
+    """Each fact's rows of a table, as they are made, with progress."""
+    return batch_by_batch(log, batches(records, 1), lambda batch: rows_of(batch[0]))
+
+
+def provenance(
+    snakemake: Any, *, data: str | None = None, versions: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """How a table was made, for its metadata; nothing in it tells when or where.
+
+    data: a hash of the data, where the job takes them from no file that a rule makes. versions: of
+    what was used besides PACKAGES.
+    """
+    config = snakemake.config
+    return {
+        "rule": snakemake.rule,
+        "wildcards": {
+            # a merged table tells what its shards tell
+            name: value
+            for name, value in snakemake.wildcards.items()
+            if name not in ("shard", "shards")
+        },
+        "fingerprint": snakemake.params.get("fingerprint"),
+        "hashes": {**hashes(snakemake), **({"data": data} if data else {})},
+        "seeds": {"study": config["seed"], "noise": config["tracing"]["noise_seed"]},
+        "config": {k: v for k, v in config.items() if k not in ("assets", "sharding")},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in PACKAGES},
+            **(versions or {}),
+        },
+    }

@@ -1,0 +1,139 @@
+"""Modules of the user's own: named in the configuration, they register what `locedit` lacks.
+
+A plug-in is a Python file, by its path, or a module that can be imported, by its name. What it
+registers when it is imported (`locedit.methods.register`, `locedit.model.architectures.register`)
+is then known everywhere. No heavy imports: Snakemake reads this each time it starts.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from locedit.messages import one_line
+from locedit.methods import METHODS, RegistrationError
+from locedit.model.architectures import ARCHITECTURES
+from locedit.store import hashing
+from locedit.workflow.config import ConfigError
+
+
+class PluginError(ConfigError):
+    """A plug-in that cannot be used; the message names it and says why."""
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plug-in as the configuration names it, the module that it is, and what it brings."""
+
+    name: str
+    module: ModuleType
+    methods: tuple[str, ...]
+    architectures: tuple[str, ...]
+
+    @property
+    def file(self) -> Path:
+        return Path(str(self.module.__file__))
+
+    def code(self, root: Path) -> list[str]:
+        """A hash of its code, of what it uses of the project, and of the package that it is in."""
+        package = sys.modules[self.module.__name__.partition(".")[0]]
+        folders = [Path(folder) for folder in getattr(package, "__path__", [])]
+        beside = [path for folder in folders for path in folder.rglob("*.py")]
+        # hyperparameters count by their values, not by the code that says them
+        without = ("locedit.methods", "locedit.methods.builtin")
+        return [hashing.code(self.file, root, without), hashing.files(beside)]
+
+
+_LOADED: dict[str, Plugin] = {}  # by module
+_REGISTRIES: tuple[dict[str, Any], ...] = (METHODS, ARCHITECTURES)  # what a plug-in may add to
+
+
+def load(names: Sequence[str], folders: Sequence[Path]) -> list[Plugin]:
+    """Import each plug-in once; paths and modules are looked for in `folders`, in turn.
+
+    Raises PluginError for one that does not exist, cannot be imported, or registers what cannot
+    be registered; what it had registered till then is forgotten.
+    """
+    return [_load(name, folders) for name in names]
+
+
+def _load(name: str, folders: Sequence[Path]) -> Plugin:
+    path = _file(name, folders) if _is_path(name) else None
+    module_name = name if path is None else _module_name(path)
+    if module_name not in _LOADED:
+        before = [dict(registry) for registry in _REGISTRIES]
+        try:
+            with _importable(folders):
+                module = _import(module_name, path)
+        except (Exception, SystemExit) as error:  # an import may try to end the program
+            for registry, kept in zip(_REGISTRIES, before, strict=True):
+                registry.clear()
+                registry.update(kept)
+            sys.modules.pop(module_name, None)
+            raise PluginError(
+                f"config: plugins: {path or one_line(name)}{_reason(error, module_name)}"
+            ) from error
+        brought = [
+            tuple(entry for entry in registry if entry not in kept)
+            for registry, kept in zip(_REGISTRIES, before, strict=True)
+        ]
+        _LOADED[module_name] = Plugin(name, module, *brought)
+    return _LOADED[module_name]
+
+
+def _is_path(name: str) -> bool:
+    return name.endswith(".py") or "/" in name
+
+
+def _file(name: str, folders: Sequence[Path]) -> Path:
+    try:
+        given = Path(name).expanduser()
+        for folder in folders:
+            if (folder / given).is_file():  # an absolute path stays what it is
+                return (folder / given).resolve()
+    except (OSError, RuntimeError) as error:  # a name too long, or ~nobody's home
+        raise PluginError(f"config: plugins: {one_line(name)}: {one_line(error)}") from error
+    places = " or ".join(dict.fromkeys(str(folder) for folder in folders))
+    where = "" if given.is_absolute() else f" in {places}"
+    raise PluginError(f"config: plugins: {one_line(name)}: no such file{where}")
+
+
+def _module_name(path: Path) -> str:
+    return f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+
+
+def _import(module_name: str, path: Path | None) -> ModuleType:
+    if path is None:
+        return importlib.import_module(module_name)
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError("not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def _importable(folders: Sequence[Path]) -> Iterator[None]:
+    before = list(sys.path)
+    sys.path[:0] = [str(folder) for folder in folders]
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def _reason(error: BaseException, module_name: str) -> str:
+    if isinstance(error, RegistrationError):
+        return f": {error}"
+    if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
+        return ": no such module (a file's path ends in .py)"
+    text = one_line(error)
+    return f" cannot be imported ({type(error).__name__}: {text})"
