@@ -196,7 +196,8 @@ def peak_flops() -> float:
 
 def start_up() -> Measurement:
     """Seconds until a new process has imported the library and loaded model and tokenizer."""
-    load = f"from locedit.engine import loading; import locedit.study.edit; loading.load({str(model_folder())!r})"
+    imports = "from locedit.engine import loading; import locedit.study.edit"
+    load = f"{imports}; loading.load({str(model_folder())!r})"
     command = [sys.executable, "-c", f"{load}; print('ready', flush=True); input()"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     times = []

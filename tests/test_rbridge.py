@@ -458,7 +458,8 @@ def test_a_figure_that_fails_says_why_and_leaves_no_file(tables, tmp_path):
 
 def test_starting_r_leaves_the_library_path_of_later_programs_alone():
     code = (
-        "import os; before = os.environ.get('LD_LIBRARY_PATH'); from locedit.report import rbridge; "
+        "import os; from locedit.report import rbridge; "
+        "before = os.environ.get('LD_LIBRARY_PATH'); "
         "rbridge._start_r(); assert os.environ.get('LD_LIBRARY_PATH') == before"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
