@@ -12,21 +12,18 @@ configfile: f"{workflow.basedir}/config.yaml"
 
 
 include: "rules/common.smk"
+include: "rules/sharding.smk"
 include: "rules/assets.smk"
 include: "rules/resources.smk"
 include: "rules/facts.smk"
 include: "rules/tracing.smk"
 include: "rules/editing.smk"
-include: "rules/sharding.smk"
+include: "rules/merging.smk"
 include: "rules/analysis.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
 include: "rules/tuning.smk"
 include: "rules/export.smk"
-
-
-if workflow.is_main_process:
-    refuse_unfit_tables(list(workflow.rules))
 
 
 onerror:

@@ -2,6 +2,39 @@
 # Out: analysis/*.parquet, tables/*.csv and *.html.
 # Steps: make each table (R).
 
+
+PUBLISHED = "analysis/published.csv"  # the paper's own values
+AT = {**TRACED, "tracing": config["analysis"]["tracing"]}  # rows of a statistics' table
+LAID_OUT = ("locedit.report.grids", "locedit.report.layouts")
+
+
+def table_outputs(name, caption):
+    """A table as Parquet, CSV and a page, which is in Snakemake's own report too."""
+    return {
+        "parquet": f"{OUT}/analysis/{name}.parquet",
+        "csv": f"{OUT}/tables/{name}.csv",
+        "html": report(
+            f"{OUT}/tables/{name}.html",
+            caption=f"../analysis/captions/{caption}.rst",
+            category="Tables",
+            labels={"table": name.replace("_", " ")},
+        ),
+    }
+
+
+def page_code(caption):
+    """A hash of what lays a table out as a page; no number depends on it."""
+    modules = [ROOT.joinpath(*name.split(".")).with_suffix(".py") for name in LAID_OUT]
+    texts = [
+        ROOT / "analysis" / "table.html.jinja",
+        ROOT / "analysis" / "captions" / f"{caption}.rst",
+    ]
+    return [
+        *(hashing.code(path, ROOT) for path in modules),
+        hashing.files(texts),
+    ]
+
+
 SCORES = ["rewrite", "paraphrase", "neighbourhood", "essence", "overall"]
 
 
@@ -18,34 +51,39 @@ _FOLDED = {"folds": config["analysis"]["folds"], "seed": config["seed"]}
 OWN = {**AT, "subset": "all"}  # rows that a page shows first
 _BOTH = {"scores": f"{OUT}/scores.parquet", "effects": f"{OUT}/effects.parquet"}
 
-# name: (R function, R's arguments, inputs, title of its page)
+# name: (R function, R files in their order, R's arguments, inputs, title of its page)
 TABLES = {
     "r2": (
         "r2_table",
+        ["frames.R", "groups.R", "regressions.R"],
         {**_SCORED, "tracing": EFFECTS, "subsets": ["all", "concentrated"]},
         {**_BOTH, "published": str(ROOT / PUBLISHED)},
         "R2 of edit layer and tracing effect",
     ),
     "correlations": (
         "correlation_table",
+        ["frames.R", "groups.R", "regressions.R"],
         _REGRESSED,
         _BOTH,
         "Correlations within each edit layer",
     ),
     "success": (
         "success_table",
+        ["frames.R", "success.R"],
         {"problems": PROBLEMS, "methods": METHODS, "layers": LAYERS},
         {"scores": f"{OUT}/scores.parquet"},
         "Edit success by layer",
     ),
     "mixed": (
         "mixed_table",
+        ["frames.R", "groups.R", "mixed.R"],
         _REGRESSED,
         _BOTH,
         "Mixed models with facts that differ",
     ),
     "diff_intervals": (
         "diff_interval_table",
+        ["frames.R", "groups.R", "intervals.R"],
         {
             **_REGRESSED,
             **_RESAMPLED,
@@ -56,18 +94,21 @@ TABLES = {
     ),
     "out_of_fold": (
         "out_of_fold_table",
+        ["frames.R", "groups.R", "folds.R"],
         {**_REGRESSED, **_FOLDED},
         _BOTH,
         "R2 for facts not seen",
     ),
     "regret": (
         "regret_table",
+        ["frames.R", "groups.R", "intervals.R", "folds.R", "regret.R"],
         {**_REGRESSED, **_RESAMPLED, **_FOLDED},
         _BOTH,
         "Regret of choosing the layer",
     ),
     "reliability": (
         "reliability_table",
+        ["frames.R", "reliability.R"],
         {"tracing": RESTORED},
         {"effects": f"{OUT}/effects.parquet"},
         "Reliability of the tracing effect",
@@ -75,7 +116,7 @@ TABLES = {
 }
 
 
-for _name, (_function, _arguments, _inputs, _label) in TABLES.items():
+for _name, (_function, _sources, _arguments, _inputs, _label) in TABLES.items():
 
     rule:
         name:
@@ -83,11 +124,11 @@ for _name, (_function, _arguments, _inputs, _label) in TABLES.items():
         input:
             **_inputs,
         output:
-            **table_outputs(_name),
+            **table_outputs(_name, _function),
         log:
-            f"logs/{MODEL}/{DATASET}/tables/{_name}.log",
+            log_of(f"{OUT}/tables/{_name}.csv"),
         benchmark:
-            f"logs/benchmarks/{MODEL}/{DATASET}/tables/{_name}.tsv"
+            benchmark_of(f"{OUT}/tables/{_name}.csv")
         group:
             "tables"
         conda:
@@ -98,7 +139,7 @@ for _name, (_function, _arguments, _inputs, _label) in TABLES.items():
             runtime=minutes(10, PER_FACT),
         params:
             name=_name,
-            sources=TABLE_SOURCES[_name],
+            sources=_sources,
             function=_function,
             arguments=_arguments,
             title=_label.replace("R2", "R²"),
@@ -111,7 +152,7 @@ for _name, (_function, _arguments, _inputs, _label) in TABLES.items():
                 else {}
             ),
             caption=f"{_function}.rst",
-            fingerprint=fingerprint(_name),
+            code=r_code("table", _sources, without=LAID_OUT),
             page=page_code(_function),
         message:
             f"Making the table {_name}"

@@ -7,9 +7,22 @@
 # `update`, because the cache is shared: what another run put there since this one was planned stays.
 
 
+# The data set: a file of the user's, one that goes by its name and lies in the cache, or None for
+# the bundled facts
+DATA_SOURCE = formats.KNOWN.get(DATASET) if not config["dataset"]["path"] else None
+if config["dataset"]["path"]:
+    DATA_FILE = Path(config["dataset"]["path"]).expanduser()
+elif DATA_SOURCE.asset:
+    DATA_FILE = pinned.cached_path(pinned.named(DATA_SOURCE.asset), CACHE)
+else:
+    DATA_FILE = DATA_SOURCE.url and CACHE / Path(DATA_SOURCE.url).name
+
+DUMP = pinned.named("enwiki-shortened").sha256
+CORPUS_IDENTITY = [DUMP, code("corpus")]
+
 MODEL_FOLDER = pinned.model_folder(MODEL, MODEL_SETTINGS, CACHE)
 WEIGHTS = str(MODEL_FOLDER / "config.json")
-CORPUS = str(CACHE / f"enwiki-{fingerprint('corpus')}.parquet")
+CORPUS = str(CACHE / f"enwiki-{hashing.digest(CORPUS_IDENTITY)}.parquet")
 
 
 if "asset" in MODEL_SETTINGS:
@@ -78,7 +91,8 @@ rule corpus:
         runtime=30,
     params:
         override=config["assets"]["overrides"].get("enwiki-shortened"),
-        fingerprint=fingerprint("corpus"),
+        data=DUMP,
+        code=code("corpus"),
     message:
         "Reading Wikipedia paragraphs"
     script:

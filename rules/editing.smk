@@ -3,6 +3,25 @@
 # editing/{method}/{problem}/layer-{layer}.parquet (a row per fact), scores.parquet.
 # Steps: what all edits share, once; the unedited model, once a problem; the grid; the scores.
 
+BASELINE = f"{OUT}/baseline/{{problem}}.parquet"
+EDIT = f"{OUT}/editing/{{method}}/{{problem}}/layer-{{layer}}.parquet"
+
+MEASURING = {
+    **picked("scores", "paraphrases", "neighbours", "generations", "generation_tokens"),
+    **picked("tracing", "n_noise", "noise_seed"),
+}
+
+
+def edit_inputs(wildcards):
+    """The shared inputs that the method takes, beside those of every edit."""
+    needs = methods.METHODS[wildcards.method]
+    files = {}
+    if needs.statistics:
+        files["statistics"] = f"{SHARED}/key_statistics.safetensors"
+    if needs.contexts:
+        files["contexts"] = f"{SHARED}/contexts.parquet"
+    return files
+
 
 rule key_statistics:
     input:
@@ -11,9 +30,9 @@ rule key_statistics:
     output:
         f"{SHARED}/key_statistics.safetensors",
     log:
-        f"logs/{MODEL}/key_statistics.log",
+        log_of(f"{SHARED}/key_statistics.safetensors"),
     benchmark:
-        f"logs/benchmarks/{MODEL}/key_statistics.tsv"
+        benchmark_of(f"{SHARED}/key_statistics.safetensors")
     conda:
         ENVIRONMENT
     threads: 1
@@ -23,7 +42,9 @@ rule key_statistics:
         gpu=GPU,
     params:
         settings=config["statistics"],
-        fingerprint=fingerprint("statistics"),
+        model=model_identity(),
+        data=CORPUS_IDENTITY,
+        code=code("key_statistics"),
     message:
         "Collecting key statistics of all layers"
     script:
@@ -36,9 +57,9 @@ rule contexts:
     output:
         f"{SHARED}/contexts.parquet",
     log:
-        f"logs/{MODEL}/contexts.log",
+        log_of(f"{SHARED}/contexts.parquet"),
     benchmark:
-        f"logs/benchmarks/{MODEL}/contexts.tsv"
+        benchmark_of(f"{SHARED}/contexts.parquet")
     conda:
         ENVIRONMENT
     threads: 1
@@ -49,7 +70,8 @@ rule contexts:
     params:
         settings=config["contexts"],
         seed=config["seed"],
-        fingerprint=fingerprint("contexts"),
+        model=model_identity(),
+        code=code("contexts"),
     message:
         "Sampling context templates"
     script:
@@ -63,9 +85,9 @@ rule essence:
     output:
         shard_output(f"{OUT}/essence.parquet", "editing"),
     log:
-        part(f"logs/{MODEL}/{DATASET}/essence.log", "editing"),
+        log_of(part(f"{OUT}/essence.parquet", "editing")),
     benchmark:
-        part(f"logs/benchmarks/{MODEL}/{DATASET}/essence.tsv", "editing")
+        benchmark_of(part(f"{OUT}/essence.parquet", "editing"))
     conda:
         ENVIRONMENT
     threads: 1
@@ -76,7 +98,8 @@ rule essence:
     params:
         settings=config["essence"],
         seed=config["seed"],
-        fingerprint=fingerprint("essence"),
+        model=model_identity(),
+        code=code("essence"),
     message:
         part_message("Sampling essence texts", "editing")
     script:
@@ -89,11 +112,11 @@ rule baseline:
         noise=f"{OUT}/noise.json",
         model=ancient(WEIGHTS),
     output:
-        shard_output(f"{OUT}/baseline/{{problem}}.parquet", "editing"),
+        shard_output(BASELINE, "editing"),
     log:
-        part(f"logs/{MODEL}/{DATASET}/baseline/{{problem}}.log", "editing"),
+        log_of(part(BASELINE, "editing")),
     benchmark:
-        part(f"logs/benchmarks/{MODEL}/{DATASET}/baseline/{{problem}}.tsv", "editing")
+        benchmark_of(part(BASELINE, "editing"))
     conda:
         ENVIRONMENT
     threads: 1
@@ -106,7 +129,8 @@ rule baseline:
         min_p_erase=config["facts"]["min_p_erase"],
         seed=config["seed"],
         quirks=lambda w: quirks(w.problem, "baseline"),
-        fingerprint=lambda w: fingerprint("baseline", problem=w.problem),
+        model=model_identity(),
+        code=code("baseline", without=("locedit.methods",)),
     message:
         part_message("Measuring the unedited model for {wildcards.problem}", "editing")
     script:
@@ -119,22 +143,14 @@ rule edit:
         study=f"{OUT}/study.parquet",
         noise=f"{OUT}/noise.json",
         essence=f"{OUT}/essence.parquet",
-        baseline=f"{OUT}/baseline/{{problem}}.parquet",
+        baseline=BASELINE,
         model=ancient(WEIGHTS),
     output:
-        shard_output(
-            f"{OUT}/editing/{{method}}/{{problem}}/layer-{{layer}}.parquet", "editing"
-        ),
+        shard_output(EDIT, "editing"),
     log:
-        part(
-            f"logs/{MODEL}/{DATASET}/editing/{{method}}/{{problem}}/layer-{{layer}}.log",
-            "editing",
-        ),
+        log_of(part(EDIT, "editing")),
     benchmark:
-        part(
-            f"logs/benchmarks/{MODEL}/{DATASET}/editing/{{method}}/{{problem}}/layer-{{layer}}.tsv",
-            "editing",
-        )
+        benchmark_of(part(EDIT, "editing"))
     conda:
         ENVIRONMENT
     threads: 1
@@ -147,9 +163,8 @@ rule edit:
         hyperparameters=lambda w: hyperparameters(w.method, w.problem),
         quirks=lambda w: edit_quirks(w.method, w.problem),
         seed=config["seed"],
-        fingerprint=lambda w: fingerprint(
-            "edit", method=w.method, problem=w.problem, layer=w.layer
-        ),
+        model=model_identity(),
+        code=lambda w: method_code(w.method, "edit"),
     message:
         part_message(
             "Editing: {wildcards.method}, {wildcards.problem}, layer {wildcards.layer}",
@@ -160,7 +175,7 @@ rule edit:
 
 
 EDITS = expand(
-    f"{OUT}/editing/{{method}}/{{problem}}/layer-{{layer}}.parquet",
+    EDIT,
     method=METHODS,
     problem=PROBLEMS,
     layer=LAYERS,
@@ -174,9 +189,9 @@ rule scores:
     output:
         f"{OUT}/scores.parquet",
     log:
-        f"logs/{MODEL}/{DATASET}/scores.log",
+        log_of(f"{OUT}/scores.parquet"),
     benchmark:
-        f"logs/benchmarks/{MODEL}/{DATASET}/scores.tsv"
+        benchmark_of(f"{OUT}/scores.parquet")
     group:
         "tables"
     conda:
@@ -189,7 +204,8 @@ rule scores:
         model=MODEL_SETTINGS["label"],
         dataset=DATASET,
         aggregate=config["scores"]["aggregate"],
-        fingerprint=fingerprint("scores"),
+        edits=[METHODS, PROBLEMS, LAYERS],
+        code=code("scores", without=("locedit.methods",)),
     message:
         "Scoring {MODEL}'s edits"
     script:

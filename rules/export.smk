@@ -14,9 +14,9 @@ rule rome_layout:
         parquet=f"{OUT}/rome/summary.parquet",
         csv=f"{OUT}/rome/summary.csv",
     log:
-        f"logs/{MODEL}/{DATASET}/rome_layout.log",
+        log_of(f"{OUT}/rome/summary.csv"),
     benchmark:
-        f"logs/benchmarks/{MODEL}/{DATASET}/rome_layout.tsv"
+        benchmark_of(f"{OUT}/rome/summary.csv")
     conda:
         ENVIRONMENT
     threads: 1
@@ -33,7 +33,8 @@ rule rome_layout:
         n_layers=MODEL_SETTINGS["n_layers"],
         dataset=DATASET,
         seed=config["seed"],
-        fingerprint=fingerprint("rome_layout"),
+        layers=LAYERS,
+        code=code("rome_layout", without=("locedit.methods",)),
     message:
         "Laying the edits out as the ROME suite does"
     script:

@@ -3,6 +3,33 @@
 # that are traced and edited), noise.json (sigma).
 # Steps: build, filter by knowledge, sample the study, measure the embeddings.
 
+READING = {
+    "format": config["dataset"]["format"],
+    "columns": config["dataset"].get("columns", {}),
+    "separator": config["dataset"].get("separator", formats.SEPARATOR),
+    "seed": (
+        config["seed"]
+        if formats.FORMATS[config["dataset"]["format"]].draws_target
+        else 0
+    ),
+}
+
+
+@functools.cache
+def dataset_identity():
+    """A hash of the data that the facts are read from."""
+    if DATA_FILE is None:
+        data = [
+            p
+            for p in (ROOT / "data").rglob("*")
+            if p.suffix in (".csv", ".yaml", ".yml")
+        ]
+        return [hashing.files(data), code("build_dataset")]
+    if DATA_SOURCE and DATA_SOURCE.asset:
+        return pinned.named(DATA_SOURCE.asset).sha256
+    return hashing.files([DATA_FILE]) if DATA_FILE.is_file() else DATA_FILE.name
+
+
 if DATA_FILE is None:
     RECORDS = "results/datasets/bundled.json"
 
@@ -20,7 +47,7 @@ if DATA_FILE is None:
             mem_mb=memory(125),
             runtime=minutes(1),
         params:
-            fingerprint=hashing.digest(dataset_identity()),
+            data=dataset_identity(),
         message:
             "Building the bundled facts"
         script:
@@ -37,9 +64,9 @@ rule filter_facts:
     output:
         f"{OUT}/facts.parquet",
     log:
-        f"logs/{MODEL}/{DATASET}/facts.log",
+        log_of(f"{OUT}/facts.parquet"),
     benchmark:
-        f"logs/benchmarks/{MODEL}/{DATASET}/facts.tsv"
+        benchmark_of(f"{OUT}/facts.parquet")
     conda:
         ENVIRONMENT
     threads: 1
@@ -50,7 +77,9 @@ rule filter_facts:
     params:
         settings=picked("facts", "n", "completion_tokens"),
         reading=READING,
-        fingerprint=fingerprint("facts"),
+        data=[DATASET, dataset_identity()],
+        model=model_identity(),
+        code=code("facts"),
     message:
         "Asking {MODEL} which facts it knows"
     script:
@@ -63,9 +92,9 @@ rule study:
     output:
         f"{OUT}/study.parquet",
     log:
-        f"logs/{MODEL}/{DATASET}/study.log",
+        log_of(f"{OUT}/study.parquet"),
     benchmark:
-        f"logs/benchmarks/{MODEL}/{DATASET}/study.tsv"
+        benchmark_of(f"{OUT}/study.parquet")
     conda:
         ENVIRONMENT
     threads: 1
@@ -73,9 +102,8 @@ rule study:
         mem_mb=memory(329),
         runtime=minutes(3),
     params:
-        size=config["facts"]["study"],
-        seed=config["seed"],
-        fingerprint=fingerprint("study"),
+        settings={"size": config["facts"]["study"], "seed": config["seed"]},
+        code=code("study"),
     message:
         "Choosing the facts of the study"
     script:
@@ -89,9 +117,9 @@ rule noise:
     output:
         f"{OUT}/noise.json",
     log:
-        f"logs/{MODEL}/{DATASET}/noise.log",
+        log_of(f"{OUT}/noise.json"),
     benchmark:
-        f"logs/benchmarks/{MODEL}/{DATASET}/noise.tsv"
+        benchmark_of(f"{OUT}/noise.json")
     conda:
         ENVIRONMENT
     threads: 1
@@ -101,7 +129,8 @@ rule noise:
         gpu=GPU,
     params:
         noise=MODEL_SETTINGS["noise"],
-        fingerprint=fingerprint("noise"),
+        model=model_identity(),
+        code=code("noise"),
     message:
         "Measuring subject embeddings"
     script:

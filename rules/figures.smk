@@ -3,6 +3,29 @@
 # caption, alt); analysis/heatmap_cells.parquet.
 # Steps: trace the heat map's fact, draw (R).
 
+
+def tables_of(*names):
+    """The inputs of a figure by the names that its R function gives them."""
+    paths = {name: f"{OUT}/{name}.parquet" for name in ("scores", "effects")}
+    paths["cells"] = f"{OUT}/analysis/heatmap_cells.parquet"
+    return {name: paths.get(name, f"{OUT}/analysis/{name}.parquet") for name in names}
+
+
+def r2_figure(score, **settings):
+    """R2 of one score, bars by problem and method."""
+    return (
+        "r2",
+        "r2_by_problem",
+        {**AT, "score": score, **settings},
+        tables_of("r2"),
+    )
+
+
+def figure_sources(file):
+    """The R files of a figure, in their order: those of every figure, and its own."""
+    return ["frames.R", "theme.R", "figures.R", f"figures_{file}.R"]
+
+
 STUDY = {"study": [MODEL_SETTINGS["label"], f"data set {DATASET}"]}
 EFFECT = {"effect": config["analysis"]["tracing"]}
 # name: (R file figures_*.R, R function, its arguments, its inputs)
@@ -97,9 +120,9 @@ rule heatmap_cells:
     output:
         f"{OUT}/analysis/heatmap_cells.parquet",
     log:
-        f"logs/{MODEL}/{DATASET}/heatmap_cells.log",
+        log_of(f"{OUT}/analysis/heatmap_cells.parquet"),
     benchmark:
-        f"logs/benchmarks/{MODEL}/{DATASET}/heatmap_cells.tsv"
+        benchmark_of(f"{OUT}/analysis/heatmap_cells.parquet")
     conda:
         ENVIRONMENT
     threads: 1
@@ -111,7 +134,8 @@ rule heatmap_cells:
         case_id=config["analysis"]["heatmap"],
         window=TRACED["window"],
         settings=picked("tracing", "n_noise", "noise_seed"),
-        fingerprint=fingerprint("heatmap_cells"),
+        model=model_identity(),
+        code=code("heatmap_cells"),
     message:
         "Tracing the heat map's fact"
     script:
@@ -126,13 +150,18 @@ for _name, (_file, _function, _arguments, _inputs) in FIGURES.items():
         input:
             **_inputs,
         output:
-            svg=f"{OUT}/figures/{_name}.svg",
+            svg=report(
+                f"{OUT}/figures/{_name}.svg",
+                caption="../analysis/captions/figure.rst",
+                category="Figures",
+                labels={"figure": _name.replace("_", " ")},
+            ),
             png=f"{OUT}/figures/{_name}.png",
             json=f"{OUT}/figures/{_name}.json",
         log:
-            f"logs/{MODEL}/{DATASET}/figures/{_name}.log",
+            log_of(f"{OUT}/figures/{_name}.svg"),
         benchmark:
-            f"logs/benchmarks/{MODEL}/{DATASET}/figures/{_name}.tsv"
+            benchmark_of(f"{OUT}/figures/{_name}.svg")
         group:
             "tables"
         conda:
@@ -145,7 +174,8 @@ for _name, (_file, _function, _arguments, _inputs) in FIGURES.items():
             sources=figure_sources(_file),
             function=_function,
             arguments={**STUDY, **_arguments},
-            fingerprint=fingerprint("figure", file=_file, tables=list(_inputs)),
+            tables=list(_inputs),
+            code=r_code("figure", figure_sources(_file)),
         message:
             f"Drawing {_name}"
         script:

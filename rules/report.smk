@@ -25,7 +25,7 @@ rule report:
             f"{OUT}/analysis/heatmap_cells.parquet",
             *SHARED_TABLES,
             f"{OUT}/essence.parquet",
-            *expand(f"{OUT}/baseline/{{problem}}.parquet", problem=PROBLEMS),
+            *expand(BASELINE, problem=PROBLEMS),
             *EDITS,
             f"{OUT}/scores.parquet",
         ],
@@ -36,9 +36,9 @@ rule report:
     output:
         f"{OUT}/report.zip",
     log:
-        f"logs/{MODEL}/{DATASET}/report.log",
+        log_of(f"{OUT}/report.zip"),
     benchmark:
-        f"logs/benchmarks/{MODEL}/{DATASET}/report.tsv"
+        benchmark_of(f"{OUT}/report.zip")
     group:
         "tables"
     conda:
@@ -58,7 +58,8 @@ rule report:
             **TRACED,
             "tracing": config["analysis"]["tracing"],
         },
-        fingerprint=fingerprint("report"),
+        analysis=config["analysis"],
+        code=code("report", *(ROOT / "analysis" / "report").iterdir()),
     message:
         "Writing the report"
     script:

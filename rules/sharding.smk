@@ -1,42 +1,32 @@
-# In: the parts of a table whose stage is dealt out to several jobs (`sharding` of the
-# configuration), the study's facts.
-# Out: the whole table, as one job would have made it.
-# Steps: merge, for each table of each sharded stage.
-
-SHARDED = {
-    "trace": ("tracing", "tracing/{kind}/window-{window}"),
-    "zero": ("tracing", "tracing/{kind}/zero-window-{window}"),
-    "essence": ("editing", "essence"),
-    "baseline": ("editing", "baseline/{problem}"),
-    "edit": ("editing", "editing/{method}/{problem}/layer-{layer}"),
-}
+# Stages whose facts may be dealt out to several jobs (`sharding` of the configuration).
 
 
-for made_by, (stage, table) in SHARDED.items():
-    if sharded(stage):
+def sharded(stage):
+    """Whether a stage's facts are dealt out to several jobs."""
+    return config["sharding"][stage] > 1
 
-        rule:
-            name:
-                f"merge_{made_by}"
-            input:
-                study=f"{OUT}/study.parquet",
-                shards=parts(f"{OUT}/{table}.parquet", stage),
-            output:
-                f"{OUT}/{table}.parquet",
-            log:
-                f"logs/{MODEL}/{DATASET}/{table}.log",
-            benchmark:
-                f"logs/benchmarks/{MODEL}/{DATASET}/{table}.tsv"
-            conda:
-                ENVIRONMENT
-            threads: 1
-            resources:
-                mem_mb=memory(330),
-                runtime=minutes(3, PER_FACT),
-            params:
-                # those of the parts, so that another number of them reruns nothing
-                **dict(getattr(rules, made_by).params.items()),
-            message:
-                "Merging {output}"
-            script:
-                "../workflow_scripts/merge.py"
+
+def part(path, stage):
+    """Where one job puts its part of a table, and its log: all of it, or one shard's."""
+    if not sharded(stage):
+        return path
+    stem, _, suffix = path.rpartition(".")
+    return f"{stem}.shard-{{shard}}-of-{{shards}}.{suffix}"
+
+
+def shard_output(path, stage):
+    """The same as an output, which is not kept once the whole table is there."""
+    return temp(part(path, stage)) if sharded(stage) else path
+
+
+def parts(path, stage):
+    """Of a sharded table: the parts of all jobs."""
+    count = config["sharding"][stage]
+    pattern = part(path, stage).replace("{shards}", str(count))
+    return [pattern.replace("{shard}", str(i)) for i in range(1, count + 1)]
+
+
+def part_message(text, stage):
+    """What a job says that it does."""
+    more = ", shard {wildcards.shard} of {wildcards.shards}"
+    return text + (more if sharded(stage) else "")

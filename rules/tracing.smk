@@ -4,6 +4,9 @@
 # layer).
 # Steps: trace each window, zero each window, derive the effects.
 
+TRACE = f"{OUT}/tracing/{{kind}}/window-{{window}}.parquet"
+ZERO = f"{OUT}/tracing/{{kind}}/zero-window-{{window}}.parquet"
+
 
 rule trace:
     input:
@@ -11,16 +14,11 @@ rule trace:
         noise=f"{OUT}/noise.json",
         model=ancient(WEIGHTS),
     output:
-        shard_output(f"{OUT}/tracing/{{kind}}/window-{{window}}.parquet", "tracing"),
+        shard_output(TRACE, "tracing"),
     log:
-        part(
-            f"logs/{MODEL}/{DATASET}/tracing/{{kind}}/window-{{window}}.log", "tracing"
-        ),
+        log_of(part(TRACE, "tracing")),
     benchmark:
-        part(
-            f"logs/benchmarks/{MODEL}/{DATASET}/tracing/{{kind}}/window-{{window}}.tsv",
-            "tracing",
-        )
+        benchmark_of(part(TRACE, "tracing"))
     conda:
         ENVIRONMENT
     threads: 1
@@ -30,7 +28,8 @@ rule trace:
         gpu=GPU,
     params:
         settings=picked("tracing", "n_noise", "noise_seed"),
-        fingerprint=lambda w: fingerprint("trace", kind=w.kind, window=w.window),
+        model=model_identity(),
+        code=code("trace"),
     message:
         part_message("Tracing {wildcards.kind}, window {wildcards.window}", "tracing")
     script:
@@ -42,17 +41,11 @@ rule zero:
         study=f"{OUT}/study.parquet",
         model=ancient(WEIGHTS),
     output:
-        shard_output(f"{OUT}/tracing/{{kind}}/zero-window-{{window}}.parquet", "tracing"),
+        shard_output(ZERO, "tracing"),
     log:
-        part(
-            f"logs/{MODEL}/{DATASET}/tracing/{{kind}}/zero-window-{{window}}.log",
-            "tracing",
-        ),
+        log_of(part(ZERO, "tracing")),
     benchmark:
-        part(
-            f"logs/benchmarks/{MODEL}/{DATASET}/tracing/{{kind}}/zero-window-{{window}}.tsv",
-            "tracing",
-        )
+        benchmark_of(part(ZERO, "tracing"))
     conda:
         ENVIRONMENT
     threads: 1
@@ -61,7 +54,8 @@ rule zero:
         runtime=minutes(86, per_fact("tracing")),
         gpu=GPU,
     params:
-        fingerprint=lambda w: fingerprint("zero", kind=w.kind, window=w.window),
+        model=model_identity(),
+        code=code("zero"),
     message:
         part_message("Zeroing {wildcards.kind}, window {wildcards.window}", "tracing")
     script:
@@ -70,15 +64,11 @@ rule zero:
 
 TRACES, ZEROS = (
     (
-        expand(
-            f"{OUT}/tracing/{{kind}}/{prefix}window-{{window}}.parquet",
-            kind=MODULES,
-            window=WINDOWS,
-        )
+        expand(table, kind=MODULES, window=WINDOWS)
         if intervention in INTERVENTIONS
         else []
     )
-    for intervention, prefix in (("restore", ""), ("zero", "zero-"))
+    for intervention, table in (("restore", TRACE), ("zero", ZERO))
 )
 
 
@@ -90,9 +80,9 @@ rule effects:
     output:
         f"{OUT}/effects.parquet",
     log:
-        f"logs/{MODEL}/{DATASET}/effects.log",
+        log_of(f"{OUT}/effects.parquet"),
     benchmark:
-        f"logs/benchmarks/{MODEL}/{DATASET}/effects.tsv"
+        benchmark_of(f"{OUT}/effects.parquet")
     group:
         "tables"
     conda:
@@ -105,7 +95,8 @@ rule effects:
         model=MODEL_SETTINGS["label"],
         dataset=DATASET,
         reference=config["tracing"]["clean_reference"],
-        fingerprint=fingerprint("effects"),
+        traced=[INTERVENTIONS, MODULES, WINDOWS],
+        code=code("effects"),
     message:
         "Deriving tracing effects"
     script:

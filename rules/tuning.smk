@@ -3,6 +3,7 @@
 # tuning/tuned.yaml (to copy into the model's configuration), tuning/sweep.svg, .png, .json.
 # Steps: try every setting of the grid, choose, gather, draw. Not part of `all`.
 
+SWEEP = f"{OUT}/tuning/{{method}}/{{problem}}.parquet"
 TUNED_METHODS = [m for m in METHODS if m in config["tuning"]["grid"]]
 
 
@@ -14,11 +15,11 @@ rule sweep:
         noise=f"{OUT}/noise.json",
         model=ancient(WEIGHTS),
     output:
-        f"{OUT}/tuning/{{method}}/{{problem}}.parquet",
+        SWEEP,
     log:
-        f"logs/{MODEL}/{DATASET}/tuning/{{method}}/{{problem}}.log",
+        log_of(SWEEP),
     benchmark:
-        f"logs/benchmarks/{MODEL}/{DATASET}/tuning/{{method}}/{{problem}}.tsv"
+        benchmark_of(SWEEP)
     conda:
         ENVIRONMENT
     threads: 1
@@ -41,7 +42,13 @@ rule sweep:
             *quirks(w.problem, "baseline"),
             *edit_quirks(w.method, w.problem),
         ],
-        fingerprint=lambda w: fingerprint("sweep", method=w.method, problem=w.problem),
+        defaults=lambda w: vars(
+            methods.METHODS[w.method].hyperparameters(
+                w.problem, config["editing"]["preset"]
+            )
+        ),
+        model=model_identity(),
+        code=lambda w: method_code(w.method, "sweep"),
     message:
         "Tuning {wildcards.method} for {wildcards.problem}"
     script:
@@ -51,7 +58,7 @@ rule sweep:
 rule sweep_table:
     input:
         expand(
-            f"{OUT}/tuning/{{method}}/{{problem}}.parquet",
+            SWEEP,
             method=TUNED_METHODS,
             problem=config["tuning"]["problems"],
         ),
@@ -60,9 +67,9 @@ rule sweep_table:
         csv=f"{OUT}/tuning/sweep.csv",
         yaml=f"{OUT}/tuning/tuned.yaml",
     log:
-        f"logs/{MODEL}/{DATASET}/tuning/sweep_table.log",
+        log_of(f"{OUT}/tuning/sweep.parquet"),
     benchmark:
-        f"logs/benchmarks/{MODEL}/{DATASET}/tuning/sweep_table.tsv"
+        benchmark_of(f"{OUT}/tuning/sweep.parquet")
     conda:
         ENVIRONMENT
     threads: 1
@@ -72,7 +79,8 @@ rule sweep_table:
     params:
         settings=config["tuning"],
         dataset=DATASET,
-        fingerprint=fingerprint("sweep_table"),
+        methods=TUNED_METHODS,
+        code=code("sweep_table"),
     message:
         "Gathering the sweep"
     script:
@@ -87,9 +95,9 @@ rule figure_sweep:
         png=f"{OUT}/tuning/sweep.png",
         json=f"{OUT}/tuning/sweep.json",
     log:
-        f"logs/{MODEL}/{DATASET}/tuning/figure.log",
+        log_of(f"{OUT}/tuning/sweep.svg"),
     benchmark:
-        f"logs/benchmarks/{MODEL}/{DATASET}/tuning/figure.tsv"
+        benchmark_of(f"{OUT}/tuning/sweep.svg")
     conda:
         ENVIRONMENT
     threads: 1
@@ -100,7 +108,7 @@ rule figure_sweep:
         sources=figure_sources("sweep"),
         function="sweep",
         arguments=STUDY,
-        fingerprint=fingerprint("figure", file="sweep", tables=["sweep"]),
+        code=r_code("figure", figure_sources("sweep")),
     message:
         "Drawing the sweep"
     script:

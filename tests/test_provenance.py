@@ -9,16 +9,13 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from test_workflow import EDIT_TABLES, TRACING_TABLES
-from tiny_study import METHODS, OUT, PROBLEMS, ROOT, copy_tree, snakemake
+from tiny_study import METHODS, OUT, PROBLEMS, copy_tree
 
-from locedit.methods import METHODS as KNOWN
 from locedit.store import assets, tables
 from locedit.workflow import provenance
 from workflow_scripts import corpus
 
 TARGETS = ["analysis", "tune", str(OUT / "rome/summary.csv"), str(OUT / "report.zip")]
-R_TABLES = {f"table_{name}" for name in (*EDIT_TABLES, *TRACING_TABLES)}
 
 
 def parquets(folder):
@@ -39,7 +36,7 @@ def test_every_table_says_how_it_was_made(study):
         assert set(made["hashes"]) == {"code", "model", *data}, path
         assert made["seeds"] == {"study": 0, "noise": 1}, path
         assert {"python", "torch", "transformers", "numpy", "pyarrow"} <= set(made["versions"])
-        assert ("R" in made["versions"]) == (made["rule"] in R_TABLES), path
+        assert ("R" in made["versions"]) == made["rule"].startswith("table_"), path
 
 
 def test_tables_of_r_name_the_packages_that_made_them(study):
@@ -65,39 +62,6 @@ def test_one_model_and_one_data_set_are_behind_all_tables(study):
     assert len({one["data"] for one in made if "data" in one}) == 1
 
 
-def job(tmp_path, **given):
-    named = {"input": {}, "params": {}, "wildcards": {}, "config": {"plugins": []}}
-    return SimpleNamespace(**{**named, **given})
-
-
-def test_the_code_behind_a_table_includes_what_no_import_names(tmp_path):
-    """A method's module and R's files, of this checkout; a plug-in's file, wherever it lies."""
-    script = ROOT / "workflow_scripts/edit.py"
-    plain = provenance.code(script, job(tmp_path))
-    of = {
-        name: provenance.code(script, job(tmp_path, wildcards={"method": name})) for name in KNOWN
-    }
-    assert plain not in of.values()
-    assert of["FT-1"] == of["FT-5"]  # one module
-    assert len({of["FT-1"], of["ROME"], of["MEMIT"]}) == 3
-    with_r = [
-        provenance.code(script, job(tmp_path, params={"sources": sources}))
-        for sources in (["frames.R"], ["frames.R", "mixed.R"])
-    ]
-    assert len({plain, *with_r}) == 3
-
-
-def test_the_corpus_names_the_dump_that_it_was_read_from(tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus.assets, "resolve", lambda *_, **__: tmp_path / "dump")
-    monkeypatch.setattr(corpus, "paragraphs", lambda _: [])
-    config = {"plugins": [], "seed": 0, "tracing": {"noise_seed": 1}}
-    outputs = {"output": [str(tmp_path / "a.parquet")], "log": [str(tmp_path / "log")]}
-    given = {"params": Named(override=None, fingerprint="f"), "rule": "corpus", "config": config}
-    corpus.main(SimpleNamespace(input=Named(), wildcards=Named(), **outputs, **given))
-    named = assets.named("enwiki-shortened")
-    assert named.sha256.startswith(tables.provenance(tmp_path / "a.parquet")["hashes"]["data"])
-
-
 class Named(dict):
     """As Snakemake gives a job its inputs: iterated over by value."""
 
@@ -105,6 +69,44 @@ class Named(dict):
 
     def __iter__(self):
         return iter(self.values())
+
+
+def job(**given):
+    named = {"rule": "edit", "input": Named(), "params": Named(), "wildcards": Named()}
+    return SimpleNamespace(**{**named, **given})
+
+
+def test_a_fingerprint_covers_settings_code_and_inputs_and_nothing_of_the_machine(tmp_path):
+    tables.write(tmp_path / "a.parquet", [], "essence", {"fingerprint": "one"})
+    (tmp_path / "noise.json").write_text("1")
+    files = {name: str(tmp_path / name) for name in ("a.parquet", "noise.json")}
+    given = {"params": Named(settings={"n": 1}, code="c"), "input": Named(**files)}
+    before = provenance.fingerprint(job(**given))
+    shard = Named(shard="1", shards="4")
+    alike = [{"wildcards": shard}, {"params": Named(settings={"n": 1}, code="c", override="/x")}]
+    alike += [{"input": Named(**files, model="/elsewhere")}]
+    for other in alike:
+        assert provenance.fingerprint(job(**{**given, **other})) == before
+    others = [{"rule": "trace"}, {"params": Named(settings={"n": 2}, code="c")}]
+    others += [{"params": Named(settings={"n": 1}, code="d")}, {"wildcards": Named(layer="3")}]
+    found = {provenance.fingerprint(job(**{**given, **other})) for other in others}
+    (tmp_path / "noise.json").write_text("2")
+    found.add(provenance.fingerprint(job(**given)))
+    tables.write(tmp_path / "a.parquet", [], "essence", {"fingerprint": "another"})
+    found.add(provenance.fingerprint(job(**given)))
+    assert len(found | {before}) == 7
+
+
+def test_the_corpus_names_the_dump_that_it_was_read_from(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus.assets, "resolve", lambda *_, **__: tmp_path / "dump")
+    monkeypatch.setattr(corpus, "paragraphs", lambda _: [])
+    config = {"plugins": [], "seed": 0, "tracing": {"noise_seed": 1}}
+    outputs = {"output": [str(tmp_path / "a.parquet")], "log": [str(tmp_path / "log")]}
+    params = Named(override=None, data=assets.named("enwiki-shortened").sha256, code="c")
+    given = {"params": params, "rule": "corpus", "config": config}
+    corpus.main(SimpleNamespace(input=Named(), wildcards=Named(), **outputs, **given))
+    hashes = tables.provenance(tmp_path / "a.parquet")["hashes"]
+    assert set(hashes) == {"code", "data"}
 
 
 def test_the_report_lists_every_table_behind_it(study):
@@ -124,166 +126,62 @@ def test_the_report_lists_every_table_behind_it(study):
 
 # ---- what a change of the code reruns ------------------------------------------------------------
 
-
-# Read by Snakemake in place of the workflow's own file, which it includes. Hashes keep what they
-# are made of, so that each rule's fingerprint lists the files behind it.
-LISTING = """
-import json
-from types import SimpleNamespace
-from locedit import fingerprints
-
-class Parts(list):
-    __str__ = lambda self: "hash"
-    __format__ = lambda self, spec: "hash"
-
-fingerprints.digest = lambda value: Parts([value])
-whole, JOB = fingerprints.code, ("locedit.workflow.job",)  # logging, progress, origins
-
-include: "Snakefile"
-
-def flat(value):
-    if isinstance(value, dict):
-        value = [*value, *value.values()]
-    if isinstance(value, (list, tuple)):
-        return {name for part in value for name in flat(part)}
-    return {value} if isinstance(value, str) else set()
-
-one = SimpleNamespace(method="ROME", problem="error_injection", layer="0", kind="mlp", window="1")
-found = {}
-for rule in workflow.rules:
-    given = dict(rule.params._allitems())
-    if "fingerprint" in given:
-        print_of = given["fingerprint"]
-        behind = flat(print_of(one) if callable(print_of) else print_of)
-        script = (ROOT / "rules" / rule.script).resolve()
-        found[rule.name] = {
-            "behind": [name for name in behind if name.endswith((".py", ".R"))],
-            "script": [name for name in flat(whole(script, ROOT, JOB)) if name.endswith(".py")],
-            "sources": list(given.get("sources", [])),
-        }
-(ROOT / "listing.json").write_text(json.dumps(found))
-"""
-# What a fingerprint leaves out though the script imports it: how a table is laid out as a page,
-# which another parameter covers; methods, but for the one that is used, whose presets count by the
-# values that they give; what computes the fingerprints
-LAID_OUT = {"locedit/report/grids.py", "locedit/report/layouts.py"}
-REGISTRY = {f"locedit/methods/{name}.py" for name in ("__init__", "base", "builtin", "settings")}
-# Files behind no table: the command line, what reads the configuration or deals facts out to jobs,
-# and what fetches or builds files that are known by their own hashes
-ELSEWHERE = {
-    *(f"locedit/{name}.py" for name in ("__main__", "facts/bundled", "store/hub")),
-    *(
-        f"locedit/workflow/{name}.py"
-        for name in ("config", "failures", "gpus", "job", "plugins", "provenance")
-    ),
-    *(f"workflow_scripts/{name}.py" for name in ("build_dataset", "data_file", "model_download")),
-    *(f"workflow_scripts/{name}.py" for name in ("merge", "model_weights")),
-    "locedit/methods/memit.py",  # used, but not in this study
+# A file, and the rules whose code it is part of; what lies below them is Snakemake's to know
+CHANGED = {
+    "locedit/localizers/restoration.py": {"trace", "heatmap_cells", "effects"},
+    "locedit/study/measure.py": {"baseline", "essence", "edit", "sweep"},
+    "workflow_scripts/effects.py": {"effects"},
+    "analysis/mixed.R": {"table_mixed"},
 }
 
 
-@pytest.fixture(scope="module")
-def behind(study, tmp_path_factory):
-    """Of each rule: the files behind its fingerprint, its script's imports, its R sources."""
-    root = copy_tree(study.root, tmp_path_factory.mktemp("listing") / "tree")
-    (root / "Listing").write_text(LISTING)
-    run = snakemake(study.folder, study.settings, "--list-rules", root=root, snakefile="Listing")
-    assert (root / "listing.json").exists(), run.text
-    return json.loads((root / "listing.json").read_text())
-
-
-def test_every_file_that_a_rule_uses_is_behind_its_fingerprint(behind):
-    assert {"filter_facts", "trace", "edit", "report", *R_TABLES} <= behind.keys()
-    for rule, files in behind.items():
-        left_out = REGISTRY | (LAID_OUT if rule in R_TABLES else set())
-        left_out |= (
-            {"locedit/engine/key_statistics.py"} if rule == "baseline" else set()
-        )  # methods' alone
-        assert set(files["script"]) - set(files["behind"]) <= left_out, rule
-        assert set(files["sources"]) <= set(files["behind"]), rule
-    for rule in (
-        "filter_facts",
-        "trace",
-        "zero",
-        "edit",
-        "sweep",
-        "key_statistics",
-        "heatmap_cells",
-    ):
-        assert (
-            "locedit/model/language_model.py" in behind[rule]["behind"]
-        )  # they load it through job.py
-    assert "locedit/methods/rome.py" in behind["edit"]["behind"]
-
-
-def test_every_file_of_the_project_is_behind_some_rule_or_known_not_to_be(behind):
-    seen = {name for files in behind.values() for name in (*files["behind"], *files["script"])}
-    names = {
-        str(path.relative_to(ROOT))
-        for pattern in ("locedit/**/*.py", "workflow_scripts/*.py")
-        for path in ROOT.glob(pattern)
-        if path.parent.name != "cli"
-    }
-    assert names - seen == ELSEWHERE
-    assert {path.name for path in (ROOT / "analysis").glob("*.R")} <= seen
-
-
-CHANGED = [
-    "locedit/localizers/restoration.py",
-    "locedit/study/measure.py",
-    "workflow_scripts/effects.py",
-    "mixed.R",
-]
-
-
 @pytest.mark.parametrize("file", CHANGED)
-def test_a_changed_file_reruns_the_rules_that_it_is_behind_and_no_other(
-    study, behind, tmp_path, file
-):
-    """What Snakemake plans is what the fingerprints list, so the lists above can be relied on."""
+def test_a_changed_file_reruns_the_rules_that_use_it_and_what_follows(study, tmp_path, file):
     changed = replace(study, root=copy_tree(study.root, tmp_path / "tree"))
-    path = changed.root / ("analysis" if file.endswith(".R") else "") / file
+    path = changed.root / file
     path.write_text(path.read_text() + "\nCHANGED = 1\n")
-    wanted = {rule for rule, files in behind.items() if file in files["behind"]}
-    planned = set(changed.plan(*TARGETS, "figures").jobs) - {"analysis", "figures"}
-    assert planned == wanted
+    asked = [*TARGETS, "figures"]
+    forced = study.plan(*asked, "--forcerun", *sorted(CHANGED[file]))
+    assert set(forced.jobs) >= CHANGED[file]
+    assert changed.plan(*asked).jobs == forced.jobs
 
 
 # ---- results restored beside a fresh clone -------------------------------------------------------
 
 
-@pytest.mark.parametrize("record", [True, False], ids=["with its record", "without"])
-def test_restored_results_of_any_size_and_time_rerun_nothing(study, tmp_path, record):
-    """The record is .snakemake/metadata; without it, a table that does not fit is an error."""
-    folder = tmp_path / "clone"
+def restored(study, folder, *, record: bool):
+    """The results copied elsewhere, what was made first newest; with Snakemake's record or not."""
     shutil.copytree(study.folder / "results", folder / "results")
     if record:
         shutil.copytree(study.folder / ".snakemake/metadata", folder / ".snakemake/metadata")
-    out = folder / OUT
-    for path in (out.parent / "key_statistics.safetensors", out / "facts.parquet"):
-        os.truncate(path, 2 << 20)  # Snakemake keeps no checksum of more than a megabyte
     for order, path in enumerate(sorted(folder.rglob("*"), reverse=True)):
-        os.utime(path, (1.5e9 + order,) * 2)  # what was made first is newest
-    restored = replace(study, folder=folder)
-    assert restored.plan(*TARGETS, "figures").nothing
-    changed = restored.run("--dry-run", scores={"aggregate": "first"})
-    if record:
-        assert changed.status == 0
-        assert set(changed.jobs) >= {"scores", "table_r2"}
-    else:
-        assert changed.status == 1
-        assert f"{OUT}/analysis/correlations.parquet was made by other settings" in changed.text
-        assert "delete what does not fit" in changed.text
-        assert f"{OUT}/effects.parquet" not in changed.text
+        os.utime(path, (1.5e9 + order,) * 2)
+    return replace(study, folder=folder)
 
 
-def test_times_of_results_that_stay_where_they_are_are_left_alone(study, tmp_path):
-    moved = study.copied(tmp_path / "moved")
-    table = moved.out / "scores.parquet"
-    moved.plan()
-    os.utime(table, (1.5e9, 1.5e9))
-    moved.plan()
-    assert table.stat().st_mtime == 1.5e9
+def test_results_restored_with_their_record_rerun_nothing_but_what_a_change_asks_for(
+    study, tmp_path
+):
+    copy = restored(study, tmp_path / "clone", record=True)
+    assert copy.plan(*TARGETS, "figures").nothing
+    assert set(copy.plan(scores={"aggregate": "first"}).jobs) >= {"scores", "table_r2"}
+
+
+def test_results_restored_without_their_record_are_touched_once(study, tmp_path):
+    copy = restored(study, tmp_path / "clone", record=False)
+    assert copy.run("--touch", *TARGETS, "figures").status == 0
+    assert copy.plan(*TARGETS, "figures").nothing
+
+
+def test_a_record_in_a_database_serves_as_one_in_files(study, tmp_path):
+    copy = restored(study, tmp_path / "clone", record=False)
+    in_database = ("--persistence-backend", "db")
+    assert copy.run(*in_database, "--touch", "analysis").status == 0
+    scores = str(OUT / "scores.parquet")
+    (copy.out / "scores.parquet").unlink()
+    assert copy.run(*in_database, scores).status == 0
+    assert copy.plan(*in_database, scores).nothing
+    assert copy.plan(*in_database, scores, scores={"aggregate": "first"}).jobs == {"scores": 1}
 
 
 # ---- the same study twice ------------------------------------------------------------------------

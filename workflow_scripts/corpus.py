@@ -28,7 +28,7 @@ def write(target: Path, snakemake, log: logging.Logger) -> None:
     )
     rows = [{"title": p.title, "index": p.index, "text": p.text} for p in paragraphs(dump)]
     log.info("%d paragraphs", len(rows))
-    tables.write(target, rows, "corpus", provenance(snakemake, data=asset.sha256[:16]))
+    tables.write(target, rows, "corpus", provenance(snakemake))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from locedit.engine import key_statistics
 from locedit.store import files, tables
 from locedit.workflow.job import load_model, progress, running
+from locedit.workflow.provenance import fingerprint
 
 
 def main(snakemake) -> None:
@@ -25,7 +26,7 @@ def main(snakemake) -> None:
         log.info("%d tokens", count)
         with files.atomic(snakemake.output[0]) as path:
             key_statistics.write_moments(
-                path, moments, tokens=str(count), fingerprint=snakemake.params.fingerprint
+                path, moments, tokens=str(count), fingerprint=fingerprint(snakemake)
             )
 
 

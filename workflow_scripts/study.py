@@ -17,8 +17,8 @@ def main(snakemake) -> None:
                 f"{f' ({excluded})' if excluded else ''}, so there is nothing to trace or edit; "
                 "give it more records or another model"
             )
-        order = facts.study_order(known.index, snakemake.params.seed)
-        chosen = order[: snakemake.params.size]
+        order = facts.study_order(known.index, snakemake.params.settings["seed"])
+        chosen = order[: snakemake.params.settings["size"]]
         log.info("%d of %d known facts", len(chosen), len(known))
         rows = known.loc[chosen].reset_index(drop=True)
         tables.write(snakemake.output[0], rows, "facts", provenance(snakemake))

@@ -20,7 +20,7 @@ from locedit.shards import WHOLE, Shard, batches
 from locedit.store.files import exclusive_lock
 from locedit.workflow import gpus
 from locedit.workflow.failures import FAILED
-from locedit.workflow.provenance import ROOT, hashes
+from locedit.workflow.provenance import ROOT, fingerprint, hashes, wildcards
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "pyarrow")
 
@@ -178,25 +178,17 @@ def fact_by_fact(
     return batch_by_batch(log, batches(records, 1), lambda batch: rows_of(batch[0]))
 
 
-def provenance(
-    snakemake: Any, *, data: str | None = None, versions: Mapping[str, str] | None = None
-) -> dict[str, Any]:
+def provenance(snakemake: Any, *, versions: Mapping[str, str] | None = None) -> dict[str, Any]:
     """How a table was made, for its metadata; nothing in it tells when or where.
 
-    data: a hash of the data, where the job takes them from no file that a rule makes. versions: of
-    what was used besides PACKAGES.
+    versions: of what was used besides PACKAGES.
     """
     config = snakemake.config
     return {
         "rule": snakemake.rule,
-        "wildcards": {
-            # a merged table tells what its shards tell
-            name: value
-            for name, value in snakemake.wildcards.items()
-            if name not in ("shard", "shards")
-        },
-        "fingerprint": snakemake.params.get("fingerprint"),
-        "hashes": {**hashes(snakemake), **({"data": data} if data else {})},
+        "wildcards": wildcards(snakemake),
+        "fingerprint": fingerprint(snakemake),
+        "hashes": hashes(snakemake),
         "seeds": {"study": config["seed"], "noise": config["tracing"]["noise_seed"]},
         "config": {k: v for k, v in config.items() if k not in ("assets", "sharding")},
         "versions": {

@@ -1,16 +1,38 @@
-"""What a table names as its origin: hashes of the code, the model and the data behind it."""
+"""How a result was made, from what its rule names: a fingerprint, and what tells its code apart."""
 
-import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from locedit.methods import METHODS
 from locedit.store import hashing, tables
-from locedit.workflow import plugins
 
 ROOT = Path(__file__).resolve().parents[2]  # the checkout: scripts, library, R
+
+_MACHINE = ("override",)  # params that say where a file lies here
+_NAMED = ("code", "model", "data")
+
+
+def fingerprint(snakemake: Any) -> str:
+    """A hash of a job's rule, wildcards and params, and of its inputs, by theirs in turn.
+
+    A shard of a table has the whole table's. A file that is no table counts by its content; the
+    model by its identity, which is a param.
+    """
+    params = {k: v for k, v in snakemake.params.items() if k not in _MACHINE}
+    return hashing.digest([snakemake.rule, wildcards(snakemake), params, [*_inputs(snakemake)]])
+
+
+def wildcards(snakemake: Any) -> dict[str, str]:
+    """A job's wildcards but for its shard: a merged table tells what its shards tell."""
+    return {k: v for k, v in snakemake.wildcards.items() if k not in ("shard", "shards")}
+
+
+def _inputs(snakemake: Any) -> Iterator[str]:
+    model = snakemake.input.get("model")
+    for path in snakemake.input:
+        if path != model:
+            made = tables.provenance(path) if str(path).endswith(".parquet") else {}
+            yield made.get("fingerprint") or hashing.sampled(Path(path))
 
 
 def hashes(snakemake: Any) -> dict[str, str]:
@@ -19,40 +41,9 @@ def hashes(snakemake: Any) -> dict[str, str]:
     A job that reads neither weights nor records takes over what the tables say that it reads.
     """
     found: dict[str, str] = {}
-    for path in _tables(snakemake):
-        found |= tables.provenance(path).get("hashes", {})
-        if {"model", "data"} <= found.keys():
-            break
-    model, records = (snakemake.input.get(name) for name in ("model", "records"))
-    if model is not None:
-        found["model"] = hashing.weights(Path(model).parent)
-    if records is not None:
-        found["data"] = hashing.files([Path(records)])
+    for path in snakemake.input:
+        if str(path).endswith(".parquet") and not {"model", "data"} <= found.keys():
+            found |= tables.provenance(path).get("hashes", {})
     found.pop("code", None)
-    script = Path(getattr(sys.modules["__main__"], "__file__", None) or "").resolve()
-    if script.parent == ROOT / "workflow_scripts":  # not so where a test calls a script's main
-        found["code"] = code(script, snakemake)
-    return found
-
-
-def code(script: Path, snakemake: Any) -> str:
-    """A hash of a job's script, of all that it imports, and of what it takes by name."""
-    return hashing.digest([hashing.code(script, ROOT), *_by_name(snakemake)])
-
-
-def _by_name(snakemake: Any) -> Iterator[Any]:
-    """Code that no import statement names: R files, plug-ins, the module of an editing method."""
-    if sources := snakemake.params.get("sources"):
-        yield hashing.files(ROOT / "analysis" / name for name in sources)
-    loaded = plugins.load(snakemake.config["plugins"], [Path.cwd(), ROOT])
-    if "model" in snakemake.input.keys():
-        yield from (plugin.code(ROOT) for plugin in loaded if plugin.architectures)
-    if method := snakemake.wildcards.get("method"):
-        yield from (plugin.code(ROOT) for plugin in loaded if method in plugin.methods)
-        found = find_spec(METHODS[method].module)
-        if found is not None and found.origin is not None:
-            yield hashing.code(Path(found.origin), ROOT)
-
-
-def _tables(snakemake: Any) -> list[str]:
-    return [str(path) for path in snakemake.input if str(path).endswith(".parquet")]
+    given = {name: snakemake.params.get(name) for name in _NAMED}
+    return found | {name: hashing.digest(value) for name, value in given.items() if value}
