@@ -21,7 +21,7 @@ def shown(value: object) -> str:
 def name(value: object, limit: int = 60) -> str:
     """A key as it stands in a file, without quotation marks where it needs none."""
     text = str(value)
-    plain = text.isprintable() and 0 < len(text) <= limit
+    plain = text.isprintable() and text == text.strip() and 0 < len(text) <= limit
     return text if plain else shown(text)
 
 

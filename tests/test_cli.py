@@ -122,6 +122,32 @@ def test_the_noise_is_the_models_multiple_of_the_bundled_subjects_deviation(pair
     assert f"sigma {3 * embeddings.std():.3g} (3 sd of 800 bundled subjects' token" in out
 
 
+@pytest.mark.parametrize("end", [" ", "\t", "\u00a0", " \u200b"])
+def test_blanks_at_the_ends_of_texts_change_no_number_and_are_said(folder, say, end):
+    clean = say(*trace(folder, "--target", "Paris", *NOISE))
+    padded = [end + TEMPLATE + end, "--subject", f" {SUBJECT}{end}", "--model", folder]
+    out = say("trace", *padded, "--target", f"{end}Paris ".replace("\u200b", ""), *NOISE)
+    said = "subject: blanks at an end left out\ntemplate: blanks at an end left out\n"
+    assert out == said + clean
+
+
+def test_a_line_feed_at_the_end_of_a_prompt_stays_and_is_said(folder, say):
+    out = say("trace", f"{TEMPLATE}\n", *trace(folder, "--target", "Paris", *NOISE)[2:])
+    assert out.startswith(f'template: a line feed at the end stays\nweights: "{PROMPT}\n" -> ')
+
+
+def test_a_paraphrase_and_a_neighbour_are_worded_as_the_prompt_is(folder, say):
+    options = ("--method", "FT-1", "--untuned")
+    clean = say(
+        *edit(folder, *options, "--paraphrase", "You can see {} from", "--neighbour", "Italy is")
+    )
+    padded = ("--paraphrase", " You can see {} from\t", "--neighbour", "Italy is ")
+    out = say(*edit(folder, *options, *padded))
+    said = "paraphrase: blanks at an end left out\nneighbour: blanks at an end left out\n"
+    timeless = [re.sub(r"in [\d.]+ s", "", text) for text in (out, said + clean)]
+    assert timeless[0] == timeless[1]
+
+
 def test_a_picture_is_saved(folder, say, tmp_path):
     say(*trace(folder, "--target", "Paris", *NOISE, "--out", tmp_path / "map.png"))
     image = (tmp_path / "map.png").read_bytes()
@@ -355,6 +381,21 @@ def test_a_prompt_of_no_relation_has_a_sentence_before_it_and_no_neighbour():
     assert "--neighbour" in near.why
 
 
+def test_a_neighbour_that_is_left_out_can_be_given(folder, say):
+    command = ["edit", "{} likes", "--subject", "Ada", "--to", "tea", "--model", folder]
+    command += ["--layer", "2", "--method", "FT-1", "--untuned"]
+    assert "neighbour: left out: the prompt is of no bundled relation; give one with --n" in say(
+        *command
+    )
+    assert 'neighbour: "Bob likes" (given)' in say(*command, "--neighbour", "Bob likes")
+
+
+def test_a_target_that_the_model_does_not_say_can_be_given(folder, say, fault, monkeypatch):
+    monkeypatch.setattr("locedit.engine.sampling.complete", lambda *_: ["\n"])
+    assert fault(*trace(folder, *NOISE))[1].endswith("with no word; give one with --target")
+    assert '-> "Paris"' in say(*trace(folder, *NOISE, "--target", "Paris"))
+
+
 # ---- provenance ----------------------------------------------------------------------------------
 
 
@@ -382,7 +423,10 @@ def test_provenance_prints_what_a_file_says(say, tmp_path):
 ARGUMENTS = {
     "no hole": (["trace", "The capital is", "--subject", "x"], "expected one {} for the subject"),
     "two holes": (["trace", "{} and {}", "--subject", "x"], "found 2"),
-    "a space at the end": (["trace", "{} is ", "--subject", "x"], "no space at the end"),
+    "a neighbour of the subject": (
+        ["edit", "{}", "--subject", "x", "--to", "y", "--layer", "1", "--neighbour", "{} is in"],
+        "write that in place of {} in '{} is in'",
+    ),
     "no subject": (["trace", "{} is"], "--subject"),
     "an empty subject": (["trace", "{} is", "--subject", " "], "got an empty one"),
     "an empty target": (["edit", "{}", "--subject", "x", "--to", "", "--layer", "1"], "empty"),

@@ -49,7 +49,7 @@ def test_prompts_may_be_absent(read):
     assert [row[name] for name in lists] == [[], [], []]
 
 
-def test_targets_lose_their_outer_spaces_and_subjects_keep_theirs(read):
+def test_targets_lose_their_outer_spaces(read):
     (row,) = read([{**NATIVE, "target_true": " Paris", "target_new": "Rome "}])
     assert (row["target_true"], row["target_new"]) == ("Paris", "Rome")
 

@@ -3,14 +3,17 @@
 from locedit.facts.record import KEPT, exclusions, read_records
 from locedit.store import tables
 from locedit.study.knowledge import add_knowledge
-from locedit.workflow.job import load_model, progress, provenance, running
+from locedit.workflow.job import load_model, progress, provenance, running, tell
 
 
 def main(snakemake) -> None:
     with running(snakemake) as log:
         settings = snakemake.params.settings
         rows = read_records(
-            snakemake.input.records, n=settings["facts.n"], **snakemake.params.reading
+            snakemake.input.records,
+            n=settings["facts.n"],
+            say=lambda sentence: tell(log, sentence),
+            **snakemake.params.reading,
         )
         kept = usable(rows, snakemake.input.records)
         lm = load_model(snakemake)

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from locedit import messages
+from locedit.facts import wording
 from locedit.messages import one_line, shown
 
 EPILOG = """\
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # tokens may be of any script
     options = parser().parse_args(arguments)
     try:
+        _word(options)
         import_module(f"locedit.cli.{options.command}").run(options)
         return 0
     except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
@@ -49,6 +51,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         said = one_line(error, 2000)
     print(f"locedit {options.command}: {said}", file=sys.stderr)
     return 1
+
+
+def _word(options: argparse.Namespace) -> None:
+    """The texts as a record's are put to a model, saying what that changes."""
+    for name in ("subject", "template", "paraphrase", "neighbour"):
+        given = getattr(options, name, None)
+        if given is not None:
+            text, said = (wording.bare if name == "subject" else wording.trimmed)(given)
+            setattr(options, name, text)
+            for what in said:
+                print(f"{name}: {what}")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -85,8 +98,8 @@ def _add_edit(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--method", default="ROME", help="an editing method (default: ROME)")
     command.add_argument("--plugin", action="append", default=[], help="a .py file of methods")
     command.add_argument("--layer", type=int, required=True, help="the edit layer, from 0")
-    command.add_argument("--paraphrase", type=_text, help="a prompt; {} stands for the subject")
-    command.add_argument("--neighbour", type=_text, help="a prompt about another subject")
+    command.add_argument("--paraphrase", type=_prompt, help="a prompt; {} stands for the subject")
+    command.add_argument("--neighbour", type=_neighbour, help="a prompt about another subject")
     command.add_argument("--preset", choices=("paper", "released"), help="of hyperparameters")
     command.add_argument("--untuned", action="store_true", help="without the model's own settings")
     command.add_argument("--tokens", type=_count, help="behind key statistics that are not there")
@@ -102,31 +115,41 @@ def _add_provenance(commands: argparse._SubParsersAction) -> None:
 
 def _add_fact(command: argparse.ArgumentParser) -> None:
     command.add_argument("template", type=_template, help="the prompt, with {} for the subject")
-    command.add_argument("--subject", type=_text, required=True, help="the subject")
+    command.add_argument("--subject", type=_prompt, required=True, help="the subject")
     command.add_argument(
         "--model", help="a file models/NAME.yaml, by name or path, or a folder with weights"
     )
 
 
 def _text(text: str) -> str:
+    return _prompt(text).strip()
+
+
+def _prompt(text: str) -> str:
     if fault := messages.fault(text):
         raise argparse.ArgumentTypeError(
             f"expected UTF-8 text, got {shown(text)}, which holds {fault}"
         )
-    if not text.strip():
+    if not wording.bare(text)[0]:
         raise argparse.ArgumentTypeError("expected a text, got an empty one")
-    return text.strip()
+    return text
+
+
+def _neighbour(text: str) -> str:
+    if wording.HOLE in _prompt(text):
+        raise argparse.ArgumentTypeError(
+            f"a neighbour is of another subject; write that in place of {{}} in {shown(text)}"
+        )
+    return text
 
 
 def _template(text: str) -> str:
-    _text(text)
+    _prompt(text)
     holes = text.count("{}")
     if holes != 1:
         raise argparse.ArgumentTypeError(
             f"expected one {{}} for the subject in {shown(text)}, found {holes}"
         )
-    if text != text.rstrip():
-        raise argparse.ArgumentTypeError(f"expected no space at the end of {shown(text)}")
     return text
 
 

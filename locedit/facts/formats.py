@@ -7,14 +7,17 @@ No heavy imports: Snakemake reads this each time it starts.
 """
 
 import random
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from locedit import messages, seeds
+from locedit.facts import wording
 from locedit.facts.records import DataError, read_file
+from locedit.facts.unread import is_plain, unread
 from locedit.messages import listed, name, nearest, shown
 
 Raw = Mapping[str, Any]
@@ -22,6 +25,7 @@ Values = dict[str, Any]
 
 TEXTS = ("case_id", "relation_id", "subject", "template", "target_true", "target_new")
 LISTS = ("paraphrases", "neighbourhood", "generation_prompts")
+_ABOUT_THE_SUBJECT = ("paraphrases", "generation_prompts")  # neighbours are of another one
 SEPARATOR = "|"  # between the prompts in one cell of a table
 _ENOUGH = 100  # records looked at to recognise a format
 
@@ -35,16 +39,37 @@ class Format:
     """How the records of one published form are read.
 
     read: a record to values of Fact's fields; a KeyError names the key that is missing. keys: what
-    every record has, by which the form is recognised. names: what the form calls our fields, for
-    messages. draws_target: it has no false object, so one is drawn. numbered: its records are
-    known by their place in the file.
+    every record has, by which the form is recognised, with one of `either`. reads: our fields to
+    the keys that hold them, inner keys behind a dot, the usual spelling first. leaves: keys of the
+    published form that are not used here. filled: its prompt comes with the subject in it.
+    draws_target: it has no false object, so one is drawn. numbered: its records are known by their
+    place in the file.
     """
 
     read: Callable[[Raw], Values]
     keys: tuple[str, ...]
-    names: Mapping[str, str] = field(default_factory=dict)
+    either: tuple[str, ...] = ()
+    reads: Mapping[str, tuple[str, ...]]
+    leaves: tuple[str, ...] = ()
+    filled: bool = False
     draws_target: bool = False
     numbered: bool = False
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What the form calls our fields, for messages."""
+        keys = {ours: paths[0].removesuffix(".str") for ours, paths in self.reads.items()}
+        return {ours: key.rpartition(".")[2] for ours, key in keys.items()}
+
+    def fits(self, record: Raw) -> bool:
+        """Whether a record has the form's keys."""
+        some = not self.either or any(key in record for key in self.either)
+        return some and all(key in record for key in self.keys)
+
+    def expected(self) -> str:
+        """Its keys in words."""
+        either = f" and {' or '.join(self.either)}" if self.either else ""
+        return ", ".join(self.keys) + either
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +90,11 @@ class Known:
 
 def _native(record: Raw) -> Values:
     """The bundled facts' form; `prompt`, filled, may stand in for `template`."""
-    values = dict(record)
-    if values.get("template") is None and "prompt" in values:
-        values["template"] = with_hole(values["prompt"], values["subject"], "prompt")
+    values = {key: record[key] for key in (*TEXTS, *LISTS) if key in record}
+    if values.get("template") in (None, ""):
+        if record.get("prompt") in (None, ""):
+            raise RecordError("template, or prompt with the subject in it, is missing")
+        values["template"] = with_hole(record["prompt"], record["subject"], "prompt")
     return values
 
 
@@ -96,8 +123,8 @@ def _easyedit(record: Raw) -> Values:
         "template": with_hole(record["prompt"], record["subject"], "prompt"),
         "target_true": record["ground_truth"],
         "target_new": record["target_new"],
-        "paraphrases": _as_list(record.get("rephrase_prompt")),
-        "neighbourhood": _as_list(record.get("locality_prompt")),
+        "paraphrases": _spelt(record, "rephrase_prompt", "rephrase"),
+        "neighbourhood": _spelt(record, "locality_prompt", "locality"),
     }
 
 
@@ -111,14 +138,16 @@ def _zsre(record: Raw) -> Values:
     if not isinstance(answers, list) or not answers:
         raise RecordError("answers: expected a list of at least one answer")
     question = with_hole(record["src"], record["subject"], "src")
-    rephrased, unrelated = record.get("rephrase"), record.get("loc")
+    prompts = {key: _as_list(record.get(key)) for key in ("src", "rephrase", "loc")}
+    bare = {key: [wording.bare(text)[0] for text in prompts[key]] for key in prompts}
     return {
         "subject": record["subject"],
-        "template": f"Question: {question} Answer:",
+        "template": f"Question: {wording.bare(question)[0]} Answer:",
         "target_true": answers[0],
         "also_true": answers[1:],
-        "paraphrases": [f"Question: {text} Answer:" for text in _as_list(rephrased)],
-        "neighbourhood": [f"{text.rstrip('?')}?" for text in _as_list(unrelated)],
+        "paraphrases": [f"Question: {text} Answer:" for text in bare["rephrase"]],
+        "neighbourhood": [f"{text.rstrip('?')}?" for text in bare["loc"]],
+        "remarks": [f"{key}: {wording.LEFT_OUT}" for key in bare if bare[key] != prompts[key]],
     }
 
 
@@ -131,7 +160,7 @@ def _known_1000(record: Raw) -> Values:
         "case_id": record.get("known_id"),
         "relation_id": record.get("relation_id") or record.get("template") or "",
         "subject": record["subject"],
-        "template": with_hole(record["prompt"], record["subject"], "prompt").strip(),
+        "template": with_hole(record["prompt"], record["subject"], "prompt"),
         "target_true": record["attribute"],
     }
 
@@ -141,10 +170,23 @@ def with_hole(prompt: Any, subject: Any, field_name: str) -> str:
     for key, value in ((field_name, prompt), ("subject", subject)):
         if not isinstance(value, str):
             raise RecordError(f"{key}: expected text, got {type(value).__name__}")
+    subject, _ = wording.bare(subject)
     before, found, after = prompt.rpartition(subject) if subject else (prompt, "", "")
     if subject and not found:
-        raise RecordError(f"{field_name}: the prompt lacks the subject {shown(subject)}")
+        if prompt.count(wording.HOLE) == 1:  # it is a template
+            return prompt
+        raise RecordError(_lacking(prompt, subject, field_name))
     return f"{before}{{}}{after}"
+
+
+def _lacking(prompt: str, subject: str, field_name: str) -> str:
+    """That the prompt has no such subject, or has it in another form, and in which."""
+    if form := wording.differs_in(prompt, subject):
+        return (
+            f"{field_name}: the prompt has the subject {shown(subject)} in another form; the two "
+            f"differ in {form}: write both alike"
+        )
+    return f"{field_name}: the prompt lacks the subject {shown(subject)}"
 
 
 def _object(record: Raw, key: str) -> Raw:
@@ -162,27 +204,92 @@ def _as_list(value: Any) -> list[str]:
     return prompts
 
 
+def _spelt(record: Raw, usual: str, also: str) -> list[str]:
+    """The prompts under the usual key; if there are none, texts under another spelling of it."""
+    prompts = _as_list(record.get(usual))
+    return prompts or (_as_list(record.get(also)) if is_plain(record.get(also)) else [])
+
+
 # ---- the tables ----------------------------------------------------------------------------------
 
+_REWRITE = "requested_rewrite"
+
 FORMATS: dict[str, Format] = {
-    "native": Format(read=_native, keys=("subject", "target_true", "target_new")),
-    "counterfact": Format(read=_counterfact, keys=("requested_rewrite",)),
+    "native": Format(
+        read=_native,
+        keys=("subject", "target_true", "target_new"),
+        either=("template", "prompt"),
+        reads={key: (key,) for key in (*TEXTS, "prompt", *LISTS)},
+    ),
+    "counterfact": Format(
+        read=_counterfact,
+        keys=(_REWRITE,),
+        reads={
+            "case_id": ("case_id",),
+            "relation_id": (f"{_REWRITE}.relation_id",),
+            "subject": (f"{_REWRITE}.subject",),
+            "template": (f"{_REWRITE}.prompt",),
+            "target_true": (f"{_REWRITE}.target_true.str",),
+            "target_new": (f"{_REWRITE}.target_new.str",),
+            "paraphrases": ("paraphrase_prompts",),
+            "neighbourhood": ("neighborhood_prompts",),
+            "generation_prompts": ("generation_prompts",),
+        },
+        leaves=(
+            "pararel_idx",
+            "attribute_prompts",
+            f"{_REWRITE}.target_true.id",
+            f"{_REWRITE}.target_new.id",
+        ),
+    ),
     "easyedit": Format(
         read=_easyedit,
         keys=("prompt", "subject", "ground_truth", "target_new"),
-        names={"template": "prompt", "target_true": "ground_truth"},
+        reads={
+            "case_id": ("case_id",),
+            "relation_id": ("relation_id",),
+            "subject": ("subject",),
+            "template": ("prompt",),
+            "target_true": ("ground_truth",),
+            "target_new": ("target_new",),
+            "paraphrases": ("rephrase_prompt", "rephrase"),
+            "neighbourhood": ("locality_prompt", "locality"),
+        },
+        leaves=(
+            "locality_ground_truth",
+            "portability",
+            "portability_prompt",
+            "portability_ground_truth",
+        ),
+        filled=True,
     ),
     "zsre": Format(
         read=_zsre,
         keys=("src", "subject", "answers"),
-        names={"template": "src", "target_true": "answers"},
+        reads={
+            "subject": ("subject",),
+            "template": ("src",),
+            "target_true": ("answers",),
+            "paraphrases": ("rephrase",),
+            "neighbourhood": ("loc",),
+        },
+        leaves=("pred", "alt", "alternatives", "loc_ans", "cond", "portability"),
+        filled=True,
         draws_target=True,
         numbered=True,
     ),
     "known_1000": Format(
         read=_known_1000,
         keys=("prompt", "subject", "attribute"),
-        names={"template": "prompt", "target_true": "attribute"},
+        reads={
+            "case_id": ("known_id",),
+            "relation_id": ("relation_id", "template"),
+            "subject": ("subject",),
+            "template": ("prompt",),
+            "target_true": ("attribute",),
+        },
+        leaves=("prediction",),
+        filled=True,
         draws_target=True,
     ),
 }
@@ -201,10 +308,15 @@ KNOWN: dict[str, Known] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What a file says: a pair for each record, the values of a fact and what is wrong with it."""
+    """What a file says: a pair for each record, the values of a fact and what is wrong with it.
+
+    Values has, beside a fact's fields, `remarks` on what was changed in them. unread: the file's
+    keys that stand for nothing here, each perhaps with the one that may be meant.
+    """
 
     rows: list[tuple[Values, str]]
     names: Mapping[str, str]
+    unread: list[str]
 
 
 def read(
@@ -227,16 +339,18 @@ def read(
     if n is not None and n < 1:
         raise DataError(f"n facts must be at least 1, got {n}")
     records, is_table = read_file(path, f"{format} records")
+    left = unread(records[:n], form.reads, form.leaves, columns)
+    given = records
     if columns:
         records = _renamed(path, records, columns)
     if is_table:
         records = [_cells(record, separator) for record in records]
-    _check_form(path, records, format)
+    _check_form(path, records, format, given, columns)
     rows = [_row(form, names, record, index) for index, record in enumerate(records[:n])]
     if form.draws_target:
         others = [_row(form, names, record) for record in records[len(rows) :]]
         rows = list(_with_targets(rows, objects_by_relation(rows + others), seed))
-    return Reading(rows=rows, names=names)
+    return Reading(rows=rows, names=names, unread=left)
 
 
 def _format(format: str) -> Format:
@@ -252,9 +366,10 @@ def _row(form: Format, names: Mapping[str, str], record: Any, index: int = 0) ->
     try:
         if not isinstance(record, Mapping):
             raise RecordError(f"expected a JSON object, got {type(record).__name__}")
-        values = {key: record[key] for key in ("case_id", "subject") if key in record}
+        values = _as_it_stands(form, record)
         values = form.read(record)
         reason = messages.fault_of(values, (*TEXTS, *LISTS), names)
+        values = _worded(values, names)
     except RecordError as error:
         reason = str(error)
     except KeyError as error:
@@ -269,39 +384,110 @@ def _row(form: Format, names: Mapping[str, str], record: Any, index: int = 0) ->
     return {key: messages.mended(value) for key, value in values.items()}, reason
 
 
+def _as_it_stands(form: Format, record: Raw) -> Values:
+    """What tells a record from others, for the row of one that cannot be read."""
+    found = {key: record[key] for key in ("case_id", "subject") if key in record}
+    for ours in ("case_id", "subject", "template", "prompt"):
+        for path in form.reads.get(ours, ())[:1]:
+            value: Any = record
+            for key in path.split("."):
+                value = value.get(key) if isinstance(value, Mapping) else None
+            if isinstance(value, str | int | float):
+                found["prompt" if form.filled and ours == "template" else ours] = value
+    return found
+
+
+def _worded(values: Values, names: Mapping[str, str]) -> Values:
+    """The values as they are put to a model, with remarks on what that changed.
+
+    Blanks at the ends of prompts and subjects are left out; `{}` in prompts about the subject
+    stands for it.
+    """
+    changed, remarks = dict(values), list(values.get("remarks", []))
+
+    def take(field_name: str, text: Any) -> Any:
+        if not isinstance(text, str):
+            return text
+        text, said = (wording.bare if field_name == "subject" else wording.trimmed)(text)
+        remarks.extend(f"{names.get(field_name, field_name)}: {what}" for what in said)
+        if field_name in _ABOUT_THE_SUBJECT and isinstance(changed.get("subject"), str):
+            return wording.filled(text, changed["subject"])
+        return text
+
+    for field_name in ("subject", "template"):
+        if field_name in values:
+            changed[field_name] = take(field_name, values[field_name])
+    for field_name in LISTS:
+        if isinstance(values.get(field_name), list):
+            changed[field_name] = [take(field_name, text) for text in values[field_name]]
+    return {**changed, "remarks": list(dict.fromkeys(remarks))}
+
+
 # ---- recognising a format ------------------------------------------------------------------------
 
 
 def recognise(records: Sequence[Any]) -> list[str]:
     """The formats whose keys most of the first records have, the most particular one first."""
-    seen = [set(record) for record in records[:_ENOUGH] if isinstance(record, Mapping)]
+    seen = [record for record in records[:_ENOUGH] if isinstance(record, Mapping)]
     fitting = [
-        format
-        for format, form in FORMATS.items()
-        if 2 * sum(keys.issuperset(form.keys) for keys in seen) > len(seen)
+        format for format, form in FORMATS.items() if 2 * sum(map(form.fits, seen)) > len(seen)
     ]
     return sorted(fitting, key=lambda format: -len(FORMATS[format].keys))
 
 
-def _check_form(path: Path, records: Sequence[Any], format: str) -> None:
-    """Raise DataError if no record has the format's keys, saying what the file looks like."""
+def _check_form(
+    path: Path,
+    records: Sequence[Any],
+    format: str,
+    given: Sequence[Any],
+    columns: Mapping[str, str],
+) -> None:
+    """Raise DataError if no record has the format's keys, saying what the file looks like.
+
+    given: the records before `columns` named theirs.
+    """
     if not records:
         raise DataError(f"{path} holds no record; expected {format} records")
-    keys = FORMATS[format].keys
-    mappings = [record for record in records if isinstance(record, Mapping)]
-    if any(all(key in record for key in keys) for record in mappings):
+    form = FORMATS[format]
+    if any(form.fits(record) for record in records if isinstance(record, Mapping)):
         return
-    found = listed(mappings[0]) if mappings else type(records[0]).__name__
-    others = recognise(records)
-    remedy = (
-        f"it looks like {others[0]}: set `dataset.format: {others[0]}`"
-        if others
-        else "name its columns in `dataset.columns`, or choose another format "
-        f"({', '.join(FORMATS)})"
-    )
+    mappings = [record for record in given if isinstance(record, Mapping)]
+    found = listed(mappings[0]) if mappings else type(given[0]).__name__
     raise DataError(
-        f"{path} holds no {format} record (expected the keys {', '.join(keys)}; found {found}); "
-        f"{remedy}"
+        f"{path} holds no {format} record (expected the keys {form.expected()}; found {found}); "
+        f"{_remedy(given, mappings, format, columns)}"
+    )
+
+
+def _remedy(
+    given: Sequence[Any], mappings: Sequence[Raw], format: str, columns: Mapping[str, str]
+) -> str:
+    """What to do with a file that has no record of the format; it leads out of the fault."""
+    if others := recognise(given):
+        without = " and leave `dataset.columns` out" if columns else ""
+        return f"it looks like {others[0]}: set `dataset.format: {others[0]}`{without}"
+    native, set_native = FORMATS["native"], "set `dataset.format: native` and "
+    lacking = [key for key in native.keys if key not in columns]
+    if not any(key in columns for key in native.either):
+        lacking.append(" or ".join(native.either))
+    if columns and lacking:
+        return f"name in `dataset.columns` also which columns are {', '.join(lacking)}"
+    first = mappings[0] if mappings else {}
+    if format == "native" and all(key in first for key in native.keys):
+        return (
+            "give each record a `template`, with {} for the subject, or a `prompt` with the "
+            "subject in it, or name all its columns in `dataset.columns`"
+        )
+    plain = [key for key, value in first.items() if is_plain(value)]
+    if first and not columns and (len(plain) == len(first) or len(plain) > len(native.keys)):
+        own = "" if format == "native" else set_native
+        return (
+            f"{own}name its columns in `dataset.columns`, or choose another format "
+            f"({', '.join(FORMATS)})"
+        )
+    return (
+        f"write its facts as a list of objects with the keys {native.expected()}, and {set_native}"
+        "give that file"
     )
 
 
@@ -334,8 +520,9 @@ def _cells(record: Any, separator: str) -> Any:
         if cell is None:
             values.pop(field_name, None)
         elif isinstance(cell, str):
-            parts = (part.strip() for part in cell.split(separator))
-            values[field_name] = [part for part in parts if part]
+            blank = r"\s" if separator.isspace() else r"[^\S\n\r]"
+            parts = re.split(f"{blank}*{re.escape(separator)}{blank}*", cell)
+            values[field_name] = [part for part in parts if part.strip()]
     return values
 
 

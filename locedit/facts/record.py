@@ -5,7 +5,7 @@ METHODS section 1. A record that cannot be used becomes an excluded row with its
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ import pandas as pd
 from locedit import seeds
 from locedit.facts import formats
 from locedit.facts.formats import LISTS, SEPARATOR
+from locedit.facts.wording import HOLE
+from locedit.messages import listed
 
 KEPT, EXCLUDED = "kept", "excluded"
 
@@ -49,11 +51,13 @@ def read_records(
     columns: Mapping[str, str] | None = None,
     separator: str = SEPARATOR,
     seed: int = 0,
+    say: Callable[[str], None] = lambda _sentence: None,
 ) -> list[dict[str, Any]]:
     """Rows for the first n records of a data file, each kept or excluded with its reason.
 
     The arguments are those of `datasets.read`, which raises DataError for a file that is not what
-    it is said to be.
+    it is said to be. say: is told which of the file's keys were not read, which prompts no record
+    has, and what was changed in records.
     """
     reading = formats.read(Path(path), format, n, columns=columns, separator=separator, seed=seed)
     rows: list[dict[str, Any]] = []
@@ -65,19 +69,43 @@ def read_records(
             reason = "its case_id occurs before in the file"
         seen |= {case_id} if not reason else set()
         rows.append(_row(case_id, values, reason))
+    for sentence in _notes(rows, reading):
+        say(f"{path}: {sentence}")
     return rows
 
 
 def exclusions(rows: Iterable[Raw]) -> str:
     """How many rows are excluded and the commonest reasons, in words; "" if none is."""
     reasons = [row["reason"] for row in rows if row["status"] == EXCLUDED]
+    return f"{len(reasons)} excluded: {_commonest(reasons)}" if reasons else ""
+
+
+def _commonest(sentences: Sequence[str]) -> str:
     alike: dict[str, list[str]] = {}
-    for reason in reasons:  # those that differ in a number or a quotation alone count together
-        alike.setdefault(re.sub(r"'[^']*'|\d+", "#", reason), []).append(reason)
+    for sentence in sentences:  # those that differ in a number or a quotation alone count together
+        alike.setdefault(re.sub(r"'[^']*'|\d+", "#", sentence), []).append(sentence)
     common = Counter({group[0]: len(group) for group in alike.values()}).most_common(3)
-    said = "; ".join(f"{count} x {reason}" for reason, count in common)
-    more = "; ..." if len(alike) > len(common) else ""
-    return f"{len(reasons)} excluded: {said}{more}" if reasons else ""
+    said = "; ".join(f"{count} x {sentence}" for sentence, count in common)
+    return said + ("; ..." if len(alike) > len(common) else "")
+
+
+_MEASURE = dict(zip(LISTS, ("paraphrase score", "neighbourhood score", "fluency"), strict=True))
+
+
+def _notes(rows: Sequence[Raw], reading: formats.Reading) -> Iterator[str]:
+    """What a reader of the results should know before there are any."""
+    kept = [row for row in rows if row["status"] == KEPT]
+    if reading.unread:
+        yield f"not read: {listed(reading.unread)}"
+    missing = [name for name in LISTS if kept and not any(row[name] for row in kept)]
+    if missing:
+        names = " or ".join(reading.names.get(name, name) for name in missing)
+        measures = [_MEASURE[name] for name in missing]
+        measures += ["overall score"] if missing != ["generation_prompts"] else []
+        yield f"no record has {names}; left empty: {', '.join(measures)}"
+    remarks = [row["remark"] for row in kept if row["remark"]]
+    if remarks:
+        yield f"{len(remarks)} of {len(kept)} records changed or odd: {_commonest(remarks)}"
 
 
 def _row(case_id: str, values: Raw, reason: str) -> dict[str, Any]:
@@ -101,8 +129,13 @@ def _row(case_id: str, values: Raw, reason: str) -> dict[str, Any]:
         neighbourhood=texts("neighbourhood"),
         generation_prompts=texts("generation_prompts"),
     )
-    status = EXCLUDED if reason else KEPT
-    return {**vars(fact), "prompt": fact.prompt, "status": status, "reason": reason}
+    return {
+        **vars(fact),
+        "prompt": fact.prompt if fact.template else text("prompt"),
+        "status": EXCLUDED if reason else KEPT,
+        "reason": reason,
+        "remark": "; ".join(values.get("remarks", [])) or None,
+    }
 
 
 def _fault(values: Raw, names: Mapping[str, str]) -> str:
@@ -125,9 +158,16 @@ def _fault(values: Raw, names: Mapping[str, str]) -> str:
             return f"{name}: expected a list of texts"
         if any(not v.strip() for v in value):
             return f"{name} holds an empty prompt"
+        if field_name == "neighbourhood" and any(HOLE in v for v in value):
+            return (
+                f"{name} holds a prompt with {HOLE}: a neighbour is of another subject; write that "
+                "in its place"
+            )
     holes = values["template"].count("{}")
     if holes != 1:
         name = names.get("template", "template")
+        if not holes and values["subject"] in values["template"]:
+            return f"{name}: the subject itself is in the prompt; write {{}} in its place"
         return f"{name}: the prompt lacks the subject: expected one {{}}, found {holes}"
     if values["target_true"].strip() == values["target_new"].strip():
         return "target_new equals target_true"

@@ -6,11 +6,12 @@ The suffix says which; anything else is read as JSON. Errors say what a file loo
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from locedit.messages import one_line
+from locedit.messages import one_line, shown
 
 
 class DataError(ValueError):
@@ -45,8 +46,17 @@ def _json(path: Path, what: str) -> list[Any]:
     except _NO_JSON as error:
         raise _no("JSON", path, what, error) from error
     if not isinstance(records, list):
-        raise DataError(f"{path} holds a JSON {type(records).__name__}; expected a list of {what}")
+        raise DataError(
+            f"{path} holds a JSON {type(records).__name__}; expected a list of {what}"
+            f"{_inner(records)}"
+        )
     return records
+
+
+def _inner(value: Any) -> str:
+    """Where in an object the records may be; "" where it holds no list or several."""
+    lists = [key for key in value if isinstance(value[key], list)] if type(value) is dict else []
+    return f"; save the list under {shown(lists[0])} alone" if len(lists) == 1 else ""
 
 
 def _json_lines(path: Path, what: str) -> list[Any]:
@@ -57,17 +67,29 @@ def _json_lines(path: Path, what: str) -> list[Any]:
             records += [json.loads(line)] if line.strip() else []
         except _NO_JSON as error:
             raise _no("JSON Lines", path, what, f"line {number}: {error}") from error
+    if len(records) == 1 and isinstance(records[0], list):
+        raise _no("JSON Lines", path, what, "its only line is a list")
     return records
 
 
 def _csv(path: Path, what: str) -> list[Any]:
     text = _text(path, "CSV", what)
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    if _is_json(text):
+        raise _no("CSV", path, what, "it is JSON")
+    separator = _separator(text, "\t" if path.suffix.lower() == ".tsv" else ",")
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, **_CELLS)
     try:
+        rows.fieldnames = header = [column.strip() for column in rows.fieldnames or []]
         records = list(rows)
     except csv.Error as error:
         raise _no("CSV", path, what, f"line {rows.line_num}: {error}") from error
+    if len(header) == 1 and len(re.findall(r"[|:/^~]", header[0])) > 1:
+        raise DataError(
+            f"{path} has one column, {shown(header[0])}; separate the names of its header, and the "
+            "cells, by commas"
+        )
+    if twice := [column for column in header if column and header.count(column) > 1]:
+        raise DataError(f"{path} has more than one column {shown(twice[0])}; rename the others")
     for number, record in enumerate(records, start=2):
         if None in record:
             raise DataError(
@@ -75,6 +97,42 @@ def _csv(path: Path, what: str) -> list[Any]:
                 f"{separator!r} in double quotes"
             )
     return records
+
+
+_SEPARATORS = (",", ";", "\t")
+_CELLS: dict[str, Any] = {"strict": True, "skipinitialspace": True}  # a blank may follow a comma
+
+
+def _separator(text: str, usual: str) -> str:
+    """What stands between a table's cells: the usual one, unless only another fits all rows.
+
+    Spreadsheets write semicolons where the decimal mark is a comma.
+    """
+    widths = {usual: _widths(text, usual)}
+    widths |= {other: _widths(text, other) for other in _SEPARATORS if other != usual}
+    splits = [one for one, found in widths.items() if found and found[0] > 1]
+    even = [one for one in splits if len(set(widths[one])) == 1]
+    return [*even, *(one for one in splits if one == usual), *splits, usual][0]
+
+
+def _widths(text: str, separator: str) -> list[int]:
+    """How many cells the header and each row have; none where it is no table of such cells."""
+    try:
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, **_CELLS)
+        return [len(row) for row in rows if row]
+    except csv.Error:
+        return []
+
+
+def _is_json(text: str) -> bool:
+    """Whether a text, or its first line, is a list or an object in JSON."""
+    start = text.lstrip()[:1]
+    for part in (text, text.lstrip().split("\n", 1)[0]) if start in ("[", "{") else ():
+        try:
+            return isinstance(json.loads(part), list | dict)
+        except _NO_JSON:
+            continue
+    return False
 
 
 def _parquet(path: Path, what: str) -> list[Any]:
@@ -145,6 +203,6 @@ def looks_like(data: bytes) -> str:
         return "JSON Lines: name it *.jsonl"
     if starts[:1] in (["["], ["{"]):
         return "JSON: name it *.json"
-    if len(lines) == 2 and lines[0].count(",") == lines[1].count(",") > 0:
+    if len(lines) == 2 and any(lines[0].count(s) == lines[1].count(s) > 0 for s in _SEPARATORS):
         return "CSV: name it *.csv"
     return ""

@@ -21,6 +21,7 @@ _FACT = {
     "generation_prompts": _TEXTS,
     "status": _TEXT,
     "reason": _TEXT,
+    "remark": _TEXT,
     "is_correct": _FLAG,
     "completion": _TEXT,
     "p_true": _REAL,

@@ -223,7 +223,7 @@ def _check_data(dataset: Mapping[str, Any]) -> None:
     if dataset.get("columns") and form != "native":
         raise ConfigError(
             "config: dataset.columns: names the columns of a table of your own, whose format is "
-            f"native; got the format {form}"
+            f"native; got the format {form}: set it to native, or leave `columns` out"
         )
     if path is not None and not _is_file(_path(path, "config: dataset.path")):
         raise ConfigError(

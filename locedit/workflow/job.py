@@ -120,6 +120,12 @@ def read_sigma(snakemake: Any) -> float:
         ) from error
 
 
+def tell(log: logging.Logger, sentence: str) -> None:
+    """A sentence for the user at once: in the terminal, and in the job's log."""
+    log.warning("%s", sentence)
+    print(f"{log.name}: {sentence}", file=sys.__stderr__, flush=True)
+
+
 @contextmanager
 def progress(log: logging.Logger, total: int, what: str) -> Iterator[Callable[[int], None]]:
     """A callable that is told how many more are done: a bar in a terminal, lines in the log."""
