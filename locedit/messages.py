@@ -3,6 +3,7 @@
 import difflib
 import re
 import reprlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -42,6 +43,19 @@ def one_line(text: object, limit: int = 400) -> str:
     """A library's message without line breaks, cut where it is long."""
     line = " ".join(str(text).split())
     return line if len(line) <= limit else f"{line[:limit]} ..."
+
+
+def commonest(texts: Iterable[str], limit: int = 3) -> str:
+    """The commonest of these texts, each with how often it occurs: "2 x it is empty; 1 x ...".
+
+    Those that differ in a number or a quotation alone count together.
+    """
+    alike: dict[str, list[str]] = {}
+    for text in texts:
+        alike.setdefault(re.sub(r"'[^']*'|\d+", "#", text), []).append(text)
+    common = Counter({group[0]: len(group) for group in alike.values()}).most_common(limit)
+    said = "; ".join(f"{count} x {text}" for text, count in common)
+    return said + ("; ..." if len(alike) > len(common) else "")
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")

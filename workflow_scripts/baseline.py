@@ -11,12 +11,13 @@ from locedit.workflow.job import (
     provenance,
     read_sigma,
     running,
+    whole_cell,
 )
 
 
 def main(snakemake) -> None:
     with running(snakemake) as log:
-        study = tables.read(snakemake.input.study, "facts").to_dict("records")
+        study = tables.records(snakemake.input.study, "facts")
         params = snakemake.params
         how = Measuring.from_settings(
             params.measuring, sigma=read_sigma(snakemake), seed=params.seed
@@ -30,6 +31,7 @@ def main(snakemake) -> None:
             return baseline(lm, problem, some, p_true, how, params.min_p_erase)
 
         rows = batch_by_batch(log, batches_of(snakemake, study), rows_of)
+        rows = whole_cell(snakemake, rows, log, "baseline")
         tables.write(snakemake.output[0], rows, "baseline", provenance(snakemake))
 
 

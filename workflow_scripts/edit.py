@@ -1,13 +1,11 @@
 """Edit and measure every fact of the study, for one method, problem and layer."""
 
-import logging
-from collections.abc import Iterator
 from typing import Any
 
 from locedit.facts.record import from_row
 from locedit.methods import METHODS
 from locedit.store import tables
-from locedit.study.edit import OK, Cell, Measuring, Subject, batches, edit_cell
+from locedit.study.edit import Cell, Measuring, Subject, batches, edit_cell
 from locedit.workflow.job import (
     load_model,
     load_plugins,
@@ -16,6 +14,7 @@ from locedit.workflow.job import (
     read_sigma,
     running,
     shard_of,
+    whole_cell,
 )
 from locedit.workflow.shared_inputs import shared_inputs
 
@@ -23,9 +22,9 @@ from locedit.workflow.shared_inputs import shared_inputs
 def main(snakemake) -> None:
     with running(snakemake) as log:
         load_plugins(snakemake)
-        study = tables.read(snakemake.input.study, "facts").to_dict("records")
-        baseline = tables.read(snakemake.input.baseline, "baseline").set_index("case_id")
-        essence = tables.read(snakemake.input.essence, "essence").set_index("case_id")
+        study = tables.records(snakemake.input.study, "facts")
+        baseline = by_fact(snakemake.input.baseline, "baseline")
+        essence = by_fact(snakemake.input.essence, "essence")
         method, problem = snakemake.wildcards.method, snakemake.wildcards.problem
         how = Measuring.from_settings(
             snakemake.params.measuring, sigma=read_sigma(snakemake), seed=snakemake.params.seed
@@ -41,9 +40,9 @@ def main(snakemake) -> None:
         subjects = [
             Subject(
                 fact=from_row(row),
-                before=baseline.loc[row["case_id"]],
-                texts=list(essence.loc[row["case_id"], "texts"]),
-                perplexity=list(essence.loc[row["case_id"], "perplexity"]),
+                before=baseline[row["case_id"]],
+                texts=essence[row["case_id"]]["texts"],
+                perplexity=essence[row["case_id"]]["perplexity"],
             )
             for row in study
         ]
@@ -54,18 +53,16 @@ def main(snakemake) -> None:
             batches(lm, subjects, snakemake.config["editing"]["batch_facts"])
         )
         with progress(log, sum(map(len, together)), "facts") as advance:
-            rows = list(logged(edit_cell(lm, cell, together, shared, how, progress=advance), log))
+            edited = edit_cell(lm, cell, together, shared, how, progress=advance)
+            rows = list(whole_cell(snakemake, edited, log, "edit"))
         position = {row["case_id"]: index for index, row in enumerate(study)}
         rows.sort(key=lambda row: position[row["case_id"]])
         tables.write(snakemake.output[0], rows, "editing", provenance(snakemake))
 
 
-def logged(rows: Iterator[dict[str, Any]], log: logging.Logger) -> Iterator[dict[str, Any]]:
-    """The rows, a failed one also as a line of the log."""
-    for row in rows:
-        if row["status"] != OK:
-            log.warning("fact %s: %s", row["case_id"], row["status"])
-        yield row
+def by_fact(path: str, schema: str) -> dict[str, dict[str, Any]]:
+    """The rows of a table that has one a fact."""
+    return {row["case_id"]: row for row in tables.records(path, schema)}
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from locedit.workflow.job import batch_by_batch, batches_of, load_model, provena
 
 def main(snakemake) -> None:
     with running(snakemake) as log:
-        study = tables.read(snakemake.input.study, "facts").to_dict("records")
+        study = tables.records(snakemake.input.study, "facts")
         settings, seed = snakemake.params.settings, snakemake.params.seed
         lm = load_model(snakemake)
 

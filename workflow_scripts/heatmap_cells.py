@@ -11,7 +11,7 @@ from locedit.workflow.job import load_model, provenance, read_sigma, running
 def main(snakemake) -> None:
     with running(snakemake):
         params = snakemake.params
-        study = tables.read(snakemake.input.study, "facts")
+        study = tables.records(snakemake.input.study, "facts")
         record = chosen(study, params.case_id)
         sigma, lm = read_sigma(snakemake), load_model(snakemake)
         rows = [
@@ -34,9 +34,8 @@ def main(snakemake) -> None:
         tables.write(snakemake.output[0], cells, None, provenance(snakemake))
 
 
-def chosen(study, case_id) -> dict:
+def chosen(records: list[dict], case_id: str | None) -> dict:
     """The record of the fact asked for, or of the study's first."""
-    records = study.to_dict("records")
     for record in records:
         if case_id in (None, record["case_id"]):
             return record

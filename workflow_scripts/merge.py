@@ -1,11 +1,17 @@
 """Put the shards of one table together, in the order of the study's facts."""
 
 from locedit.store import tables
-from locedit.workflow.job import running
+from locedit.workflow.job import refuse_failed_cell, running
 
 
 def main(snakemake) -> None:
     with running(snakemake):
+        stage, shards = snakemake.rule.removeprefix("merge_"), list(snakemake.input.shards)
+        parts = [tables.read(shard, None, flat=True) for shard in shards]
+        if stage != "essence":  # which has no status
+            statuses = [status for part in parts for status in part["status"]]
+            advice = f"mend the cause, whose traceback their logs have, delete {', '.join(shards)}"
+            refuse_failed_cell(snakemake, statuses, stage, advice)
         order = list(tables.read(snakemake.input.study, "facts")["case_id"])
         tables.merge(snakemake.output[0], snakemake.input.shards, order)
 

@@ -14,7 +14,7 @@ from locedit.workflow.job import progress, provenance, running
 
 def main(snakemake) -> None:
     with running(snakemake) as log:
-        study = tables.read(snakemake.input.study, "facts").set_index("case_id", drop=False)
+        study = {row["case_id"]: row for row in tables.records(snakemake.input.study, "facts")}
         n_tokens = token_counter(Path(snakemake.input.model).parent)
         runs: dict[str, list[Any]] = {method: [] for method in snakemake.params.methods}
         with progress(log, len(snakemake.input.edits), "runs") as advance:
@@ -43,13 +43,13 @@ def token_counter(folder: Path):
     return lambda target: len(tokenizer(" " + target, add_special_tokens=False)["input_ids"])
 
 
-def read_run(path: str, study: pd.DataFrame, n_tokens, params) -> tuple[dict, list[dict]]:
+def read_run(path: str, study: dict[str, dict], n_tokens, params) -> tuple[dict, list[dict]]:
     """What params.json says of one editing table, and its cases."""
-    edits = tables.read(path, "editing").to_dict("records")
-    numbers = rome_layout.case_numbers(list(study["case_id"]))
+    edits = tables.records(path, "editing")
+    numbers = rome_layout.case_numbers(list(study))
     done = [edit for edit in edits if edit["status"] == OK]
     cases = [
-        rome_layout.case(edit, study.loc[edit["case_id"]], numbers[edit["case_id"]], n_tokens)
+        rome_layout.case(edit, study[edit["case_id"]], numbers[edit["case_id"]], n_tokens)
         for edit in done
     ]
     method, problem, layer = (edits[0][key] for key in ("method", "problem", "layer"))

@@ -7,20 +7,20 @@ from locedit.workflow.job import provenance, running
 
 def main(snakemake) -> None:
     with running(snakemake) as log:
-        table = tables.read(snakemake.input[0], "facts")
-        known = facts.known(table)
-        if known.empty:
-            excluded = facts.exclusions(table.to_dict("records"))
-            usable = (table["status"] == facts.KEPT).sum()
+        asked = tables.records(snakemake.input[0], "facts")
+        known = facts.known(asked)
+        if not known:
+            excluded = facts.exclusions(asked)
+            usable = sum(row["status"] == facts.KEPT for row in asked)
             raise ValueError(
                 f"{snakemake.input[0]}: the model knows none of the {usable} facts"
                 f"{f' ({excluded})' if excluded else ''}, so there is nothing to trace or edit; "
                 "give it more records or another model"
             )
-        order = facts.study_order(known.index, snakemake.params.settings["seed"])
+        order = facts.study_order(known, snakemake.params.settings["seed"])
         chosen = order[: snakemake.params.settings["size"]]
         log.info("%d of %d known facts", len(chosen), len(known))
-        rows = known.loc[chosen].reset_index(drop=True)
+        rows = [known[case_id] for case_id in chosen]
         tables.write(snakemake.output[0], rows, "facts", provenance(snakemake))
 
 

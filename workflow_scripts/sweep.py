@@ -1,8 +1,10 @@
 """Try every setting of a method's grid for one problem, on known facts outside the study."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
-from locedit import shards
+from locedit import outcomes, shards
 from locedit.facts import record as facts
 from locedit.methods import METHODS, problems
 from locedit.methods.problems import PROBLEMS
@@ -37,7 +39,7 @@ def main(snakemake) -> None:
         shared = shared_inputs(snakemake, lm, method, how)
         together = batches(lm, subjects, size)
         grid = list(tuning.settings(params.grid))
-        rows = []
+        rows, statuses = [], []
         with progress(log, len(grid) * len(subjects), "edits") as advance:
             for values in grid:
                 hyper = METHODS[method].hyperparameters(problem, params.preset, {"all": values})
@@ -48,7 +50,8 @@ def main(snakemake) -> None:
                     hyper=hyper,
                     quirks=params.quirks,
                 )
-                edits = edit_cell(lm, cell, together, shared, how, progress=advance)
+                edits = list(edit_cell(lm, cell, together, shared, how, progress=advance))
+                statuses += [edit["status"] for edit in edits]
                 rows.append(
                     {
                         "model": params.label,
@@ -57,28 +60,38 @@ def main(snakemake) -> None:
                         "layer": settings["layer"],
                         "setting": ", ".join(f"{k}={v:g}" for k, v in values.items()),
                         "values": json.dumps(values),
-                        **tuning.summarise(list(edits), params.aggregate),
+                        **tuning.summarise(edits, params.aggregate),
                     }
                 )
                 log.info("%s", rows[-1])
+        advice = "mend the cause, whose traceback the log has, and run again"
+        what = f"tuning {method} for {problem}, all {len(grid)} settings"
+        outcomes.refuse_all_failed(statuses, what, "made", advice, "edits")
         rows = tuning.choose(rows, settings["max_rewrite"])
         tables.write(snakemake.output[0], rows, "sweep", provenance(snakemake))
 
 
-def outside_study(snakemake, params, problem: str) -> list[dict]:
+def outside_study(snakemake, params, problem: str) -> list[Mapping[str, Any]]:
     """Known facts that the study does not use, the first of the study's own order."""
-    known = facts.known(tables.read(snakemake.input.facts, "facts"))
-    if not PROBLEMS[problem].maximise:
-        known = known[known["p_true"] >= params.min_p_erase]
-    study = set(tables.read(snakemake.input.study, "facts")["case_id"])
-    known = known[~known["case_id"].isin(study)]
-    if known.empty:
+    study = {row["case_id"] for row in tables.records(snakemake.input.study, "facts")}
+    known = facts.known(tables.records(snakemake.input.facts, "facts"))
+    others = {case_id: row for case_id, row in known.items() if case_id not in study}
+    if not others:
         raise ValueError(
             f"{snakemake.input.facts}: the study uses every known fact, and tuning needs others; "
             "make facts.study smaller"
         )
-    order = facts.study_order(known.index, params.seed)
-    return known.loc[order[: params.settings["facts"]]].to_dict("records")
+    if not PROBLEMS[problem].maximise:
+        least = params.min_p_erase
+        others = {case_id: row for case_id, row in others.items() if row["p_true"] >= least}
+        if not others:
+            raise ValueError(
+                f"{snakemake.input.facts}: no known fact outside the study has p(o_true) >= "
+                f"{least:g}, as tuning {problem} needs; make facts.study or facts.min_p_erase "
+                f"smaller, or take {problem} out of tuning.problems"
+            )
+    order = facts.study_order(others, params.seed)
+    return [others[case_id] for case_id in order[: params.settings["facts"]]]
 
 
 if __name__ == "__main__":

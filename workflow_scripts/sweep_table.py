@@ -22,6 +22,11 @@ def main(snakemake) -> None:
 def chosen(table: pd.DataFrame, snakemake) -> dict:
     """The `tuned` section of models/<name>.yaml."""
     best = table[table["chosen"]]
+    if best.empty:
+        raise ValueError(
+            f"no setting of {', '.join(snakemake.input)} can be chosen, since none has both a "
+            "rewrite and a neighbourhood score; give the data set neighbourhood prompts"
+        )
     settings = snakemake.params.settings
     hyperparameters: dict[str, dict] = {}
     for row in best.to_dict("records"):

@@ -5,12 +5,20 @@ from functools import partial
 from locedit.facts.record import from_row
 from locedit.localizers import restoration
 from locedit.store import tables
-from locedit.workflow.job import fact_by_fact, load_model, provenance, read_sigma, running, shard_of
+from locedit.workflow.job import (
+    fact_by_fact,
+    load_model,
+    provenance,
+    read_sigma,
+    running,
+    shard_of,
+    whole_cell,
+)
 
 
 def main(snakemake) -> None:
     with running(snakemake) as log:
-        study = tables.read(snakemake.input.study, "facts").to_dict("records")
+        study = tables.records(snakemake.input.study, "facts")
         study = shard_of(snakemake).part(study)
         settings, sigma = snakemake.params.settings, read_sigma(snakemake)
         trace_rows = partial(
@@ -24,6 +32,7 @@ def main(snakemake) -> None:
             batch_tokens=snakemake.config["tracing"]["batch_tokens"],
         )
         rows = fact_by_fact(log, study, lambda record: trace_rows(from_row(record)))
+        rows = whole_cell(snakemake, rows, log, "trace")
         tables.write(snakemake.output[0], rows, "tracing", provenance(snakemake))
 
 

@@ -3,20 +3,16 @@
 METHODS section 1. A record that cannot be used becomes an excluded row with its reason.
 """
 
-import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from locedit import seeds
 from locedit.facts import formats
 from locedit.facts.formats import LISTS, SEPARATOR
 from locedit.facts.wording import HOLE
-from locedit.messages import listed
+from locedit.messages import commonest, listed
 
 KEPT, EXCLUDED = "kept", "excluded"
 
@@ -77,16 +73,7 @@ def read_records(
 def exclusions(rows: Iterable[Raw]) -> str:
     """How many rows are excluded and the commonest reasons, in words; "" if none is."""
     reasons = [row["reason"] for row in rows if row["status"] == EXCLUDED]
-    return f"{len(reasons)} excluded: {_commonest(reasons)}" if reasons else ""
-
-
-def _commonest(sentences: Sequence[str]) -> str:
-    alike: dict[str, list[str]] = {}
-    for sentence in sentences:  # those that differ in a number or a quotation alone count together
-        alike.setdefault(re.sub(r"'[^']*'|\d+", "#", sentence), []).append(sentence)
-    common = Counter({group[0]: len(group) for group in alike.values()}).most_common(3)
-    said = "; ".join(f"{count} x {sentence}" for sentence, count in common)
-    return said + ("; ..." if len(alike) > len(common) else "")
+    return f"{len(reasons)} excluded: {commonest(reasons)}" if reasons else ""
 
 
 _MEASURE = dict(zip(LISTS, ("paraphrase score", "neighbourhood score", "fluency"), strict=True))
@@ -105,7 +92,7 @@ def _notes(rows: Sequence[Raw], reading: formats.Reading) -> Iterator[str]:
         yield f"no record has {names}; left empty: {', '.join(measures)}"
     remarks = [row["remark"] for row in kept if row["remark"]]
     if remarks:
-        yield f"{len(remarks)} of {len(kept)} records changed or odd: {_commonest(remarks)}"
+        yield f"{len(remarks)} of {len(kept)} records changed or odd: {commonest(remarks)}"
 
 
 def _row(case_id: str, values: Raw, reason: str) -> dict[str, Any]:
@@ -182,10 +169,9 @@ def from_row(row: Raw) -> Fact:
     return Fact(**values)
 
 
-def known(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a facts table that the model knows, indexed by case_id (still a column)."""
-    is_correct = table["is_correct"].astype("boolean").fillna(False).astype(bool)
-    return table[is_correct].set_index("case_id", drop=False)
+def known(rows: Iterable[Raw]) -> dict[str, Raw]:
+    """Of a facts table's rows, those that the model knows, by case_id."""
+    return {row["case_id"]: row for row in rows if row["is_correct"]}
 
 
 def study_order(case_ids: Iterable[str], seed: int) -> list[str]:

@@ -15,9 +15,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from locedit import outcomes
 from locedit.engine import log_probs, passes
 from locedit.engine.noise import place
-from locedit.errors import ran_out_of_memory
 from locedit.facts.record import Fact
 from locedit.model import hooks
 from locedit.model.language_model import LanguageModel
@@ -130,10 +130,8 @@ def trace_rows(lm: LanguageModel, fact: Fact, **settings: Any) -> list[dict[str,
     """A fact's rows of the tracing table; one row with the reason where it cannot be traced."""
     try:
         found = trace(lm, fact.prompt, fact.subject, fact.target_true, **settings)
-    except (ValueError, IndexError, RuntimeError) as error:
-        if ran_out_of_memory(error):
-            raise
-        return [{"case_id": fact.case_id, "status": f"failed: {error}"}]
+    except Exception as error:  # of a plug-in's family of models any may come
+        return [{"case_id": fact.case_id, "status": outcomes.failure(error)}]
     b, e = found.subject_range
     return [
         {
@@ -148,7 +146,7 @@ def trace_rows(lm: LanguageModel, fact: Fact, **settings: Any) -> list[dict[str,
             "p_restored": float(p.mean()),
             "p_corrupted_rows": found.corrupted.tolist(),
             "p_restored_rows": p.tolist(),
-            "status": "ok",
+            "status": outcomes.OK,
         }
         for index, row in enumerate(found.restored)
         for layer, p in enumerate(row)
@@ -291,7 +289,8 @@ def _effects(cells: pd.DataFrame, reference: str) -> pd.DataFrame:
     cells = cells.assign(effect=effect, fraction=(effect / gap.where(gap > 0)).clip(lower=0))
     key = ["case_id", "layer"]
     best_rows = cells.loc[cells.groupby(key)["p_restored"].idxmax()].set_index(key)
-    last_rows = cells[cells["is_last_subject"]].set_index(key)
+    # beside failed facts no column of flags, and none at all where every fact failed
+    last_rows = cells[cells["is_last_subject"].astype(bool)].set_index(key)
     return best_rows[["p_clean", "p_corrupted"]].assign(
         effect_max=best_rows["effect"],
         fraction_max=best_rows["fraction"],

@@ -15,8 +15,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from locedit import outcomes
 from locedit.engine import log_probs, passes
-from locedit.errors import ran_out_of_memory
 from locedit.facts.record import Fact
 from locedit.model import hooks
 from locedit.model.language_model import LanguageModel
@@ -94,17 +94,15 @@ def zero_rows(lm: LanguageModel, fact: Fact, **settings: Any) -> list[dict[str, 
     """A fact's rows of the zeroing table; one row with the reason where it cannot be done."""
     try:
         found = zero(lm, fact.prompt, fact.subject, fact.target_true, **settings)
-    except (ValueError, IndexError, RuntimeError) as error:
-        if ran_out_of_memory(error):
-            raise
-        return [{"case_id": fact.case_id, "status": f"failed: {error}"}]
+    except Exception as error:  # of a plug-in's family of models any may come
+        return [{"case_id": fact.case_id, "status": outcomes.failure(error)}]
     return [
         {
             "case_id": fact.case_id,
             "layer": layer,
             "p_clean": found.p_clean,
             "p_zeroed": p,
-            "status": "ok",
+            "status": outcomes.OK,
         }
         for layer, p in enumerate(found.p_zeroed.tolist())
     ]

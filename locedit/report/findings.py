@@ -43,14 +43,16 @@ def paragraph(tables: Mapping[str, pd.DataFrame], design: Design) -> list[str]:
     is missing counts as empty.
     """
     empty = pd.DataFrame()
-    regret = tables.get("regret", empty)
-    return [
+    regret, success = tables.get("regret", empty), tables.get("success", empty)
+    sentences = [
         count(tables.get("facts", empty), tables.get("study", empty), design),
-        best_layers(tables.get("success", empty), design),
+        lost(success),
+        best_layers(success, design),
         largest_diff(tables.get("diff_intervals", empty), tables.get("out_of_fold", empty), design),
         following(regret, design),
         conclusion(regret, design),
     ]
+    return [sentence for sentence in sentences if sentence]
 
 
 def count(facts: pd.DataFrame, study: pd.DataFrame, design: Design) -> str:
@@ -68,6 +70,22 @@ def count(facts: pd.DataFrame, study: pd.DataFrame, design: Design) -> str:
     if study.empty:
         return f"{asked}, and none was traced or edited."
     return f"{asked}; {len(study):,} of these {_were(len(study))} traced and edited."
+
+
+def lost(success: pd.DataFrame) -> str:
+    """How many edits have no scores since they failed or were not attempted; "" if all have."""
+    if not {"n", "n_failed", "n_not_edited"} <= set(success.columns):
+        return ""
+    done, failed, passed_over = (int(success[c].sum()) for c in ("n", "n_failed", "n_not_edited"))
+    parts = [f"{failed:,} failed"] if failed else []
+    if passed_over:
+        parts.append(
+            f"{passed_over:,} {_were(passed_over)} not attempted (erasures of facts that "
+            "the model hardly knows)"
+        )
+    if not parts:
+        return ""
+    return f"Of {done + failed + passed_over:,} edits {_listed(parts)}: these have no scores."
 
 
 def best_layers(success: pd.DataFrame, design: Design) -> str:

@@ -90,6 +90,15 @@ def read(path: str | Path, schema: str | None, *, flat: bool = False) -> pd.Data
         raise _not_whole(path, error) from error
 
 
+def records(path: str | Path, schema: str | None) -> list[dict[str, Any]]:
+    """A table's rows in plain values, to be carried on: None in every empty cell, lists as lists.
+
+    A data frame's rows will not do, since text, lists and flags that are missing are NaN there. A
+    number that was computed and is none stays NaN. Raises what `read` does.
+    """
+    return _read_arrow(path, schema).to_pylist()
+
+
 def _not_whole(path: str | Path, error: Exception) -> TableError:
     return TableError(f"{path} is not a whole Parquet file ({one_line(error, 200)}); {_ADVICE}")
 

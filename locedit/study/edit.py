@@ -4,6 +4,7 @@ The unedited numbers come from the baseline table; nothing that does not depend 
 computed here.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,17 +12,17 @@ from typing import Any
 
 import torch
 
-from locedit import seeds, shards
+from locedit import outcomes, seeds, shards
 from locedit.engine import sampling
 from locedit.engine.updates import Updates, applied, total_norms
-from locedit.errors import ran_out_of_memory
 from locedit.facts.record import Fact
 from locedit.methods import METHODS, SharedInputs, problems
 from locedit.methods.problems import Problem, Request
 from locedit.model.language_model import LanguageModel
+from locedit.outcomes import OK
 from locedit.study import measure
 
-OK = "ok"
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +117,7 @@ def baseline(
         if problem.maximise or p >= min_p_erase:
             ready.append(fact)
         else:
-            status = f"not edited: p(o_true) = {p:.3g} < {min_p_erase:g}"
+            status = f"{outcomes.NOT_EDITED}p(o_true) = {p:.3g} < {min_p_erase:g}"
             rows[fact.case_id] = {"status": status}
     measured = _together_or_alone(lambda some: _unedited(lm, problem, some, how), ready)
     rows |= {fact.case_id: row for fact, row in zip(ready, measured, strict=True)}
@@ -171,11 +172,10 @@ def _together_or_alone(
         return []
     try:
         return do(items)
-    except (ValueError, IndexError, RuntimeError) as error:
+    except Exception as error:  # of a plug-in's method any may come
         if len(items) == 1:
-            if ran_out_of_memory(error):
-                raise
-            return [{"status": f"failed: {error}"}]
+            return [{"status": outcomes.failure(error)}]
+        logger.info("%d facts together, now one by one: %s", len(items), outcomes.in_words(error))
     return [row for item in items for row in _together_or_alone(do, [item])]
 
 
@@ -292,7 +292,7 @@ def _edit_batch(
             "steps": edit.steps[i],
             "loss_first": edit.losses[i][0],
             "loss_last": edit.losses[i][1],
-            "status": OK if finite else "failed: the edit is not finite",
+            "status": OK if finite else f"{outcomes.FAILED}the edit is not finite",
         }
         rows.append(row)
     return rows

@@ -15,6 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from locedit import outcomes
 from locedit.errors import ran_out_of_memory
 from locedit.shards import WHOLE, Shard, batches
 from locedit.store.files import exclusive_lock
@@ -182,6 +183,43 @@ def fact_by_fact(
 ) -> Iterator[dict[str, Any]]:
     """Each fact's rows of a table, as they are made, with progress."""
     return batch_by_batch(log, batches(records, 1), lambda batch: rows_of(batch[0]))
+
+
+# Of each stage whose rows have a status: what was to be done, and how to do without one cell
+_CELLS = {
+    "trace": ("traced", "out of tracing.modules or tracing.windows"),
+    "zero": ("zeroed", "out of tracing.modules or tracing.windows"),
+    "baseline": ("measured", "out of editing.problems"),
+    "edit": ("edited", "out of editing.methods, editing.problems or editing.layers"),
+}
+
+
+def whole_cell(
+    snakemake: Any, rows: Iterable[dict[str, Any]], log: logging.Logger, stage: str
+) -> Iterator[dict[str, Any]]:
+    """A cell's rows, those of facts that failed as lines of the log too.
+
+    Raises ValueError at their end where every fact failed that was tried, unless they are one
+    shard's: whether the cell failed is seen when its shards are merged.
+    """
+    statuses = []
+    for row in rows:
+        statuses.append(row["status"])
+        if row["status"] != outcomes.OK:
+            log.warning("fact %s: %s", row["case_id"], row["status"])
+        yield row
+    if shard_of(snakemake) == WHOLE:
+        advice = "mend the cause, whose traceback the log has"
+        refuse_failed_cell(snakemake, statuses, stage, advice)
+
+
+def refuse_failed_cell(snakemake: Any, statuses: Iterable[str], stage: str, advice: str) -> None:
+    """Raises ValueError where every fact of the job's cell failed that was tried."""
+    named = ((key, value) for key, value in snakemake.wildcards.items() if "shard" not in key)
+    cell = ", ".join(f"{'module' if key == 'kind' else key} {value}" for key, value in named)
+    done, without = _CELLS[stage]
+    advice += f", or take the cell {without}, and run again; what other cells have is kept"
+    outcomes.refuse_all_failed(statuses, cell, done, advice)
 
 
 def provenance(snakemake: Any, *, versions: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -11,7 +11,8 @@ LIBRARY = ROOT / "locedit"
 
 # A room may import rooms of earlier floors, and its own modules; those of one floor not each other.
 FLOORS = (
-    {"errors", "messages", "seeds", "shards", "windows"},
+    {"messages", "errors", "seeds", "shards", "windows"},
+    {"outcomes", "stated", "text"},
     {"store", "model", "facts"},
     {"engine"},
     {"localizers", "methods"},

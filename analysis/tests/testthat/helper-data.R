@@ -6,6 +6,13 @@ FILES <- c(
 )
 for (file in FILES) source(file.path("..", "..", file), encoding = "UTF-8")
 
+# The analyses that are made for every group.
+ALL <- list(
+  r2 = r2_table, correlations = correlation_table, mixed = mixed_table,
+  diff_intervals = function(...) diff_interval_table(..., resamples = 20L),
+  out_of_fold = out_of_fold_table, regret = function(...) regret_table(..., resamples = 20L)
+)
+
 cases <- function(n) sprintf("case%02d", seq_len(n))
 
 make_effects <- function(facts = 12, layers = 0:29, windows = c(1, 3, 5, 10), modules = "mlp",

@@ -92,3 +92,16 @@ make_success <- function(scores) {
   table$reason <- rep("", nrow(table))
   table[names(table) != "mean"]
 }
+
+# What a figure says, and that it comes out without a warning.
+
+words_of <- function(plot) {
+  layers <- lapply(ggplot2::ggplot_build(plot)$data, function(layer) as.character(layer$label))
+  paste(c(unlist(plot$labels[c("title", "subtitle", "caption")]), unlist(layers)), collapse = " ")
+}
+
+expect_drawn <- function(plot) {
+  path <- withr::local_tempfile()
+  expect_silent(draw_on(open_png(path, attr(plot, "size"), dpi = 40), plot))
+  expect_gt(file.size(path), 1000)
+}

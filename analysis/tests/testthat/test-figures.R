@@ -1,10 +1,5 @@
 # Every figure comes out, also of little, broken or no data; its words say what it lacks.
 
-words_of <- function(plot) {
-  layers <- lapply(ggplot2::ggplot_build(plot)$data, function(layer) as.character(layer$label))
-  paste(c(unlist(plot$labels[c("title", "subtitle", "caption")]), unlist(layers)), collapse = " ")
-}
-
 expect_words <- function(plot, words) {
   expect_s3_class(plot, "ggplot")
   expect_match(gsub("\\s+", " ", words_of(plot)), words)
@@ -42,12 +37,6 @@ tables_of <- function(scores, ...) {
     diff_intervals = make_diff_intervals(...), regret = make_regret(...),
     reliability = make_reliability(), success = make_success(scores)
   )
-}
-
-expect_drawn <- function(plot) {
-  path <- withr::local_tempfile()
-  expect_silent(draw_on(open_png(path, attr(plot, "size"), dpi = 40), plot))
-  expect_gt(file.size(path), 1000)
 }
 
 test_that("all figures are drawn, without a warning, and say whose they are", {

@@ -1,12 +1,6 @@
 # What all analyses share: which facts are concentrated, which groups have rows, the seeded draws,
 # warnings by name, and tables of nothing.
 
-ALL <- list(
-  r2 = r2_table, correlations = correlation_table, mixed = mixed_table,
-  diff_intervals = function(...) diff_interval_table(..., resamples = 20L),
-  out_of_fold = out_of_fold_table, regret = function(...) regret_table(..., resamples = 20L)
-)
-
 test_that("tracing is concentrated where at most three layers reach half of the peak beside it", {
   effects <- make_effects(facts = 5, layers = 0:5, windows = 5)
   profile <- list(

@@ -1,0 +1,85 @@
+# Edits that were not made, from the scores to the figures' words, in every problem: a fact that is
+# not edited, one that fails in one cell, one that fails in all, a cell and a study in which all
+# fail.
+
+NUMBERS <- c(
+  "rewrite", "paraphrase", "neighbourhood", "essence", "overall", "overall_essence",
+  "ngram_entropy_before", "ngram_entropy_after", "update_norm"
+)
+
+# As the workflow stores them: every cell of such a row is empty, text too.
+without <- function(scores, at, status) {
+  scores[at, NUMBERS] <- NA_real_
+  scores$target[at] <- NA_character_
+  scores$status[at] <- status
+  scores
+}
+
+BAD <- "failed: a singular matrix"
+LOST <- list(
+  "a fact not edited" = function(s) without(s, s$case_id == "case02", "not edited: p(o_true)"),
+  "a fact that fails in one cell" = function(s) {
+    without(s, s$case_id == "case02" & s$method == "ROME" & s$layer == 10, BAD)
+  },
+  "a fact that fails in all cells" = function(s) without(s, s$case_id == "case02", BAD),
+  "a cell in which all fail" = function(s) without(s, s$method == "ROME" & s$layer == 10, BAD),
+  "a method that fails" = function(s) without(s, s$method == "ROME", BAD),
+  "a study in which all fail" = function(s) without(s, rep(TRUE, nrow(s)), BAD)
+)
+
+with_successes <- function(scores) {
+  for (kind in c("rewrite", "paraphrase", "neighbourhood")) {
+    scores[[paste0(kind, "_success")]] <- as.numeric(scores[[kind]] > 0.5)
+    scores[[paste0(kind, "_magnitude")]] <- scores[[kind]]
+  }
+  scores
+}
+
+expect_reasons <- function(table, info) {
+  optional <- c(PUBLISHED, "best_layer", "singular")
+  numbers <- vapply(table, is.numeric, TRUE) & !names(table) %in% optional
+  lacking <- rowSums(is.na(table[numbers])) > 0
+  expect_true(all(table$reason[lacking] != ""), info = info)
+}
+
+expect_plain <- function(plot, info) {
+  words <- paste(words_of(plot), toString(unlist(attr(plot, "words"))))
+  expect_no_match(words, "\\b(NaN|NA|Inf)\\b", info = info)
+  expect_drawn(plot)
+}
+
+test_that("tables and figures of all problems hold without the edits that were not made", {
+  effects <- make_effects(facts = 8, windows = 5)
+  full <- make_scores(facts = 8, methods = c("ROME", "MEMIT"))
+  for (case in names(LOST)) {
+    scores <- with_successes(LOST[[case]](full))
+    tables <- lapply(ALL, function(f) f(scores, effects, "rewrite"))
+    tables$success <- success_table(scores)
+    for (name in names(tables)) expect_reasons(tables[[name]], paste(case, name))
+    counted <- tables$success$n + tables$success$n_failed + tables$success$n_not_edited
+    expect_equal(counted, rep(8, 6 * length(PROBLEMS)), info = case)
+    plots <- list(
+      r2_by_problem(tables$r2, "Model"), mixed(tables$mixed, "Model"),
+      out_of_fold(tables$out_of_fold, "Model"), regret(tables$regret, "Model"),
+      diff_intervals(tables$diff_intervals, "Model"),
+      correlations_by_layer(tables$correlations, "Model"),
+      success_by_layer(tables$success, "Model"), score_by_layer(scores, "Model"),
+      rewrite_vs_effect(scores, effects, "Model", "fact_erasure"),
+      rewrite_vs_effect_at_layer(scores, effects, "Model")
+    )
+    for (plot in plots) expect_plain(plot, case)
+  }
+})
+
+test_that("what is lost changes no number of what is left", {
+  effects <- make_effects(facts = 8, windows = 5)
+  full <- make_scores(facts = 8, methods = c("ROME", "MEMIT"), problems = "fact_erasure")
+  gone <- full$case_id == "case02"
+  for (name in names(ALL)) {
+    lost <- ALL[[name]](without(full, gone, BAD), effects, "rewrite")
+    never <- ALL[[name]](full[!gone, ], effects, "rewrite")
+    counted <- setdiff(names(lost), "n_dropped")
+    expect_equal(lost[counted], never[counted], info = name)
+    expect_true(all(lost$n_dropped > never$n_dropped), info = name)
+  }
+})

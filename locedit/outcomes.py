@@ -1,0 +1,62 @@
+"""What became of a fact, as the column `status` of a table says it: done, not edited, or failed."""
+
+import logging
+import traceback
+from collections.abc import Iterable
+from types import CodeType
+
+from locedit.errors import ran_out_of_memory
+from locedit.messages import commonest, one_line
+
+logger = logging.getLogger(__name__)
+
+OK = "ok"
+NOT_EDITED = "not edited: "  # an erasure of what is hardly known is not attempted
+FAILED = "failed: "
+
+# Errors whose message is a sentence of its own; of others ('layer', a KeyError's) the kind is told
+_SENTENCES = (ValueError, RuntimeError)
+
+_TOLD: set[tuple[type, CodeType, int]] = set()
+
+
+def failure(error: Exception) -> str:
+    """The status of a fact that an error befell; its traceback goes to the log.
+
+    Raises the error again where it is the machine's and no fact's: a file, or too little memory.
+    """
+    if isinstance(error, OSError) or ran_out_of_memory(error):
+        raise error
+    _log_once(error)
+    return FAILED + in_words(error)
+
+
+def in_words(error: Exception) -> str:
+    """An error's message in one line, with its kind where that alone would say little."""
+    said, kind = one_line(error), type(error).__name__
+    if not said:
+        return kind
+    return said if type(error) in _SENTENCES else f"{kind}: {said}"
+
+
+def _log_once(error: Exception) -> None:
+    """Where an error was raised, once for all facts that it befalls there."""
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    place = (type(error), frame.f_code, line)
+    if place not in _TOLD:
+        _TOLD.add(place)
+        logger.warning("the first fact to fail so: %s", in_words(error), exc_info=error)
+
+
+def refuse_all_failed(
+    statuses: Iterable[str], cell: str, done: str, advice: str, tries: str = "facts"
+) -> None:
+    """Raises ValueError where facts were tried, and none is done; it says why most of them failed.
+
+    statuses: of a cell's rows; one with nothing to attempt is no failure. The sentence is "{cell}:
+    none of 2 {tries} could be {done} (why); {advice}".
+    """
+    tried = [status for status in statuses if not status.startswith(NOT_EDITED)]
+    if tried and OK not in tried:
+        why = commonest(status.removeprefix(FAILED) for status in tried)
+        raise ValueError(f"{cell}: none of {len(tried)} {tries} could be {done} ({why}); {advice}")
