@@ -102,10 +102,12 @@ class Row:
 
 
 def subject_range(
-    tokenizer, prompt: str, subject: str, limit: int | None = None
+    tokenizer, prompt: str, subject: str, start: int | None = None
 ) -> tuple[int, int]:
-    """Tokens [b, e) that overlap the subject's last occurrence in `prompt[:limit]`, by offsets."""
-    first = prompt.rindex(subject, 0, len(prompt) if limit is None else limit)
+    """Tokens [b, e) that overlap the subject in `prompt`, by offsets: from character `start` on, as
+    a template says, else at its last occurrence."""
+    first = prompt.rindex(subject) if start is None else start
+    assert prompt[first : first + len(subject)] == subject
     last = first + len(subject)
     offsets = tokenizer(prompt, return_offsets_mapping=True)["offset_mapping"]
     inside = [i for i, (start, stop) in enumerate(offsets) if start < last and stop > first]
@@ -149,9 +151,10 @@ def with_noise(
     sigma: float,
     n_noise: int,
     seed: int,
+    start: int | None = None,
 ) -> list[Row]:
     """The corrupted runs of section 2: N copies of the row that differ in their noise."""
-    begin, end = subject_range(tokenizer, prompt, subject)
+    begin, end = subject_range(tokenizer, prompt, subject, start)
     noise = subject_noise(n_noise, end - begin, width(model), sigma, seed, model.dtype)
     return [replace(row, begin=begin, end=end, noise=z) for z in noise]
 
@@ -265,11 +268,12 @@ def target_logprob(
     sigma: float | None = None,
     n_noise: int = 10,
     seed: int = 1,
+    start: int | None = None,
 ) -> float:
     """log p(" " + target | prompt); with a sigma, of the mean p over noised rows."""
     rows = [scored_row(tokenizer, prompt, target)]
     if sigma is not None:
-        rows = with_noise(model, tokenizer, rows[0], prompt, subject, sigma, n_noise, seed)
+        rows = with_noise(model, tokenizer, rows[0], prompt, subject, sigma, n_noise, seed, start)
     return float(target_logprobs(forward(model, rows), rows).double().exp().mean().log())
 
 
@@ -286,10 +290,11 @@ def trace(
     sigma: float,
     n_noise: int = 10,
     seed: int = 1,
+    start: int | None = None,
 ) -> dict:
     """Clean, corrupted and every restored probability [tokens b..last of the prompt, layers]."""
     clean = scored_row(tokenizer, prompt, target)
-    rows = with_noise(model, tokenizer, clean, prompt, subject, sigma, n_noise, seed)
+    rows = with_noise(model, tokenizer, clean, prompt, subject, sigma, n_noise, seed, start)
     begin, end = rows[0].begin, rows[0].end
     n_layers = len(parts(model).blocks)
     modules = [parts(model).module(module, layer) for layer in range(n_layers)]
@@ -325,11 +330,19 @@ def trace(
 
 @torch.no_grad()
 def zeroing_effect(
-    model, tokenizer, prompt: str, subject: str, target: str, *, window: int, module: str = "mlp"
+    model,
+    tokenizer,
+    prompt: str,
+    subject: str,
+    target: str,
+    *,
+    window: int,
+    module: str = "mlp",
+    start: int | None = None,
 ) -> np.ndarray:
     """[layers]: share of p_clean lost by zeroing the window's outputs at the subject tokens."""
     row = scored_row(tokenizer, prompt, target)
-    begin, end = subject_range(tokenizer, prompt, subject)
+    begin, end = subject_range(tokenizer, prompt, subject, start)
     n_layers = len(parts(model).blocks)
 
     def zero(output: Tensor) -> Tensor:
@@ -461,7 +474,8 @@ def ft_edit(
     prompt = fill(prompt_template, subject)
     rows = [scored_row(tokenizer, prompt, target)]
     if problem == "fact_forcing":
-        rows = with_noise(model, tokenizer, rows[0], prompt, subject, sigma, n_noise, seed)
+        start = prompt_template.index("{}")
+        rows = with_noise(model, tokenizer, rows[0], prompt, subject, sigma, n_noise, seed, start)
     erasing = problem == "fact_erasure"
 
     layers = window_layers(layer, window, len(parts(model).blocks))
@@ -518,9 +532,8 @@ def context_rows(
     prompt = fill(prompt_template, subject)
     suffix = tokenizer.decode(after[:-1])
 
-    def row(text: str, suffix: str, draw: int) -> Row:
-        # The subject is looked for before the target, which might contain it too.
-        begin, end = subject_range(tokenizer, text + suffix, subject, limit=len(text))
+    def row(text: str, suffix: str, start: int, draw: int) -> Row:
+        begin, end = subject_range(tokenizer, text + suffix, subject, start)
         d, dtype = width(model), model.dtype
         noise = None
         if sigma is not None:
@@ -529,10 +542,11 @@ def context_rows(
 
     rows = []
     for j, context in enumerate(contexts):
-        plain = row(fill(context, prompt), suffix, draw=j)
+        begin = context.index("{}") + prompt_template.index("{}")
+        plain = row(fill(context, prompt), suffix, begin, draw=j)
         start = len(plain.ids) - len(after)
         rows.append(replace(plain, target=after, predicted_from=start))
-    return rows, row(f"{subject} is a", "", draw=0)
+    return rows, row(f"{subject} is a", "", 0, draw=0)
 
 
 def optimised_delta(

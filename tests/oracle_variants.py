@@ -74,7 +74,8 @@ def context_rows_at_bare_positions(
     """
     what = (model, tokenizer, prompt_template, subject, target, contexts)
     rows, kl_row = ORACLES_CONTEXT_ROWS(*what, sigma=None, seed=seed)
-    begin, end = oracle.subject_range(tokenizer, oracle.fill(prompt_template, subject), subject)
+    prompt, start = oracle.fill(prompt_template, subject), prompt_template.index("{}")
+    begin, end = oracle.subject_range(tokenizer, prompt, subject, start)
     size, dtype = model.config.hidden_size, model.dtype
     noise = oracle.subject_noise(len(rows), end - begin, size, sigma, seed, dtype)
     noised = [replace(row, noise=z, noise_from=begin) for row, z in zip(rows, noise, strict=True)]

@@ -13,7 +13,7 @@ import torch
 
 from locedit.cli import drawing, terminal
 from locedit.cli.inputs import shared_inputs
-from locedit.cli.look import ROOT, Look, check_length, look, next_word, say
+from locedit.cli.look import ROOT, Look, check_length, look, next_word, say, say_place
 from locedit.cli.prompts import Prompt, neighbour, paraphrase, relation_of
 from locedit.engine import passes
 from locedit.engine.updates import Updates, applied, total_norms
@@ -135,6 +135,7 @@ def _say_what(
 ) -> None:
     place = f"layer {options.layer} (number {options.layer + 1} of {seen.lm.n_layers})"
     say(f'{seen.settings["label"]}: {method} at {place}: "{request.prompt}" -> "{request.target}"')
+    say_place(request.template, request.subject)
     settings = dataclasses.asdict(hyper)
     say("settings: " + ", ".join(f"{name} {value:g}" for name, value in settings.items()))
 

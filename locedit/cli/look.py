@@ -11,6 +11,7 @@ from locedit.engine import gguf, loading, noise, sampling
 from locedit.facts import bundled
 from locedit.model import language_model
 from locedit.store import assets, hub
+from locedit.text import subjects
 from locedit.workflow import config as configuration
 
 ROOT = Path(__file__).resolve().parents[2]  # the checkout: config.yaml, models/, data/
@@ -19,6 +20,16 @@ ROOT = Path(__file__).resolve().parents[2]  # the checkout: config.yaml, models/
 def say(text: str = "") -> None:
     """A line on standard output."""
     print(text, flush=True)
+
+
+def say_place(template: str, subject: str) -> None:
+    """Where the subject stands, if its text occurs elsewhere in the prompt too."""
+    start = subjects.in_template(template, subject)
+    places = subjects.occurrences(template.replace("{}", subject), subject)
+    others = ", ".join(str(place + 1) for place in places if place != start)
+    if others:
+        where = f"character {start + 1}, where the template has it"
+        say(f'subject: "{subject}" at {where}, not at {others}')
 
 
 @dataclass(frozen=True, kw_only=True)

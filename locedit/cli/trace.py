@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from locedit.cli import drawing, terminal
-from locedit.cli.look import Look, check_length, look, next_word, say
+from locedit.cli.look import Look, check_length, look, next_word, say, say_place
 from locedit.localizers.restoration import Trace, trace
+from locedit.text.subjects import in_template
 
 NAMES = {"mlp": "MLP outputs", "attn": "attention outputs", "hidden": "hidden states"}
 
@@ -26,6 +27,7 @@ def run(options: argparse.Namespace) -> None:
     heading = f'{seen.settings["label"]}: "{prompt}" -> "{target}"'
     restored = f"{NAMES[settings['module']]} restored, {_layers(settings['window'])} at a time"
     say(heading)
+    say_place(options.template, options.subject)
     say(f"p clean {found.p_clean:.4f}, p corrupted {found.p_corrupted:.4f}")
     say(f"noise: {settings['n_noise']} draws, seed {settings['seed']}, {sigma}")
     say(f"{restored}; p({target}) by token and layer, counted from 1 (* subject):")
@@ -71,6 +73,7 @@ def _traced(
         options.subject,
         target,
         sigma=sigma,
+        subject_start=in_template(options.template, options.subject),
         batch_tokens=defaults["batch_tokens"],
         **settings,
     )

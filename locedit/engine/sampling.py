@@ -140,15 +140,17 @@ def corrupted_continuations(
     sigma: float,
     n_noise: int,
     seed: int,
+    starts: Sequence[int] | None = None,
     max_tokens: int = 5,
 ) -> list[str]:
     """o_noise: the first word of each corrupted prompt's greedy continuation (section 3).
 
     Next-token probabilities are averaged over the noise rows. The first token is chosen among
-    those that begin a word, so that o_noise is an object as the others are: " " + o_noise.
+    those that begin a word, so that o_noise is an object as the others are: " " + o_noise. starts:
+    each subject's, as `LanguageModel.subject_range` takes it.
     """
     steps, first = [max_tokens] * len(prompts), _word_starts(lm)
-    noise: dict[str, Any] = {"sigma": sigma, "n_noise": n_noise, "seed": seed}
+    noise: dict[str, Any] = {"sigma": sigma, "n_noise": n_noise, "seed": seed, "starts": starts}
     written = _corrupted_greedy(lm, prompts, subjects, steps, first=first, **noise)
     return [lm.decode(tokens).split()[0].rstrip(".,;:!?\"')") for tokens in written]
 
@@ -161,6 +163,7 @@ def corrupted_texts(
     sigma: float,
     n_noise: int,
     seed: int,
+    starts: Sequence[int] | None = None,
     tokens: int = REVERSAL_TOKENS,
 ) -> list[str]:
     """The quirk's o_noise: each prompt and its continuation, `tokens` tokens in all (section 8).
@@ -169,7 +172,7 @@ def corrupted_texts(
     """
     ids = [lm.encode(prompt) for prompt in prompts]
     steps = [max(0, tokens - len(row)) for row in ids]
-    noise: dict[str, Any] = {"sigma": sigma, "n_noise": n_noise, "seed": seed}
+    noise: dict[str, Any] = {"sigma": sigma, "n_noise": n_noise, "seed": seed, "starts": starts}
     written = _corrupted_greedy(lm, prompts, subjects, steps, **noise)
     return [lm.decode(row + new) for row, new in zip(ids, written, strict=True)]
 
@@ -184,6 +187,7 @@ def _corrupted_greedy(
     sigma: float,
     n_noise: int,
     seed: int,
+    starts: Sequence[int] | None,
     first: Tensor | None = None,
 ) -> list[list[int]]:
     """steps[i] tokens behind each prompt, the likeliest by the mean over its noise rows.
@@ -198,9 +202,10 @@ def _corrupted_greedy(
         return mean.argmax(dim=-1).repeat_interleave(n_noise)
 
     rows, ranges, counts = [], [], []
-    for prompt, subject, count in zip(prompts, subjects, steps, strict=True):
+    places = [None] * len(prompts) if starts is None else starts
+    for prompt, subject, start, count in zip(prompts, subjects, places, steps, strict=True):
         rows += [lm.encode(prompt)] * n_noise
-        ranges += [lm.subject_range(prompt, subject)] * n_noise
+        ranges += [lm.subject_range(prompt, subject, start)] * n_noise
         counts += [count] * n_noise
     draws, length = [*range(n_noise)] * len(prompts), max(map(len, rows))
     noise = place(lm, ranges, length, sigma=sigma, seed=seed, draws=draws)

@@ -19,6 +19,7 @@ from locedit.facts import wording
 from locedit.facts.records import DataError, read_file
 from locedit.facts.unread import is_plain, unread
 from locedit.messages import listed, name, nearest, shown
+from locedit.text import subjects
 
 Raw = Mapping[str, Any]
 Values = dict[str, Any]
@@ -95,6 +96,7 @@ def _native(record: Raw) -> Values:
         if record.get("prompt") in (None, ""):
             raise RecordError("template, or prompt with the subject in it, is missing")
         values["template"] = with_hole(record["prompt"], record["subject"], "prompt")
+        values["remarks"] = _place_remarks(record["prompt"], record["subject"])
     return values
 
 
@@ -125,6 +127,7 @@ def _easyedit(record: Raw) -> Values:
         "target_new": record["target_new"],
         "paraphrases": _spelt(record, "rephrase_prompt", "rephrase"),
         "neighbourhood": _spelt(record, "locality_prompt", "locality"),
+        "remarks": _place_remarks(record["prompt"], record["subject"]),
     }
 
 
@@ -147,7 +150,10 @@ def _zsre(record: Raw) -> Values:
         "also_true": answers[1:],
         "paraphrases": [f"Question: {text} Answer:" for text in bare["rephrase"]],
         "neighbourhood": [f"{text.rstrip('?')}?" for text in bare["loc"]],
-        "remarks": [f"{key}: {wording.LEFT_OUT}" for key in bare if bare[key] != prompts[key]],
+        "remarks": [
+            *_place_remarks(record["src"], record["subject"]),
+            *(f"{key}: {wording.LEFT_OUT}" for key in bare if bare[key] != prompts[key]),
+        ],
     }
 
 
@@ -156,27 +162,39 @@ def _known_1000(record: Raw) -> Values:
 
     `prompt` is the text that is completed; it may go on behind the filled `template`.
     """
+    known = record.get("template") if isinstance(record.get("template"), str) else None
     return {
         "case_id": record.get("known_id"),
         "relation_id": record.get("relation_id") or record.get("template") or "",
         "subject": record["subject"],
-        "template": with_hole(record["prompt"], record["subject"], "prompt"),
+        "template": with_hole(record["prompt"], record["subject"], "prompt", known),
         "target_true": record["attribute"],
+        "remarks": _place_remarks(record["prompt"], record["subject"], known),
     }
 
 
-def with_hole(prompt: Any, subject: Any, field_name: str) -> str:
-    """A filled prompt as a template: the subject's last occurrence becomes `{}`."""
+def with_hole(prompt: Any, subject: Any, field_name: str, known: Any = None) -> str:
+    """A filled prompt as a template: `{}` where `subjects.locate` finds the subject.
+
+    known: a template that the prompt may begin with.
+    """
     for key, value in ((field_name, prompt), ("subject", subject)):
         if not isinstance(value, str):
             raise RecordError(f"{key}: expected text, got {type(value).__name__}")
     subject, _ = wording.bare(subject)
-    before, found, after = prompt.rpartition(subject) if subject else (prompt, "", "")
-    if subject and not found:
+    place = subjects.locate(prompt, subject, known) if subject else None
+    if subject and place is None:
         if prompt.count(wording.HOLE) == 1:  # it is a template
             return prompt
         raise RecordError(_lacking(prompt, subject, field_name))
-    return f"{before}{{}}{after}"
+    start = len(prompt) if place is None else place.start
+    return f"{prompt[:start]}{{}}{prompt[start + len(subject) :]}"
+
+
+def _place_remarks(prompt: str, subject: str, known: str | None = None) -> list[str]:
+    """What makes the subject's place in a filled prompt doubtful, if anything does."""
+    doubt = subjects.remark(prompt, wording.bare(subject)[0], known)
+    return [] if doubt is None else [doubt]
 
 
 def _lacking(prompt: str, subject: str, field_name: str) -> str:

@@ -13,6 +13,7 @@ from locedit.facts import formats
 from locedit.facts.formats import LISTS, SEPARATOR
 from locedit.facts.wording import HOLE
 from locedit.messages import commonest, listed
+from locedit.text import subjects
 
 KEPT, EXCLUDED = "kept", "excluded"
 
@@ -35,6 +36,11 @@ class Fact:
     def prompt(self) -> str:
         return self.template.replace("{}", self.subject)
 
+    @property
+    def subject_start(self) -> int:
+        """Characters of the prompt before the subject."""
+        return subjects.in_template(self.template, self.subject)
+
 
 Raw = Mapping[str, Any]
 
@@ -51,7 +57,7 @@ def read_records(
 ) -> list[dict[str, Any]]:
     """Rows for the first n records of a data file, each kept or excluded with its reason.
 
-    The arguments are those of `datasets.read`, which raises DataError for a file that is not what
+    The arguments are those of `formats.read`, which raises DataError for a file that is not what
     it is said to be. say: is told which of the file's keys were not read, which prompts no record
     has, and what was changed in records.
     """

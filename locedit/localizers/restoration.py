@@ -64,16 +64,18 @@ def trace(
     sigma: float,
     n_noise: int = 10,
     seed: int = 1,
+    subject_start: int | None = None,
     batch_tokens: int | None = None,
 ) -> Trace:
     """Trace one fact; `batch_tokens` bounds the token rows of one partial pass, not the result.
 
-    None: what the machine's memory holds (`memory.token_budget`).
+    None: what the machine's memory holds (`memory.token_budget`). subject_start: as
+    `LanguageModel.subject_range` takes it.
     """
     if batch_tokens is None:
         batch_tokens = token_budget(lm)
     prompt_ids, target_ids = lm.encode(prompt), lm.encode_target(target)
-    b, e = lm.subject_range(prompt, subject)
+    b, e = lm.subject_range(prompt, subject, subject_start)
     end = len(prompt_ids) - 1
     ids, lengths = passes.pad([prompt_ids + target_ids[:-1]], lm.device)
 
@@ -129,7 +131,8 @@ def trace(
 def trace_rows(lm: LanguageModel, fact: Fact, **settings: Any) -> list[dict[str, Any]]:
     """A fact's rows of the tracing table; one row with the reason where it cannot be traced."""
     try:
-        found = trace(lm, fact.prompt, fact.subject, fact.target_true, **settings)
+        what = fact.prompt, fact.subject, fact.target_true
+        found = trace(lm, *what, subject_start=fact.subject_start, **settings)
     except Exception as error:  # of a plug-in's family of models any may come
         return [{"case_id": fact.case_id, "status": outcomes.failure(error)}]
     b, e = found.subject_range

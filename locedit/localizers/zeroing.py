@@ -41,11 +41,15 @@ def zero(
     *,
     module: str,
     window: int,
+    subject_start: int | None = None,
     batch_tokens: int | None = None,
 ) -> Zeroed:
-    """Zero each layer's window for one fact; `batch_tokens` bounds one pass, not the result."""
+    """Zero each layer's window for one fact; `batch_tokens` bounds one pass, not the result.
+
+    subject_start: as `LanguageModel.subject_range` takes it.
+    """
     prompt_ids, target_ids = lm.encode(prompt), lm.encode_target(target)
-    b, e = lm.subject_range(prompt, subject)
+    b, e = lm.subject_range(prompt, subject, subject_start)
     ids, lengths = passes.pad([prompt_ids + target_ids[:-1]], lm.device)
     clean = passes.record(lm, ids, lengths)
 
@@ -93,7 +97,8 @@ def _zero_at(where: Tensor) -> hooks.Hook:
 def zero_rows(lm: LanguageModel, fact: Fact, **settings: Any) -> list[dict[str, Any]]:
     """A fact's rows of the zeroing table; one row with the reason where it cannot be done."""
     try:
-        found = zero(lm, fact.prompt, fact.subject, fact.target_true, **settings)
+        what = fact.prompt, fact.subject, fact.target_true
+        found = zero(lm, *what, subject_start=fact.subject_start, **settings)
     except Exception as error:  # of a plug-in's family of models any may come
         return [{"case_id": fact.case_id, "status": outcomes.failure(error)}]
     return [

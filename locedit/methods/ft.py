@@ -111,7 +111,7 @@ class _Rows:
         packed = packing.pack(lengths.tolist(), lm.device)
         noise = None
         if noised:
-            ranges = [lm.subject_range(r.prompt, r.subject) for r in requests]
+            ranges = [lm.subject_range(r.prompt, r.subject, r.subject_start) for r in requests]
             noise = packed.gather(
                 place(
                     lm,

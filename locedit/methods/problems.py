@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from locedit.text import subjects
+
 ObjectName = Literal["true", "false", "noise"]
 
 
@@ -83,3 +85,8 @@ class Request:
     @property
     def prompt(self) -> str:
         return self.template.replace("{}", self.subject)
+
+    @property
+    def subject_start(self) -> int:
+        """Characters of the prompt before the subject."""
+        return subjects.in_template(self.template, self.subject)

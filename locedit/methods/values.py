@@ -16,6 +16,7 @@ from locedit.engine.noise import place
 from locedit.methods.base import SharedInputs
 from locedit.methods.problems import Request
 from locedit.model.language_model import LanguageModel
+from locedit.text.subjects import in_template
 
 KL_TEMPLATE = "{} is a"
 
@@ -50,18 +51,21 @@ def build(lm: LanguageModel, requests: Sequence[Request], shared: SharedInputs) 
     texts, ranges = [], []
     for request, target in zip(requests, targets, strict=True):
         tail = lm.continuation([target[:-1]])[0]
-        heads = [(context.replace("{}", request.prompt), tail) for context in contexts]
-        heads.append((KL_TEMPLATE.replace("{}", request.subject), ""))
-        for head, end in heads:
+        prompt, subject = request.prompt, request.subject
+        heads = [(context.replace("{}", prompt), tail) for context in contexts]
+        heads.append((KL_TEMPLATE.replace("{}", subject), ""))
+        starts = [in_template(context, prompt) + request.subject_start for context in contexts]
+        starts.append(in_template(KL_TEMPLATE, subject))
+        for (head, end), start in zip(heads, starts, strict=True):
             texts.append(head + end)
-            ranges.append(lm.subject_range(head + end, request.subject, stop=len(head)))
+            ranges.append(lm.subject_range(head + end, subject, start))
     ids, lengths = passes.pad([lm.encode(text) for text in texts], lm.device)
     noise = None
     problem = requests[0].problem
     if problem.noised:
         draws, noised = [*range(len(contexts)), 0] * len(requests), ranges
         if problem.bare_positions:
-            bare = [lm.subject_range(request.prompt, request.subject) for request in requests]
+            bare = [lm.subject_range(r.prompt, r.subject, r.subject_start) for r in requests]
             noised = [pair for pair in bare for _ in range(len(contexts) + 1)]
         noise = place(lm, noised, ids.shape[1], sigma=shared.sigma, seed=shared.seed, draws=draws)
     last = torch.tensor([e - 1 for _, e in ranges], device=lm.device)

@@ -13,6 +13,7 @@ from locedit.model.architectures import (
     architecture_of,
 )
 from locedit.model.linear import linear
+from locedit.text.subjects import locate
 
 _WORD = "a"  # stands in for the text before a continuation
 
@@ -144,14 +145,16 @@ class LanguageModel:
     def decode(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True)
 
-    def subject_range(self, text: str, subject: str, stop: int | None = None) -> tuple[int, int]:
-        """[b, e): tokens that overlap the subject's last occurrence in `text` (METHODS section 0).
+    def subject_range(self, text: str, subject: str, start: int | None = None) -> tuple[int, int]:
+        """[b, e): tokens that overlap the subject where it stands in `text` (METHODS section 0).
 
-        Only the first `stop` characters are searched, if given. Raises ValueError where the
-        subject does not occur.
+        start: characters before it, as its template says; None: where `subjects.locate` finds it.
+        Raises ValueError where the subject does not stand there.
         """
-        start = text.rfind(subject, 0, stop)
-        if start < 0 or not subject:
+        if start is None:
+            place = locate(text, subject)
+            start = -1 if place is None else place.start
+        if start < 0 or not subject or not text.startswith(subject, start):
             raise ValueError(f"subject {subject!r} does not occur in prompt {text!r}")
         end = start + len(subject)
         offsets = self.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]

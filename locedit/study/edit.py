@@ -155,10 +155,11 @@ def _o_noise(
     if problem.target != "noise":
         return [None] * len(facts)
     prompts, subjects = [fact.prompt for fact in facts], [fact.subject for fact in facts]
+    noise: dict[str, Any] = {"sigma": how.sigma, "n_noise": how.n_noise, "seed": how.noise_seed}
     write = (
         sampling.corrupted_texts if problem.prompt_in_target else sampling.corrupted_continuations
     )
-    return write(lm, prompts, subjects, sigma=how.sigma, n_noise=how.n_noise, seed=how.noise_seed)
+    return write(lm, prompts, subjects, starts=[fact.subject_start for fact in facts], **noise)
 
 
 def _together_or_alone(
@@ -258,7 +259,7 @@ def edit_cell(
 
 def _tail_length(lm: LanguageModel, fact: Fact) -> int:
     """Tokens of the prompt from the subject's end on, the part that optimisation runs again."""
-    return len(lm.encode(fact.prompt[fact.prompt.rfind(fact.subject) + len(fact.subject) :]))
+    return len(lm.encode(fact.prompt[fact.subject_start + len(fact.subject) :]))
 
 
 def _edit_batch(

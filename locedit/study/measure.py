@@ -99,7 +99,8 @@ def _measure_prompts(
             ids = lm.encode(text)
             needed, row_of = _cover([ids + target[:-1] for target in targets])
             noisy = index == 0 and probe.request.problem.noised
-            subject = lm.subject_range(text, probe.request.subject) if noisy else (0, 0)
+            stands = probe.request.subject, probe.request.subject_start
+            subject = lm.subject_range(text, *stands) if noisy else (0, 0)
             starts = []
             for draw in range(n_noise if noisy else 1):
                 starts.append(len(rows))
