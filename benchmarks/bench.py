@@ -36,13 +36,13 @@ import oracle  # noqa: E402
 from locedit.engine import loading, sampling  # noqa: E402
 from locedit.engine.gguf import convert_gguf  # noqa: E402
 from locedit.engine.key_statistics import KeyMoments, key_moments  # noqa: E402
-from locedit.engine.loading import NO_CODE  # noqa: E402
 from locedit.facts.corpus import paragraphs  # noqa: E402
 from locedit.localizers import restoration  # noqa: E402
 from locedit.methods import METHODS, SharedInputs  # noqa: E402
 from locedit.methods.problems import PROBLEMS, Request  # noqa: E402
 from locedit.model import language_model  # noqa: E402
 from locedit.model.linear import linear  # noqa: E402
+from locedit.model.tokenizing import NO_CODE  # noqa: E402
 from locedit.store import assets  # noqa: E402
 from locedit.study import measure  # noqa: E402
 

@@ -119,9 +119,15 @@ def prompt_ids(tokenizer, prompt: str) -> list[int]:
     return tokenizer(prompt)["input_ids"]
 
 
-def target_ids(tokenizer, target: str) -> list[int]:
-    """The target string behind a space, tokenised alone and without special tokens."""
-    return tokenizer(" " + target, add_special_tokens=False)["input_ids"]
+def target_ids(tokenizer, target: str, prompt: str = "") -> list[int]:
+    """The target string behind a space, tokenised alone and without special tokens.
+
+    No space where the prompt ends in what here can only open or part: `(`, `[`, a line feed, or a
+    quotation mark behind a space.
+    """
+    opened = prompt.endswith(("(", "[", "\n", ' "', " '"))
+    text = target if opened else " " + target
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def fill(template: str, text: str) -> str:
@@ -138,7 +144,7 @@ def subject_noise(
 
 def scored_row(tokenizer, prompt: str, target: str) -> Row:
     """Prompt and " " + target, tokenised separately and concatenated, as every score is."""
-    before, after = prompt_ids(tokenizer, prompt), target_ids(tokenizer, target)
+    before, after = prompt_ids(tokenizer, prompt), target_ids(tokenizer, target, prompt)
     return Row(ids=before + after, target=after, predicted_from=len(before) - 1)
 
 
@@ -528,8 +534,8 @@ def context_rows(
     Each context row is one string, the target without its last token included. With a sigma, row j
     gets the noise z_j where its own subject tokens stand and the KL row gets z_0.
     """
-    after = target_ids(tokenizer, target)
     prompt = fill(prompt_template, subject)
+    after = target_ids(tokenizer, target, prompt)
     suffix = tokenizer.decode(after[:-1])
 
     def row(text: str, suffix: str, start: int, draw: int) -> Row:

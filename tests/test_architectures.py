@@ -271,13 +271,13 @@ def test_a_tokenizer_that_spaces_every_text_continues_prompts_as_it_would_whole(
     lm = LanguageModel(tiny.model("mistral", len(words)), words)
     prompt = "The capital city of Italy is"
     for target in ("Rome", "Rome, Italy", "the old city"):
-        ids = lm.encode_target(target)
+        ids = lm.encode_target(target, prompt)
         assert lm.encode(f"{prompt} {target}") == lm.encode(prompt) + ids
         assert lm.continuation([ids, ids[:-1]])[0] == f" {target}"
     starts = sampling._word_starts(lm)
-    (the,) = lm.encode_target("the")
+    (the,) = lm.encode_target("the", prompt)
     assert starts[the]
-    assert not starts[lm.encode_target("Rome, Italy")[-1]]
+    assert not starts[lm.encode_target("Rome, Italy", prompt)[-1]]
     rows = values.build(lm, requests("error_injection")[:1], SharedInputs(contexts=[CONTEXTS]))
     whole = lm.encode("The capital city of Madrid is Rome, Italy")
     assert rows.ids[0, : rows.lengths[0]].tolist() == whole[:-1]

@@ -217,7 +217,9 @@ def known_facts(lm: LanguageModel) -> list[tuple[str, str, str]]:
     """FACTS prompted so that the model is rather sure of a word, for there to be what to erase."""
 
     texts = {token: lm.decode([token]) for token in range(lm.vocabulary_size)}
-    whole = [t for t, text in texts.items() if lm.encode_target(text.removeprefix(" ")) == [t]]
+    whole = [
+        t for t, text in texts.items() if lm.encode_target(text.removeprefix(" "), "It is") == [t]
+    ]
 
     def likeliest(prompt: str) -> tuple[float, str]:
         p = lm.model(torch.tensor([lm.encode(prompt)])).logits[0, -1].softmax(0)[whole]
@@ -491,7 +493,7 @@ def test_unedited_measurement_equals_single_passes(tiny_lm, problem, case):
 
 
 def test_rows_are_shared_where_one_target_begins_the_other(tiny_lm):
-    ids = {o: tiny_lm.encode_target(o) for o in ("Rome, Italy", *OTHERS.values())}
+    ids = {o: tiny_lm.encode_target(o, "It is") for o in ("Rome, Italy", *OTHERS.values())}
     needed = [
         len(measure._cover([ids["Rome, Italy"][:-1], ids[other][:-1]])[0])
         for other in OTHERS.values()

@@ -93,7 +93,7 @@ def test_p_true_is_the_probability_of_the_whole_target(lm, read):
     (row,) = read([{**NATIVE, "target_true": "the government"}])
     add_knowledge(lm, [row], completion_tokens=3)
     prompt = lm.encode(row["prompt"])
-    target = lm.encode_target("the government")
+    target = lm.encode_target("the government", row["prompt"])
     assert len(target) > 1
     logits = lm.model(torch.tensor([prompt + target])).logits
     steps = logits[0, len(prompt) - 1 : -1].log_softmax(-1)

@@ -33,6 +33,7 @@ def fact_rows():
     for index in range(4):
         values = record(f"fact-{index}", "France", "The capital of {} is", WORDS[0], WORDS[index])
         values["target_new"] = WORDS[1 + index % 3]
+        values["neighbourhood"].append("The old city of the king is")
         rows.append({**values, "prompt": "", "status": "kept", "reason": "", "is_correct": True})
     return rows
 

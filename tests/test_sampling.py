@@ -120,7 +120,7 @@ def test_special_tokens_are_barred_from_samples(lm, monkeypatch):
 
 
 def test_completions_end_with_the_text(lm, monkeypatch):
-    words = lm.encode_target("the city is old")
+    words = lm.encode_target("the city is old", "I think that")
     decoded = torch.tensor([[*words[:2], 1, *words[2:]], [*words, words[0]]])
     monkeypatch.setattr(decoding, "decode", lambda *_arguments, **_settings: decoded)
     got = sampling.complete(lm, PROMPTS[:2], decoded.shape[1])

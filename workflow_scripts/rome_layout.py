@@ -34,13 +34,11 @@ def main(snakemake) -> None:
 
 
 def token_counter(folder: Path):
-    """How many tokens the model's tokenizer makes of " " + target."""
-    from transformers import AutoTokenizer
+    """How many tokens the model's tokenizer makes of a target behind a prompt."""
+    from locedit.model import tokenizing
 
-    from locedit.engine.loading import NO_CODE
-
-    tokenizer = AutoTokenizer.from_pretrained(folder, **NO_CODE)
-    return lambda target: len(tokenizer(" " + target, add_special_tokens=False)["input_ids"])
+    tokenizer = tokenizing.load(folder)
+    return lambda target, prompt: len(tokenizer.encode_target(target, prompt))
 
 
 def read_run(path: str, study: dict[str, dict], n_tokens, params) -> tuple[dict, list[dict]]:

@@ -13,7 +13,7 @@ import torch
 
 from locedit.cli import drawing, terminal
 from locedit.cli.inputs import shared_inputs
-from locedit.cli.look import ROOT, Look, check_length, look, next_word, say, say_place
+from locedit.cli.look import ROOT, Look, check_length, look, next_word, say, say_joins, say_place
 from locedit.cli.prompts import Prompt, neighbour, paraphrase, relation_of
 from locedit.engine import passes
 from locedit.engine.updates import Updates, applied, total_norms
@@ -52,6 +52,7 @@ def run(options: argparse.Namespace) -> None:
         *overlays(seen, method, tuned=not options.untuned),
     )
     _say_what(seen, options, request, method, hyper)
+    say_joins(seen.lm, texts, options.to)
     layers = window_layers(options.layer, getattr(hyper, "window", 1), seen.lm.n_layers)
     shared = shared_inputs(seen, method, layers, Path(options.results), options.tokens)
     started = time.perf_counter()
@@ -114,7 +115,7 @@ def top_predictions(
     logits = lm.logits(passes.at(hidden, lengths[:, None] - 1)[:, 0])
     p, tokens = logits.softmax(dim=-1).topk(min(k, logits.shape[-1]), dim=-1)
     return [
-        [(lm.tokenizer.decode([token]), value) for token, value in zip(*row, strict=True)]
+        [(lm.token_text(token), value) for token, value in zip(*row, strict=True)]
         for row in zip(tokens.tolist(), p.tolist(), strict=True)
     ]
 

@@ -11,7 +11,7 @@ from locedit.engine import gguf, loading, noise, sampling
 from locedit.facts import bundled
 from locedit.model import language_model
 from locedit.store import assets, hub
-from locedit.text import subjects
+from locedit.text import joining, subjects
 from locedit.workflow import config as configuration
 
 ROOT = Path(__file__).resolve().parents[2]  # the checkout: config.yaml, models/, data/
@@ -129,7 +129,7 @@ def check_length(lm: language_model.LanguageModel, texts: list[str], target: str
     """Raise ValueError where a prompt and the target do not fit the model's context."""
     limit = lm.context_length
     for text in texts:
-        tokens = len(lm.encode(text)) + len(lm.encode_target(target))
+        tokens = len(lm.encode(text)) + len(lm.encode_target(target, text))
         if limit is not None and tokens > limit:
             raise ValueError(
                 f"the prompt and its target have {tokens} tokens, and the model reads {limit}; "
@@ -139,5 +139,21 @@ def check_length(lm: language_model.LanguageModel, texts: list[str], target: str
 
 def next_word(lm: language_model.LanguageModel, prompt: str) -> str:
     """The first word of the model's greedy continuation, "" where it says none."""
-    words = sampling.complete(lm, [prompt], 8)[0].split()
-    return words[0].strip(".,;:!?\"'()") if words else ""
+    return continued(lm, prompt)[1]
+
+
+def continued(lm: language_model.LanguageModel, prompt: str) -> tuple[str, str]:
+    """The model's greedy continuation, and its first word: "" where there is none."""
+    text = sampling.complete(lm, [prompt], 8)[0].partition(joining.PART)[0]
+    words = text.split()
+    return text, joining.first_word(words[0].lstrip(".,;:!?\"'()")) if words else ""
+
+
+def say_joins(lm: language_model.LanguageModel, prompts: list[str], target: str) -> None:
+    """Where it is doubtful how prompt and target join."""
+    for prompt in prompts:
+        shown = f'"{prompt}" and "{target}"'
+        if doubt := joining.doubt(prompt, target):
+            say(f"{shown}: {doubt}, though text may go on the other way")
+        if lm.text.merges(prompt, target):
+            say(f"{shown}: as one text they have other tokens than one behind the other")

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from locedit.cli import drawing, terminal
-from locedit.cli.look import Look, check_length, look, next_word, say, say_place
+from locedit.cli.look import Look, check_length, continued, look, say, say_joins, say_place
 from locedit.localizers.restoration import Trace, trace
+from locedit.text.joining import join
 from locedit.text.subjects import in_template
 
 NAMES = {"mlp": "MLP outputs", "attn": "attention outputs", "hidden": "hidden states"}
@@ -28,6 +29,7 @@ def run(options: argparse.Namespace) -> None:
     restored = f"{NAMES[settings['module']]} restored, {_layers(settings['window'])} at a time"
     say(heading)
     say_place(options.template, options.subject)
+    say_joins(seen.lm, [prompt], target)
     say(f"p clean {found.p_clean:.4f}, p corrupted {found.p_corrupted:.4f}")
     say(f"noise: {settings['n_noise']} draws, seed {settings['seed']}, {sigma}")
     say(f"{restored}; p({target}) by token and layer, counted from 1 (* subject):")
@@ -49,10 +51,15 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _own_target(seen: Look, prompt: str) -> str:
-    target = next_word(seen.lm, prompt)
+    """The first word that the model itself says, told as it stands where that is not all of it."""
+    text, target = continued(seen.lm, prompt)
     if not target:
         raise ValueError(f"the model continues {prompt!r} with no word; give one with --target")
-    say(f'no --target given; the model continues with "{target}", so that is traced')
+    traced = join(prompt, target) + target
+    if text.startswith(traced):
+        say(f'no --target given; the model continues with "{target}", so that is traced')
+    else:
+        say(f"no --target given; the model continues with {text!r}, and {traced!r} is traced")
     return target
 
 

@@ -18,9 +18,7 @@ from locedit.model.architectures import (
     is_own,
 )
 from locedit.model.language_model import LanguageModel
-
-# transformers asks on the terminal where this is not said
-NO_CODE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+from locedit.model.tokenizing import NO_CODE
 
 
 def pick_device(device: str) -> torch.device:

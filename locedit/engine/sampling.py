@@ -15,6 +15,7 @@ from locedit import seeds
 from locedit.engine import decoding
 from locedit.engine.noise import place
 from locedit.model.language_model import LanguageModel
+from locedit.text.joining import BLANK, PART, blankless, first_word, gaps
 
 Choose = Callable[[int, Tensor, Tensor], Tensor]  # of `passes.decode`
 REVERSAL_TOKENS = 12  # of the released code's target of tracing reversal, prompt included
@@ -77,14 +78,15 @@ def complete(
 ) -> list[str]:
     """Greedy continuations of `steps` tokens, without the prompt, cut at the end of text.
 
+    A leading space is kept.
+
     A row whose text so far is `enough(row, text)` may end early.
     """
     ends = {*lm.special_ids, -1}
 
     def text(tokens: list[int]) -> str:
-        return lm.decode(
-            tokens[: next((i for i, t in enumerate(tokens) if t in ends), len(tokens))]
-        )
+        end = next((i for i, t in enumerate(tokens) if t in ends), len(tokens))
+        return lm.continuation([tokens[:end]])[0]
 
     def done(rows: Tensor, tokens: Tensor) -> Tensor:
         written = zip(rows.tolist(), tokens.tolist(), strict=True)
@@ -146,13 +148,30 @@ def corrupted_continuations(
     """o_noise: the first word of each corrupted prompt's greedy continuation (section 3).
 
     Next-token probabilities are averaged over the noise rows. The first token is chosen among
-    those that begin a word, so that o_noise is an object as the others are: " " + o_noise. starts:
-    each subject's, as `LanguageModel.subject_range` takes it.
+    those that begin a word, so that o_noise is an object as the others are: behind a blank, or
+    where the prompt's end asks for none, without. starts: each subject's, as
+    `LanguageModel.subject_range` takes it. Raises ValueError where no word comes of it.
     """
-    steps, first = [max_tokens] * len(prompts), _word_starts(lm)
+    steps = [max_tokens] * len(prompts)
+    first = torch.stack(
+        [_word_starts(lm, gaps(prompt), any(map(blankless, prompt))) for prompt in prompts]
+    )
     noise: dict[str, Any] = {"sigma": sigma, "n_noise": n_noise, "seed": seed, "starts": starts}
     written = _corrupted_greedy(lm, prompts, subjects, steps, first=first, **noise)
-    return [lm.decode(tokens).split()[0].rstrip(".,;:!?\"')") for tokens in written]
+    return [
+        _first_word(lm.decode(tokens), prompt)
+        for tokens, prompt in zip(written, prompts, strict=True)
+    ]
+
+
+def _first_word(text: str, prompt: str) -> str:
+    """The first word that a corrupted prompt is continued with; ValueError for none."""
+    if any(map(blankless, prompt)):  # letters of several tokens: the last may be cut in two
+        text = text.partition(PART)[0]
+    word = first_word(text)
+    if not word:
+        raise ValueError(f"the model continues the corrupted {prompt!r} with no word")
+    return word
 
 
 def corrupted_texts(
@@ -192,7 +211,7 @@ def _corrupted_greedy(
 ) -> list[list[int]]:
     """steps[i] tokens behind each prompt, the likeliest by the mean over its noise rows.
 
-    first: [vocabulary] bool, those that may be the first.
+    first: [prompts, vocabulary] bool, those that may be the first.
     """
 
     def choose(step: int, _rows: Tensor, logits: Tensor) -> Tensor:
@@ -213,9 +232,21 @@ def _corrupted_greedy(
     return [new[:count] for new, count in zip(written, steps, strict=True)]
 
 
-@functools.lru_cache(maxsize=4)
-def _word_starts(lm: LanguageModel) -> Tensor:
-    """[vocabulary] bool: tokens whose text is a space and then a letter or digit."""
+@functools.lru_cache(maxsize=8)
+def _word_starts(
+    lm: LanguageModel, gaps: tuple[str, str] = (BLANK, BLANK), parts: bool = False
+) -> Tensor:
+    """[vocabulary] bool: tokens whose text is a gap and then a letter or digit.
+
+    gaps: as `joining.gaps` has them. parts: where there is none, some bytes of a letter will do.
+    """
+
+    def begins(text: str) -> bool:
+        gap = BLANK if text.startswith(BLANK) else ""
+        letter = text[len(gap) : len(gap) + 1]
+        if text == PART:
+            return parts and not gaps[1]
+        return letter.isalnum() and gap == gaps[blankless(letter)]
+
     texts = lm.continuation([[i] for i in range(lm.vocabulary_size)])
-    marks = [len(text) > 1 and text[0] == " " and text[1].isalnum() for text in texts]
-    return torch.tensor(marks, device=lm.device)
+    return torch.tensor([begins(text) for text in texts], device=lm.device)

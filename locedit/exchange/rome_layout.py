@@ -49,11 +49,12 @@ def objects(problem: str) -> tuple[str, str]:
     return ("target", "other") if PROBLEMS[problem].maximise else ("other", "target")
 
 
-def case(edit: Row, fact: Row, number: int, n_tokens: Callable[[str], int]) -> dict[str, Any]:
+def case(edit: Row, fact: Row, number: int, n_tokens: Callable[[str, str], int]) -> dict[str, Any]:
     """One case file, from the fact's rows of the editing and the facts table.
 
-    n_tokens: how many tokens " " + target has. `time` is NaN, a number to the suite's readers:
-    facts are edited side by side, so that none has a time of its own.
+    n_tokens: how many tokens a target has behind a prompt, (target, prompt). `time` is NaN, a
+    number to the suite's readers: facts are edited side by side, so that none has a time of its
+    own.
     """
     new, true = objects(edit["problem"])
     rewrite = {
@@ -68,20 +69,29 @@ def case(edit: Row, fact: Row, number: int, n_tokens: Callable[[str], int]) -> d
         "fact": edit["case_id"],
         "requested_rewrite": rewrite,
         "time": float("nan"),
-        "post": _measured(edit, STAGES["post"], n_tokens),
-        "pre": _measured(edit, STAGES["pre"], n_tokens),
+        "post": _measured(edit, fact, STAGES["post"], n_tokens),
+        "pre": _measured(edit, fact, STAGES["pre"], n_tokens),
     }
 
 
-def _measured(edit: Row, when: str, n_tokens: Callable[[str], int]) -> dict[str, Any]:
+def _measured(
+    edit: Row, fact: Row, when: str, n_tokens: Callable[[str, str], int]
+) -> dict[str, Any]:
     """What was measured before or after the edit; a key without numbers is left out."""
     names = dict(zip(("target_new", "target_true"), objects(edit["problem"]), strict=True))
     values: dict[str, Any] = {}
+    prompts = {
+        "rewrite": [fact["prompt"]],
+        "paraphrase": fact["paraphrases"],
+        "neighbourhood": fact["neighbourhood"],
+    }
     for theirs, ours in KINDS.items():
-        columns = {
-            name: -np.atleast_1d(edit[f"{ours}_{of}_{when}"]) / n_tokens(edit[of])
-            for name, of in names.items()
-        }
+        columns = {}
+        for name, of in names.items():
+            log_p = np.atleast_1d(edit[f"{ours}_{of}_{when}"])
+            # of a kind's prompts the first so many are measured
+            tokens = [n_tokens(edit[of], prompt) for prompt in prompts[ours][: len(log_p)]]
+            columns[name] = -log_p / np.array(tokens)
         pairs = zip(*(column.tolist() for column in columns.values()), strict=True)
         values[f"{theirs}_prompts_probs"] = [dict(zip(columns, p, strict=True)) for p in pairs]
     texts, perplexity = list(edit[f"generations_{when}"]), list(edit[f"perplexity_{when}"])

@@ -13,7 +13,7 @@ from locedit.facts import formats
 from locedit.facts.formats import LISTS, SEPARATOR
 from locedit.facts.wording import HOLE
 from locedit.messages import commonest, listed
-from locedit.text import subjects
+from locedit.text import joining, subjects
 
 KEPT, EXCLUDED = "kept", "excluded"
 
@@ -122,13 +122,20 @@ def _row(case_id: str, values: Raw, reason: str) -> dict[str, Any]:
         neighbourhood=texts("neighbourhood"),
         generation_prompts=texts("generation_prompts"),
     )
+    prompts = [fact.prompt, *fact.paraphrases, *fact.neighbourhood]
+    doubts = "" if reason else joining.doubts(prompts, (fact.target_true, fact.target_new))
     return {
         **vars(fact),
         "prompt": fact.prompt if fact.template else text("prompt"),
         "status": EXCLUDED if reason else KEPT,
         "reason": reason,
-        "remark": "; ".join(values.get("remarks", [])) or None,
+        "remark": one_remark(*values.get("remarks", []), doubts),
     }
+
+
+def one_remark(*remarks: str | None) -> str | None:
+    """What was changed in a fact's texts and what is odd about them; None if nothing."""
+    return "; ".join(text for text in remarks if text) or None
 
 
 def _fault(values: Raw, names: Mapping[str, str]) -> str:

@@ -74,7 +74,7 @@ def trace(
     """
     if batch_tokens is None:
         batch_tokens = token_budget(lm)
-    prompt_ids, target_ids = lm.encode(prompt), lm.encode_target(target)
+    prompt_ids, target_ids = lm.encode(prompt), lm.encode_target(target, prompt)
     b, e = lm.subject_range(prompt, subject, subject_start)
     end = len(prompt_ids) - 1
     ids, lengths = passes.pad([prompt_ids + target_ids[:-1]], lm.device)
@@ -121,7 +121,7 @@ def trace(
     last = clean.inputs[lm.n_layers]
     return Trace(
         subject_range=(b, e),
-        tokens=[lm.tokenizer.decode([i]) for i in prompt_ids[b:]],
+        tokens=[lm.token_text(i) for i in prompt_ids[b:]],
         p_clean=float(probability(last, 0)[0]),
         corrupted=probability(corrupted.inputs[lm.n_layers], 0),
         restored=restored,

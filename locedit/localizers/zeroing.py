@@ -48,7 +48,7 @@ def zero(
 
     subject_start: as `LanguageModel.subject_range` takes it.
     """
-    prompt_ids, target_ids = lm.encode(prompt), lm.encode_target(target)
+    prompt_ids, target_ids = lm.encode(prompt), lm.encode_target(target, prompt)
     b, e = lm.subject_range(prompt, subject, subject_start)
     ids, lengths = passes.pad([prompt_ids + target_ids[:-1]], lm.device)
     clean = passes.record(lm, ids, lengths)

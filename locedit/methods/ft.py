@@ -105,7 +105,7 @@ class _Rows:
         noised = requests[0].problem.noised
         repeats = shared.n_noise if noised else 1
         prompts = [lm.encode(r.prompt) for r in requests for _ in range(repeats)]
-        targets = [lm.encode_target(r.target) for r in requests for _ in range(repeats)]
+        targets = [lm.encode_target(r.target, r.prompt) for r in requests for _ in range(repeats)]
         rows = [p + t[:-1] for p, t in zip(prompts, targets, strict=True)]
         ids, lengths = passes.pad(rows, lm.device)
         packed = packing.pack(lengths.tolist(), lm.device)

@@ -45,21 +45,24 @@ class Rows:
 
 
 def build(lm: LanguageModel, requests: Sequence[Request], shared: SharedInputs) -> Rows:
-    """Prompt, prefix and all but the target's last token are tokenised as one string."""
+    """Prefix and prompt are one string, all but the target's last token stand behind its tokens.
+
+    As one string they make the same tokens, unless target and prompt merge: then the target would
+    be read in the wrong place, and a letter of several tokens, cut in two, would be another.
+    """
     contexts = [context for group in shared.contexts for context in group]
-    targets = [lm.encode_target(request.target) for request in requests]
-    texts, ranges = [], []
+    targets = [lm.encode_target(request.target, request.prompt) for request in requests]
+    rows, ranges = [], []
     for request, target in zip(requests, targets, strict=True):
-        tail = lm.continuation([target[:-1]])[0]
         prompt, subject = request.prompt, request.subject
-        heads = [(context.replace("{}", prompt), tail) for context in contexts]
-        heads.append((KL_TEMPLATE.replace("{}", subject), ""))
+        heads = [(context.replace("{}", prompt), target[:-1]) for context in contexts]
+        heads.append((KL_TEMPLATE.replace("{}", subject), []))
         starts = [in_template(context, prompt) + request.subject_start for context in contexts]
         starts.append(in_template(KL_TEMPLATE, subject))
-        for (head, end), start in zip(heads, starts, strict=True):
-            texts.append(head + end)
-            ranges.append(lm.subject_range(head + end, subject, start))
-    ids, lengths = passes.pad([lm.encode(text) for text in texts], lm.device)
+        for (head, tail), start in zip(heads, starts, strict=True):
+            rows.append(lm.encode(head) + tail)
+            ranges.append(lm.subject_range(head, subject, start))
+    ids, lengths = passes.pad(rows, lm.device)
     noise = None
     problem = requests[0].problem
     if problem.noised:

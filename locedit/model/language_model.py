@@ -13,9 +13,8 @@ from locedit.model.architectures import (
     architecture_of,
 )
 from locedit.model.linear import linear
+from locedit.model.tokenizing import Tokenizer
 from locedit.text.subjects import locate
-
-_WORD = "a"  # stands in for the text before a continuation
 
 
 class LanguageModel:
@@ -29,10 +28,11 @@ class LanguageModel:
         self.tokenizer = tokenizer
         self.architecture = architecture_of(model.config)
         self.config = model.config.get_text_config()
-        if not tokenizer.is_fast:
+        self.text = Tokenizer(tokenizer)
+        if (known := tokenizer.vocab_size) > (rows := self.embedding.weight.shape[0]):
             raise ModelError(
-                f"tokenizer {type(tokenizer).__name__} gives no character offsets, which finding a "
-                "subject's tokens needs; use the model's fast tokenizer"
+                f"the tokenizer has {known:,} tokens and the model embeddings for {rows:,}: it is "
+                "another model's; use the one that the model was trained with"
             )
 
     @cached_property
@@ -122,28 +122,26 @@ class LanguageModel:
         return self.mlp(layer) if kind == "mlp" else self.attention(layer)
 
     def encode(self, text: str, *, bare: bool = False) -> list[int]:
-        """Token ids of a prompt, with whatever the tokenizer puts in front (BOS) unless `bare`."""
-        return self.tokenizer(text, add_special_tokens=not bare)["input_ids"]
+        """Token ids of a prompt, with what the tokenizer puts in front (BOS) unless `bare`."""
+        return self.text.encode(text, bare=bare)
 
-    def encode_target(self, target: str) -> list[int]:
-        """Token ids of " " + target, the continuation whose probability is measured.
+    def encode_target(self, target: str, prompt: str) -> list[int]:
+        """Token ids of a target as it goes on from the prompt, whose probability is measured.
 
-        Tokenised behind a word: some tokenizers (SentencePiece) put a space of their own in front
-        of every text.
+        Those of " " + target in English prose; METHODS section 0 has the rest.
         """
-        before, ids = self.encode(_WORD, bare=True), self.encode(f"{_WORD} {target}", bare=True)
-        if ids[: len(before)] == before:
-            return ids[len(before) :]
-        return self.encode(" " + target, bare=True)
+        return self.text.encode_target(target, prompt)
 
     def continuation(self, tokens: Sequence[Sequence[int]]) -> list[str]:
         """The text that each row of tokens adds to a text, its leading space kept."""
-        before = self.encode(_WORD, bare=True)
-        texts = self.tokenizer.batch_decode([[*before, *row] for row in tokens])
-        return [text.removeprefix(_WORD) for text in texts]
+        return self.text.continuation(tokens)
 
     def decode(self, ids: list[int]) -> str:
-        return self.tokenizer.decode(ids, skip_special_tokens=True)
+        return self.text.decode(ids)
+
+    def token_text(self, token: int) -> str:
+        """One token as it is shown."""
+        return self.text.token_text(token)
 
     def subject_range(self, text: str, subject: str, start: int | None = None) -> tuple[int, int]:
         """[b, e): tokens that overlap the subject where it stands in `text` (METHODS section 0).

@@ -7,7 +7,7 @@ import torch
 
 from locedit.engine import log_probs, passes, sampling
 from locedit.facts.formats import LISTS
-from locedit.facts.record import EXCLUDED, KEPT
+from locedit.facts.record import EXCLUDED, KEPT, one_remark
 from locedit.model.language_model import LanguageModel
 
 
@@ -23,7 +23,8 @@ def add_knowledge(
     """Fill in is_correct, completion and p_true of kept rows, in place.
 
     is_correct: o_true, lower-cased, is a substring of the greedy completion, which ends soon after
-    it where it is. Rows whose prompt does not fit the model become excluded.
+    it where it is. Rows whose prompt does not fit the model become excluded; those whose prompt and
+    target the tokenizer would merge get a remark.
     """
     usable = [row for row in rows if row["status"] == KEPT and _fits(lm, row, completion_tokens)]
     usable.sort(key=lambda row: (len(lm.encode(row["prompt"])), row["case_id"]))
@@ -45,22 +46,35 @@ def add_knowledge(
 
 def _fits(lm: LanguageModel, row: dict[str, Any], extra: int) -> bool:
     """Whether the model can read the fact's longest prompt with its completion or either object."""
-    objects = {name: len(lm.encode_target(row[name])) for name in ("target_true", "target_new")}
     texts = (row["prompt"], *(text for name in LISTS for text in row[name]))
-    tokens, extra = max(len(lm.encode(text)) for text in texts), max(extra, *objects.values())
+    names = ("target_true", "target_new")
+    try:
+        objects = {
+            name: [len(lm.encode_target(row[name], text)) for text in texts] for name in names
+        }
+    except ValueError as error:
+        row.update(status=EXCLUDED, reason=str(error), remark=None)
+        return False
+    tokens = max(len(lm.encode(text)) for text in texts)
+    extra = max(extra, *(max(counts) for counts in objects.values()))
     limit = lm.context_length
     if limit is not None and tokens + extra > limit:
         reason = f"a prompt of {tokens} tokens and {extra} more exceed the model's {limit}"
     else:
-        empty = [name for name, count in objects.items() if not count]
+        empty = [name for name, counts in objects.items() if not min(counts)]
         reason = f"{empty[0]} holds no token of the model's" if empty else ""
-    row.update({"status": EXCLUDED, "reason": reason} if reason else {})
-    return not reason
+    if reason:
+        row.update(status=EXCLUDED, reason=reason, remark=None)
+        return False
+    merged = [row[name] for name in names if lm.text.merges(row["prompt"], row[name])]
+    said = [f"as one text, the prompt and {target!r} have other tokens" for target in merged]
+    row["remark"] = one_remark(row["remark"], *said)
+    return True
 
 
 def _p_true(lm: LanguageModel, rows: Sequence[dict[str, Any]]) -> list[float]:
     prompts = [lm.encode(row["prompt"]) for row in rows]
-    targets = [lm.encode_target(row["target_true"]) for row in rows]
+    targets = [lm.encode_target(row["target_true"], row["prompt"]) for row in rows]
     full = [prompt + target[:-1] for prompt, target in zip(prompts, targets, strict=True)]
     ids, _ = passes.pad(full, lm.device)
     hidden = passes.run(lm, passes.embed(lm, ids), passes.whole(lm, ids.shape[1]))

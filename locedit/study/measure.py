@@ -93,10 +93,10 @@ def _measure_prompts(
     counts, groups = [], []
     for probe in probes:
         before = len(rows)
-        targets = [lm.encode_target(o) for o in (probe.request.target, probe.other)]
         texts = [probe.request.prompt, *probe.paraphrases, *probe.neighbourhood]
         for index, text in enumerate(texts):
             ids = lm.encode(text)
+            targets = [lm.encode_target(o, text) for o in (probe.request.target, probe.other)]
             needed, row_of = _cover([ids + target[:-1] for target in targets])
             noisy = index == 0 and probe.request.problem.noised
             stands = probe.request.subject, probe.request.subject_start

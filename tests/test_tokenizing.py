@@ -1,0 +1,275 @@
+"""What is taken for granted of a tokenizer: mended where it can be, else refused with a sentence.
+
+Each tokenizer is the tiny one with one thing changed, under the same model, so that a number that
+differs is the tokenizer's doing.
+"""
+
+import math
+import time
+
+import oracle
+import pytest
+import tiny
+import torch
+from test_engine import NOISE, close, probe, requests
+from tokenizers import AddedToken, Regex, decoders, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from locedit.engine import key_statistics, sampling
+from locedit.engine.loading import load
+from locedit.facts.record import _row
+from locedit.localizers import restoration, zeroing
+from locedit.model import tokenizing
+from locedit.model.architectures import ModelError
+from locedit.model.language_model import LanguageModel
+from locedit.study import measure
+from locedit.study.knowledge import add_knowledge
+from workflow_scripts import rome_layout
+
+PROMPT, SUBJECT, TARGET = "The capital city of Madrid is", "Madrid", "Rome, Italy"
+ROW = {
+    "case_id": "1",
+    "template": "The capital city of {} is",
+    "subject": SUBJECT,
+    "target_true": TARGET,
+    "target_new": "Paris",
+}
+
+
+def ends_by_template(*, bos: bool = False) -> PreTrainedTokenizerFast:
+    """Ends every text with </s>, as its post-processor says."""
+    words = tiny.tokenizer()
+    words.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>" if bos else "$A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    return words
+
+
+def ends_by_setting() -> PreTrainedTokenizerFast:
+    """Ends every text with </s>, as tokenizer_config.json says."""
+    words = tiny.tokenizer()
+    words.add_eos_token = True
+    assert words("The")["input_ids"][-1] == 1
+    return words
+
+
+def ends_twice() -> PreTrainedTokenizerFast:
+    words = tiny.tokenizer()
+    words.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s> <s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    return words
+
+
+ENDING = {
+    "by its post-processor": (ends_by_template(), tiny.tokenizer()),
+    "by its settings": (ends_by_setting(), tiny.tokenizer()),
+    "and begins it": (ends_by_template(bos=True), tiny.tokenizer(adds_bos=True)),
+    "with two tokens": (ends_twice(), tiny.tokenizer(adds_bos=True)),
+}
+
+
+@pytest.fixture(params=ENDING)
+def ending(request) -> tuple[LanguageModel, LanguageModel]:
+    """A model whose tokenizer ends every text, and the same with a tokenizer that does not."""
+    words, clean = ENDING[request.param]
+    assert words(PROMPT)["input_ids"][-1] in (0, 1)
+    model = tiny.model("llama", len(clean))
+    return LanguageModel(model, words), LanguageModel(model, clean)
+
+
+def test_a_prompt_loses_what_the_tokenizer_puts_behind_it(ending):
+    got, clean = ending
+    for text in (PROMPT, SUBJECT, "", tiny.SENTENCES[1]):
+        assert got.encode(text) == clean.encode(text)
+    assert got.encode_target(TARGET, PROMPT) == clean.encode_target(TARGET, PROMPT)
+    assert got.subject_range(PROMPT, SUBJECT) == clean.subject_range(PROMPT, SUBJECT)
+
+
+def test_what_is_computed_does_not_depend_on_such_an_end(ending):
+    settings = {"module": "mlp", "window": 3, **NOISE}
+    what = (PROMPT, SUBJECT, TARGET)
+    known, traced, zeroed, measured, moments, written = [], [], [], [], [], []
+    for lm in ending:
+        row = {**_row("1", ROW, "")}
+        add_knowledge(lm, [row], completion_tokens=4)
+        known.append((row["p_true"], row["completion"]))
+        traced.append(restoration.trace(lm, *what, **settings))
+        zeroed.append(zeroing.zero(lm, *what, module="mlp", window=3).p_zeroed)
+        measured.append(measure.measure(lm, [probe(requests("fact_forcing")[0])], **NOISE))
+        moments.append(key_statistics.key_moments(lm, tiny.SENTENCES, max_tokens=15))
+        texts = sampling.essence_texts(lm, [SUBJECT], count=1, tokens=20, seed=1)
+        written.append((texts, sampling.rome_contexts(lm, [(8, 2)], 1)))
+    clean = ending[1]
+    p = oracle.target_logprob(clean.model, clean.tokenizer, PROMPT, TARGET)
+    close(known[0][0], math.exp(p))
+    assert known[0] == known[1]
+    assert (traced[0].restored == traced[1].restored).all()
+    assert traced[0].tokens == traced[1].tokens
+    assert (zeroed[0] == zeroed[1]).all()
+    assert measured[0] == measured[1]
+    assert moments[0][1] == moments[1][1]
+    assert written[0] == written[1]
+
+
+def spaces_in_front() -> PreTrainedTokenizerFast:
+    words = tiny.tokenizer()
+    words.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    return words
+
+
+def test_a_tokenizer_that_puts_a_space_in_front_of_every_text():
+    """What it reads is the text behind a space, and the target's own space is one alone."""
+    clean = tiny.tokenizer()
+    lm = LanguageModel(tiny.model("llama", len(clean)), spaces_in_front())
+    for end in ("", ' called "', " ("):
+        prompt = PROMPT + end
+        row = _row("1", {**ROW, "template": ROW["template"] + end}, "")
+        add_knowledge(lm, [row], completion_tokens=4)
+        p = oracle.target_logprob(lm.model, clean, " " + prompt, TARGET)
+        close(row["p_true"], math.exp(p))
+        assert lm.subject_range(prompt, SUBJECT) == oracle.subject_range(
+            clean, " " + prompt, SUBJECT
+        )
+        assert row["remark"] is None
+    assert lm.continuation([lm.encode_target(TARGET, PROMPT)]) == [f" {TARGET}"]
+
+
+def test_a_metaspace_tokenizer_joins_without_a_blank_too():
+    words = tiny.tokenizer(adds_bos=True, spaced=True)
+    lm = LanguageModel(tiny.model("mistral", len(words)), words)
+    prompt = PROMPT + ' called "'
+    ids = lm.encode_target(TARGET, prompt)
+    assert lm.encode(prompt + TARGET) == lm.encode(prompt) + ids
+    assert lm.continuation([ids]) == [TARGET]
+    assert sampling.complete(lm, [PROMPT], 3)[0] == lm.continuation([greedy(lm, PROMPT, 3)])[0]
+
+
+def greedy(lm: LanguageModel, prompt: str, steps: int) -> list[int]:
+    ids = lm.encode(prompt)
+    for _ in range(steps):
+        ids.append(int(lm.model(torch.tensor([ids])).logits[0, -1].argmax()))
+    return ids[-steps:]
+
+
+def test_a_tokenizer_that_lowers_every_letter():
+    """It reads the lower-cased text, and that is what the model is asked."""
+    words, clean = tiny.tokenizer(), tiny.tokenizer()
+    words.backend_tokenizer.normalizer = normalizers.Lowercase()
+    lm = LanguageModel(tiny.model("llama", len(clean)), words)
+    row = _row("1", ROW, "")
+    add_knowledge(lm, [row], completion_tokens=4)
+    p = oracle.target_logprob(lm.model, clean, PROMPT.lower(), TARGET.lower())
+    close(row["p_true"], math.exp(p))
+    assert lm.subject_range(PROMPT, SUBJECT) == oracle.subject_range(
+        clean, PROMPT.lower(), SUBJECT.lower()
+    )
+
+
+# --------------------------------------------------------------------------------------------------
+# Refused
+
+
+def without_decoder() -> PreTrainedTokenizerFast:
+    words = tiny.tokenizer()
+    words.backend_tokenizer.decoder = decoders.Sequence([])
+    return words
+
+
+def drops_letters() -> PreTrainedTokenizerFast:
+    words = tiny.tokenizer()
+    words.backend_tokenizer.normalizer = normalizers.Replace(Regex("[A-Z]"), "")
+    return words
+
+
+def reaches_across_blanks() -> PreTrainedTokenizerFast:
+    words = tiny.tokenizer()
+    words.add_tokens(AddedToken("is Paris", normalized=False))
+    return words
+
+
+class OffsetsOfNothing(PreTrainedTokenizerFast):
+    def __call__(self, text, *arguments, **settings):
+        found = super().__call__(text, *arguments, **settings)
+        if "offset_mapping" in found:
+            found["offset_mapping"] = [(0, 1)] * len(found["input_ids"])
+        return found
+
+
+class MarksQuestions(PreTrainedTokenizerFast):
+    def __call__(self, text, add_special_tokens=True, **settings):
+        found = super().__call__(text, **settings)
+        if add_special_tokens:
+            found["input_ids"] = found["input_ids"] + [1] * text.count("?")
+        return found
+
+
+class AnotherWithSpecials(PreTrainedTokenizerFast):
+    def __call__(self, text, add_special_tokens=True, **settings):
+        found = super().__call__(text, **settings)
+        if add_special_tokens:
+            found["input_ids"] = found["input_ids"][::-1]
+        return found
+
+
+def of_class(kind: type) -> PreTrainedTokenizerFast:
+    return kind(tokenizer_object=tiny.tokenizer().backend_tokenizer)
+
+
+REFUSED = {
+    "no decoder": (without_decoder, "reads 'The capital city of France is' as 'TheĠcapital"),
+    "letters dropped": (drops_letters, "as 'he capital city of rance is'"),
+    "tokens across blanks": (
+        reaches_across_blanks,
+        "makes other tokens of 'The capital city of France is Paris' as a whole",
+    ),
+    "offsets": (lambda: of_class(OffsetsOfNothing), "offsets that do not point to the text"),
+    "marks that differ": (lambda: of_class(MarksQuestions), "adds other special tokens to one"),
+    "other tokens": (lambda: of_class(AnotherWithSpecials), "when it adds its special tokens"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_tokenizer_that_cannot_be_mended_is_refused_with_a_sentence(case):
+    make, said = REFUSED[case]
+    words = make()
+    model = tiny.model("llama", 400)
+    with pytest.raises(ModelError) as caught:
+        LanguageModel(model, words)
+    text = str(caught.value)
+    assert said in text, text
+    assert text.startswith("the tokenizer of ")
+    assert text.endswith("the tokenizer that the model was trained with, as it was published")
+    assert "\n" not in text
+
+
+def test_another_models_tokenizer_is_refused(tmp_path):
+    words = tiny.tokenizer()
+    tiny.save(tiny.Pair(tiny.model("llama", len(words) - 9), words), tmp_path)
+    with pytest.raises(ModelError, match="the tokenizer has 360 tokens and the model embeddings"):
+        load(tmp_path)
+
+
+def test_a_check_costs_milliseconds():
+    words = tiny.tokenizer()
+    tokenizing.Tokenizer(words)
+    started = time.perf_counter()
+    for _ in range(30):
+        tokenizing.Tokenizer(words)
+    assert (time.perf_counter() - started) / 30 < 0.05
+
+
+# --------------------------------------------------------------------------------------------------
+# Siblings
+
+
+def test_the_rome_layout_counts_tokens_as_the_measurement_does(tmp_path):
+    """Behind each prompt, by a tokenizer that spaces every text."""
+    words = tiny.tokenizer(adds_bos=True, spaced=True)
+    tiny.save(tiny.Pair(tiny.model("llama", len(words)), words), tmp_path)
+    lm, count = load(tmp_path), rome_layout.token_counter(tmp_path)
+    for target in ("Rome", TARGET, "the old city"):
+        for prompt in (PROMPT, PROMPT + ' called "'):
+            whole = {PROMPT: f"{PROMPT} {target}"}.get(prompt, prompt + target)
+            assert count(target, prompt) == len(lm.encode(whole)) - len(lm.encode(prompt))
+    assert count(TARGET, PROMPT) != count(TARGET, PROMPT + ' called "')
