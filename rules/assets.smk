@@ -25,7 +25,15 @@ WEIGHTS = str(MODEL_FOLDER / "config.json")
 CORPUS = str(CACHE / f"enwiki-{hashing.digest(CORPUS_IDENTITY)}.parquet")
 
 
-if "asset" in MODEL_SETTINGS:
+try:  # what has been fetched, by another run, tells as much as a folder of the user's
+    configuration.check_stated_layers(
+        configuration.model_file(config["model"], ROOT), MODEL_SETTINGS, MODEL_FOLDER
+    )
+except configuration.ConfigError as error:
+    raise WorkflowError(str(error)) from None
+
+
+if "hub" not in MODEL_SETTINGS and not pinned.is_folder(MODEL_SETTINGS):
 
     rule model_weights:
         output:
@@ -42,10 +50,11 @@ if "asset" in MODEL_SETTINGS:
             mem_mb=4000,
             runtime=30,
         params:
-            asset=MODEL_SETTINGS["asset"],
-            override=config["assets"]["overrides"].get(MODEL_SETTINGS["asset"]),
+            asset=MODEL_SETTINGS.get("asset"),
+            override=config["assets"]["overrides"].get(MODEL_SETTINGS.get("asset")),
+            gguf=MODEL_SETTINGS.get("path"),
         message:
-            "Fetching and converting {params.asset}"
+            f"Fetching and converting {MODEL}"
         script:
             "../workflow_scripts/model_weights.py"
 

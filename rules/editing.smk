@@ -11,6 +11,14 @@ MEASURING = {
     **picked("tracing", "n_noise", "noise_seed"),
 }
 
+# Of key statistics: the ridge is added where they are solved with, so none is collected again
+COLLECTING = {k: v for k, v in config["statistics"].items() if k != "ridge"}
+
+
+def solving(method):
+    """The settings of key statistics that a method's own solving reads."""
+    return picked("statistics", "ridge") if methods.METHODS[method].statistics else {}
+
 
 def edit_inputs(wildcards):
     """The shared inputs that the method takes, beside those of every edit."""
@@ -41,7 +49,7 @@ rule key_statistics:
         runtime=minutes(54),
         gpu=GPU,
     params:
-        settings=config["statistics"],
+        settings=COLLECTING,
         model=model_identity(),
         data=CORPUS_IDENTITY,
         code=code("key_statistics"),
@@ -161,6 +169,7 @@ rule edit:
     params:
         measuring=MEASURING,
         hyperparameters=lambda w: hyperparameters(w.method, w.problem),
+        solving=lambda w: solving(w.method),
         quirks=lambda w: edit_quirks(w.method, w.problem),
         seed=config["seed"],
         model=model_identity(),

@@ -34,6 +34,7 @@ rule sweep:
             k: v for k, v in config["tuning"].items() if k not in ("grid", "problems")
         },
         grid=lambda w: config["tuning"]["grid"][w.method],
+        solving=lambda w: solving(w.method),
         aggregate=config["scores"]["aggregate"],
         min_p_erase=config["facts"]["min_p_erase"],
         label=MODEL_SETTINGS["label"],

@@ -4,6 +4,7 @@ from typing import Any
 
 from locedit.facts.record import from_row
 from locedit.methods import METHODS
+from locedit.stated import check_facts
 from locedit.store import tables
 from locedit.study.edit import Cell, Measuring, Subject, batches, edit_cell
 from locedit.workflow.job import (
@@ -25,6 +26,9 @@ def main(snakemake) -> None:
         study = tables.records(snakemake.input.study, "facts")
         baseline = by_fact(snakemake.input.baseline, "baseline")
         essence = by_fact(snakemake.input.essence, "essence")
+        for table, name in ((baseline, "baseline"), (essence, "essence")):
+            file = getattr(snakemake.input, name)
+            check_facts([row["case_id"] for row in study], table, file, snakemake.input.study)
         method, problem = snakemake.wildcards.method, snakemake.wildcards.problem
         how = Measuring.from_settings(
             snakemake.params.measuring, sigma=read_sigma(snakemake), seed=snakemake.params.seed

@@ -1,7 +1,9 @@
 """Key second moments of all layers, in one pass over paragraphs drawn across documents."""
 
+from pathlib import Path
+
 from locedit.engine import key_statistics
-from locedit.store import files, tables
+from locedit.store import files, hashing, tables
 from locedit.workflow.job import load_model, progress, running
 from locedit.workflow.provenance import fingerprint
 
@@ -21,12 +23,20 @@ def main(snakemake) -> None:
         if count < tokens:
             raise ValueError(
                 f"{snakemake.input.corpus} has {count} tokens, and {tokens} are wanted; set "
-                "statistics.tokens to what there is, at least 10 x d_ff"
+                f"statistics.tokens to what there is, {count}, or give more text: ROME and MEMIT "
+                f"want 10 x d_ff, {10 * lm.inner_size}"
             )
         log.info("%d tokens", count)
+        for layer, moment in moments.items():
+            if dead := key_statistics.dead_units(moment):
+                log.warning("layer %d: %s", layer, key_statistics.told_dead(dead, len(moment)))
         with files.atomic(snakemake.output[0]) as path:
             key_statistics.write_moments(
-                path, moments, tokens=str(count), fingerprint=fingerprint(snakemake)
+                path,
+                moments,
+                tokens=str(count),
+                fingerprint=fingerprint(snakemake),
+                model=hashing.weights(Path(snakemake.input.model).parent),
             )
 
 

@@ -1,21 +1,25 @@
-"""Fetch the pinned model file and convert it to safetensors, in the cache."""
+"""Convert a model file, the pinned one or the user's own, to safetensors, in the cache."""
 
 from pathlib import Path
 
 from locedit.engine import gguf
 from locedit.store import assets
-from locedit.workflow.job import running
+from locedit.workflow.job import check_fetched, running
 
 
 def main(snakemake) -> None:
     with running(snakemake):
         override, folder = snakemake.params.override, Path(snakemake.output.folder).parent
-        gguf.unpack(
-            assets.named(snakemake.params.asset),
-            Path(override) if override else None,
-            folder,
-            cache=folder.parent.parent,
-        )
+        if snakemake.params.asset is None:
+            gguf.unpack_file(Path(snakemake.params.gguf), folder)
+        else:
+            gguf.unpack(
+                assets.named(snakemake.params.asset),
+                Path(override) if override else None,
+                folder,
+                cache=folder.parent.parent,
+            )
+        check_fetched(snakemake, folder)
 
 
 if __name__ == "__main__":

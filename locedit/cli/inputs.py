@@ -13,7 +13,9 @@ from locedit.cli.look import Look, say
 from locedit.engine import key_statistics, sampling
 from locedit.facts import corpus
 from locedit.methods import METHODS, SharedInputs
+from locedit.stated import check_model
 from locedit.store import files, tables
+from locedit.workflow import origins
 
 QUICK_TOKENS = 3
 PARAGRAPHS = 5  # of an article
@@ -39,6 +41,7 @@ def shared_inputs(
 def _contexts(seen: Look, kind: str, study: Path | None) -> list[list[str]]:
     if study is not None and (study / "contexts.parquet").is_file():
         say(f"contexts: {study / 'contexts.parquet'}")
+        _check_origin(study / "contexts.parquet", seen)
         return tables.context_sets(study / "contexts.parquet", kind)
     settings, seed = seen.config["contexts"], seen.config["seed"]
     if kind == "rome":
@@ -52,10 +55,13 @@ def _contexts(seen: Look, kind: str, study: Path | None) -> list[list[str]]:
 def _moments(
     seen: Look, layers: Sequence[int], study: Path | None, tokens: int | None
 ) -> key_statistics.KeyMoments:
+    ridge = seen.config["statistics"]["ridge"]
     stored = None if study is None else study / "key_statistics.safetensors"
     if tokens is None and stored is not None and stored.is_file():
         say(f"key statistics: {stored}")
-        return key_statistics.moments_from_file(stored, seen.lm.device)
+        _check_origin(stored, seen)
+        key_statistics.check_size(stored, seen.lm)
+        return key_statistics.moments_from_file(stored, seen.lm.device, ridge=ridge)
     tokens = QUICK_TOKENS * seen.lm.inner_size if tokens is None else tokens
     paths = {layer: _path(seen, layer, tokens) for layer in layers}
     missing = [layer for layer, path in paths.items() if not path.is_file()]
@@ -67,10 +73,16 @@ def _moments(
     else:
         say(f"key statistics: of {tokens:,} tokens of Wikipedia, {where}")
     readers = {
-        layer: key_statistics.moments_from_file(path, seen.lm.device)
+        layer: key_statistics.moments_from_file(path, seen.lm.device, ridge=ridge)
         for layer, path in paths.items()
     }
     return _PerLayer(readers)
+
+
+def _check_origin(file: Path, seen: Look) -> None:
+    """Raise StatedError where a study's file was made with another model than the one looked at."""
+    remedy = "run that study again, or name another folder with --results"
+    check_model(origins.stated(file).get("model"), seen.weights, file, seen.folder, remedy)
 
 
 class _PerLayer(key_statistics.KeyMoments):

@@ -10,7 +10,8 @@ from typing import Any
 from locedit.engine import gguf, loading, noise, sampling
 from locedit.facts import bundled
 from locedit.model import language_model
-from locedit.store import assets, hub
+from locedit.stated import check_layers
+from locedit.store import assets, folders, hashing, hub
 from locedit.text import joining, subjects
 from locedit.workflow import config as configuration
 
@@ -59,14 +60,27 @@ class Look:
 
         logging.disable_progress_bar()
         logging.set_verbosity_error()
-        lm = loading.load(self._folder(), device=self.config["device"], dtype=self.config["dtype"])
+        lm = loading.load(self.folder, device=self.config["device"], dtype=self.config["dtype"])
+        check_layers(
+            self.settings.get("n_layers"), lm.n_layers, f"the file of {self.name}", self.folder
+        )
         gc.freeze()  # all that stays until the program ends, which would else take a second longer
         return lm
 
-    def _folder(self) -> Path:
+    @cached_property
+    def weights(self) -> str:
+        """A hash of what lies in the model's folder, as a study's files tell it."""
+        return hashing.weights(self.folder)
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where the weights are; what is pinned, on the hub or in a GGUF file is put there."""
         folder = assets.model_folder(self.name, self.settings, self.cache)
-        if "path" in self.settings or (folder / "config.json").is_file():
+        if assets.is_folder(self.settings) or (folder / "config.json").is_file():
             return folder
+        if "path" in self.settings:
+            say(f"Unpacking {self.settings['path']}, once ...")
+            return gguf.unpack_file(Path(self.settings["path"]), folder)
         say(f"Fetching {self.name}, once ...")
         if "hub" in self.settings:
             return hub.download(self.settings["hub"], self.settings["revision"], folder)
@@ -98,15 +112,17 @@ class Look:
 
 
 def look(model: str | None) -> Look:
-    """The default configuration with a model: of models/, a YAML file, or a folder with weights.
+    """The default configuration with a model: of models/, a YAML file, or weights themselves.
 
     Raises ConfigError where there is no such model.
     """
     config = configuration.load_yaml(ROOT / "config.yaml")
     name = config["model"] if model is None else model
-    folder = _folder_named(name)
-    if folder is not None:
-        own = {"label": folder.resolve().name, "noise": "3sd", "path": str(folder)}
+    weights = _weights_named(name)
+    if weights is not None:
+        path = weights.resolve()
+        label = path.name if path.is_dir() else path.stem
+        own = {"label": label, "noise": "3sd", "path": str(weights)}
         return Look(config=config, name=own["label"], settings=own, configured=False)
     schema = configuration.load_yaml(ROOT / "schemas" / "model.schema.yaml")
     try:
@@ -116,11 +132,11 @@ def look(model: str | None) -> Look:
     return Look(config=config, name=name, settings=settings, configured=True)
 
 
-def _folder_named(name: str) -> Path | None:
-    """The folder of that name; None where it is none."""
+def _weights_named(name: str) -> Path | None:
+    """The folder or GGUF file of that name; None where it is none."""
     try:
-        folder = Path(name).expanduser()
-        return folder if folder.is_dir() else None
+        path = Path(name).expanduser()
+        return path if path.is_dir() or (folders.is_gguf(path) and path.is_file()) else None
     except (OSError, RuntimeError):  # a name too long, or ~nobody's home
         return None
 

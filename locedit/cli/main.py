@@ -117,7 +117,7 @@ def _add_fact(command: argparse.ArgumentParser) -> None:
     command.add_argument("template", type=_template, help="the prompt, with {} for the subject")
     command.add_argument("--subject", type=_prompt, required=True, help="the subject")
     command.add_argument(
-        "--model", help="a file models/NAME.yaml, by name or path, or a folder with weights"
+        "--model", help="a file models/NAME.yaml, by name or path, a folder, or a GGUF file"
     )
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from locedit.errors import ran_out_of_memory
+from locedit.messages import one_line
 from locedit.store.assets import resolve, terms
 from locedit.store.files import atomic_folder, exclusive_lock
 from locedit.store.pins import Asset, AssetError
@@ -22,6 +24,14 @@ def unpack(asset: Asset, override: Path | None, folder: Path, *, cache: Path) ->
         if not (folder / "config.json").is_file():
             gguf = resolve(asset, override, cache=cache)
             convert_gguf(gguf, folder, terms(asset, override, cache=cache))
+    return folder
+
+
+def unpack_file(gguf: Path, folder: Path) -> Path:
+    """A GGUF file of the user's as a folder that loads; one that is there is left as it is."""
+    with exclusive_lock(folder):
+        if not (folder / "config.json").is_file():
+            convert_gguf(gguf, folder)
     return folder
 
 
@@ -57,8 +67,13 @@ def _read_gguf(gguf: Path) -> tuple[Any, Any]:
     try:
         read = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **arguments)
         tokenizer = AutoTokenizer.from_pretrained(folder, **arguments)
-    except (OSError, ValueError, KeyError) as error:
-        raise AssetError(f"{gguf} cannot be read as a GGUF model ({error}).") from error
+    except Exception as error:  # a damaged one fails anywhere in its reader
+        if ran_out_of_memory(error):
+            raise
+        raise AssetError(
+            f"{gguf} cannot be read as a GGUF model ({one_line(error)}); fetch it again, or give "
+            "a folder with the model's safetensors."
+        ) from error
     # The reader marks its model as quantized, which forbids saving it, though its weights are
     # unpacked: a model made from the same config takes them over.
     del read.config.quantization_config

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from locedit.engine import passes
+from locedit.messages import listed
 from locedit.model import hooks
 from locedit.model.language_model import LanguageModel
 from locedit.model.linear import linear
+from locedit.stated import AGAIN, check_stated
 
 
 @torch.inference_mode()
@@ -88,27 +90,71 @@ def _batches(
 
 
 class KeyMoments:
-    """C_l by layer, loaded and factored on first use: what ROME and MEMIT solve with."""
+    """C_l by layer, loaded and factored on first use: what ROME and MEMIT solve with.
 
-    def __init__(self, load: Callable[[int], Tensor]) -> None:
-        self._load = load
+    tokens: how many C is the mean over, where that is known. ridge: added to C's diagonal, as a
+    share of its mean; 0 leaves C as it is.
+    """
+
+    def __init__(
+        self, load: Callable[[int], Tensor], *, tokens: int | None = None, ridge: float = 0.0
+    ) -> None:
+        self._load, self._tokens, self._ridge = load, tokens, ridge
         self._factors: dict[int, Tensor] = {}
 
     def solve(self, layer: int, keys: Tensor) -> Tensor:
         """C_l^-1 k for each key [facts, d_ff], solved in float64, returned in the keys' dtype.
 
-        Raises ValueError where C is not positive definite: too few tokens went into it.
+        Raises ValueError, with what leads out, where C is not positive definite: too few tokens
+        went into it, a unit is never active, or some depend on each other.
         """
         if layer not in self._factors:
             moment = self._load(layer).double()
+            if moment.shape[0] != keys.shape[-1]:
+                raise OSError(_other_width(layer, moment.shape[0], keys.shape[-1]))
+            if self._ridge:
+                moment = moment.clone()  # float64 moments are still the loader's own
+                moment.diagonal().add_(self._ridge * moment.diagonal().mean())
             factor, failed = torch.linalg.cholesky_ex(moment)
             if failed:
-                raise ValueError(
-                    f"the key moment of layer {layer} is not positive definite: "
-                    "collect it over more tokens, at least 10 x d_ff"
-                )
+                raise ValueError(_singular(layer, moment, self._tokens))
             self._factors[layer] = factor
         return torch.cholesky_solve(keys.double().T, self._factors[layer]).T.to(keys)
+
+
+RIDGE = "set statistics.ridge, to 1e-6 say, which holds for every layer"
+
+
+def dead_units(moment: Tensor) -> list[int]:
+    """Units of a layer's MLP that were never active: C has nothing on its diagonal there."""
+    return torch.nonzero(moment.diagonal() == 0).flatten().tolist()
+
+
+def told_dead(units: Sequence[int], size: int) -> str:
+    """Units that were never active, in words: how many of `size`, and the first."""
+    return f"{len(units)} of its {size} units were never active ({listed(units)})"
+
+
+def _singular(layer: int, moment: Tensor, tokens: int | None) -> str:
+    """Why a key moment is not positive definite, and what to do about it."""
+    d_ff, dead = len(moment), dead_units(moment)
+    said = f"the key moment of layer {layer} is not positive definite: "
+    if not moment.isfinite().all():
+        return f"{said}not all of it is finite; set dtype to float32 and collect it again"
+    if tokens is not None and tokens < d_ff:
+        said += f"{tokens} tokens are fewer than its d_ff = {d_ff}; "
+    elif dead:
+        return f"{said}{told_dead(dead, d_ff)}, and more text changes that hardly ever; {RIDGE}"
+    elif tokens is not None:
+        return f"{said}some units depend on others, of {tokens} tokens; {RIDGE}"
+    return f"{said}collect it over more tokens, at least 10 x d_ff"
+
+
+def _other_width(layer: int, found: int, wanted: int) -> str:
+    return (
+        f"the key moment of layer {layer} is {found} wide, and the model's d_ff is {wanted}: it is "
+        "another model's; delete its file so that it is made again"
+    )
 
 
 def write_moments(path: Path, moments: Mapping[int, Tensor], **about: str) -> None:
@@ -123,8 +169,10 @@ def _checksum(tensor: Tensor) -> str:
     return hashlib.sha256(tensor.contiguous().numpy().data).hexdigest()
 
 
-def moments_from_file(path: Path, device: torch.device) -> KeyMoments:
+def moments_from_file(path: Path, device: torch.device, *, ridge: float = 0.0) -> KeyMoments:
     """Key moments in a file of `write_moments`, one tensor a layer, read on demand and checked.
+
+    ridge: as of `KeyMoments`.
 
     Raises OSError, naming the file, where it is truncated or no safetensors file (at once), or
     where a layer is missing or not what was written: no fact's fault, so no ValueError.
@@ -139,8 +187,21 @@ def moments_from_file(path: Path, device: torch.device) -> KeyMoments:
                 raise SafetensorError(f"{name} is not what was written")
         return moment.to(device)
 
-    with _opened(path):
-        return KeyMoments(load)
+    with _opened(path) as tensors:
+        tokens = json.loads((tensors.metadata() or {}).get("made", "{}")).get("tokens")
+    return KeyMoments(load, tokens=None if tokens is None else int(tokens), ridge=ridge)
+
+
+def check_size(path: Path, lm: LanguageModel) -> None:
+    """Raise StatedError where a file's key moments are of other layers or widths than the model."""
+    with _opened(path) as tensors:
+        names = [(int(name.removeprefix("layer.")), name) for name in tensors.keys()]
+        widths = {layer: tensors.get_slice(name).get_shape()[0] for layer, name in names}
+    comparing: dict[str, Any] = {"where": path, "source": "the model", "remedy": AGAIN}
+    layers = max([lm.n_layers, *(layer + 1 for layer in widths)])
+    check_stated("the number of layers", layers, lm.n_layers, **comparing)
+    for layer, width in widths.items():
+        check_stated(f"d_ff of layer {layer}", width, lm.inner_size, **comparing)
 
 
 @contextmanager
@@ -148,7 +209,7 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as tensors:
             yield tensors
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise OSError(
             f"{path}: no readable key moments ({error}); delete the file so that it is made again"
         ) from error

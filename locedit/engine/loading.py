@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from locedit.engine import misfits
 from locedit.errors import ran_out_of_memory
 from locedit.messages import listed, one_line
 from locedit.model.architectures import (
@@ -22,9 +23,11 @@ from locedit.model.tokenizing import NO_CODE
 
 
 def pick_device(device: str) -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU."""
+    """`auto` is CUDA where there is one, else the CPU; ModelError for a CUDA that is not there."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    elif device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("device: cuda is asked for, but torch finds no GPU; write auto or cpu")
     return torch.device(device)
 
 
@@ -80,15 +83,13 @@ def load(path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Lang
         # torch's CPU attention takes grouped queries as they are; transformers would copy the keys
         os.environ.setdefault("TRANSFORMERS_SDPA_FORCE_GQA", "1")
     path = Path(path)
-    if not (path / "config.json").is_file():
-        raise ModelError(
-            f"no model at {path}: expected a directory with config.json, safetensors weights and "
-            "tokenizer.json; check the model's `path` in its configuration"
-        )
+    misfits.check_folder(path)
     try:
         config = AutoConfig.from_pretrained(path, **NO_CODE)
+        misfits.check_kind(config, path)
         architecture_of(config)
         _check_kernels(config)
+        misfits.check_complete(path)
         found: Any = AutoModelForCausalLM.from_pretrained(
             path,
             config=config,
@@ -100,14 +101,18 @@ def load(path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Lang
         model, loaded = found
         if missing := sorted(loaded["missing_keys"]):  # transformers would draw them at random
             raise ModelError(
-                f"the weights at {path} lack {len(missing)} tensors: {listed(missing)}"
+                f"the weights at {path} lack {len(missing)} tensors: {listed(missing)}; "
+                f"{misfits.remedy_of_missing(model, missing)}"
             )
+        misfits.check_stated(model, config, loaded["unexpected_keys"], path)
         tokenizer = AutoTokenizer.from_pretrained(path, **NO_CODE)
     except ModelError:
         raise
     except Exception as error:
         if ran_out_of_memory(error):
             raise
+        if said := misfits.own_words(error, path):
+            raise ModelError(said) from error
         raise ModelError(
             f"the model at {path} cannot be loaded ({one_line(error)}); where a run made that "
             "directory, in the cache, delete it and run again; otherwise correct the model's `path`"

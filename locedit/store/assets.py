@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from locedit.errors import unwritable
-from locedit.store import hashing
+from locedit.store import folders, hashing
 from locedit.store.files import atomic, exclusive_lock, scratch
 from locedit.store.pins import ASSETS, Asset, AssetError, Joined, Url, WheelMember, pip_options
 
@@ -52,12 +52,19 @@ def model_identity(settings: Mapping[str, Any]) -> str:
         return named(settings["asset"]).sha256
     if "hub" in settings:
         return settings["revision"]
+    if folders.is_gguf(settings["path"]):
+        return hashing.sampled(Path(settings["path"]))
     return hashing.weights(Path(settings["path"]))
+
+
+def is_folder(settings: Mapping[str, Any]) -> bool:
+    """Whether a model's weights lie in a folder of the user's: nothing is fetched or unpacked."""
+    return "path" in settings and not folders.is_gguf(settings["path"])
 
 
 def model_folder(name: str, settings: Mapping[str, Any], cache: Path) -> Path:
     """Where a model's weights are, or are put: its own folder, or one of the cache."""
-    if "path" in settings:
+    if is_folder(settings):
         return Path(settings["path"])
     return cache / "models" / f"{name}-{model_identity(settings)[:12]}"
 

@@ -16,6 +16,8 @@ from locedit import messages
 from locedit.facts import formats
 from locedit.messages import name as plain_name
 from locedit.messages import nearest, one_line, shown
+from locedit.stated import StatedError, check_layers
+from locedit.store import folders
 
 
 class ConfigError(ValueError):
@@ -244,11 +246,16 @@ def _check_data(dataset: Mapping[str, Any]) -> None:
         )
 
 
-def load_model(name: str, root: Path, schema: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """(short name, settings) of a model: models/<name>.yaml, or the path of such a file."""
+def model_file(name: str, root: Path) -> Path:
+    """The file with a model's settings: models/<name>.yaml, or the path of such a file.
+
+    Raises ConfigError where there is none, or where it is named as no folder of results can be.
+    """
     as_path = Path(name)
     path = as_path if as_path.suffix in (".yaml", ".yml") else root / "models" / f"{name}.yaml"
     if not _is_file(path):
+        if weights := _weights_named(name):
+            raise ConfigError(f"config: model: {weights}")
         known = sorted(p.stem for p in (root / "models").glob("*.yaml"))
         raise ConfigError(f"config: model: no file {one_line(path)}{_choices(name, known)}")
     if not FOLDER_NAME.fullmatch(path.stem):
@@ -256,15 +263,72 @@ def load_model(name: str, root: Path, schema: Mapping[str, Any]) -> tuple[str, d
             f"config: model: the name of {path} becomes a folder's: use letters, digits, dots, "
             "dashes and underscores, 100 at most, a letter or digit first"
         )
+    return path
+
+
+def load_model(name: str, root: Path, schema: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """(short name, settings) of a model: models/<name>.yaml, or the path of such a file."""
+    path = model_file(name, root)
     settings = load_yaml(path)
     validate(settings, schema, str(path))
     if "path" in settings:
         folder = _path(settings["path"], f"{path}: path")
         folder = _path(str(path.parent), f"config: model: {path}") / folder
-        if not _is_file(folder / "config.json"):
-            raise ConfigError(
-                f"{path}: path: no model at {one_line(folder)}: expected a folder with "
-                "config.json, safetensors weights and tokenizer.json"
-            )
+        _check_weights(folder, f"{path}: path")
+        check_stated_layers(path, settings, folder)
         settings["path"] = str(folder)
     return path.stem, settings
+
+
+def check_stated_layers(file: Path, settings: Mapping[str, Any], folder: Path) -> None:
+    """Raise ConfigError where a model's file and the config.json of its folder differ in layers.
+
+    A folder without config.json, whose model is still to be fetched, tells nothing.
+    """
+    try:
+        found = folders.n_layers(folder)
+        check_layers(settings.get("n_layers"), found, file, folder / "config.json")
+    except StatedError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _check_weights(folder: Path, where: str) -> None:
+    """Raise ConfigError where a model's `path` is neither its folder nor a GGUF file."""
+    if folders.is_gguf(folder):
+        if not _is_file(folder):
+            raise ConfigError(f"{where}: no file {one_line(folder)}; give the path of a GGUF file")
+        return
+    try:
+        fault = folders.fault(folder)
+    except OSError:  # too long for a name, or behind a folder that may not be entered
+        fault = None
+    if fault is not None:
+        raise ConfigError(f"{where}: {one_line(fault, 2000)}")
+    if not _is_file(folder / "config.json"):
+        raise ConfigError(
+            f"{where}: no model at {one_line(folder)}: expected a folder with "
+            "config.json, safetensors weights and tokenizer.json, or a GGUF file"
+        )
+
+
+def _weights_named(name: str) -> str | None:
+    """What to do where `model` names weights themselves, and not the file that describes them."""
+    try:
+        path = Path(name).expanduser()
+        folder = (path / "config.json").is_file()
+        if folders.is_gguf(path) and not path.is_file():
+            return f"no GGUF file {one_line(path)}"
+        if not (folder or folders.is_gguf(path) or path.suffix == ".safetensors"):
+            return None
+        path = (path.parent if path.suffix == ".safetensors" else path).absolute()
+        layers = folders.n_layers(path)
+    except (OSError, RuntimeError, ValueError):
+        return None
+    kind = "a GGUF file" if folders.is_gguf(path) else "a folder of weights"
+    count = "THEIR-NUMBER" if layers is None else layers
+    own = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:60] or "mine"
+    return (
+        f"{shown(name)} is {kind}, and a study takes a file that describes them: write "
+        f"{own}.yaml with four lines, `label: {own}`, `n_layers: {count}`, "
+        f"`noise: 3sd` and `path: {path}`, and name that file"
+    )

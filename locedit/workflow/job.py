@@ -18,8 +18,10 @@ from tqdm import tqdm
 from locedit import outcomes
 from locedit.errors import ran_out_of_memory
 from locedit.shards import WHOLE, Shard, batches
+from locedit.stated import check_layers
 from locedit.store.files import exclusive_lock
-from locedit.workflow import gpus
+from locedit.workflow import config as configuration
+from locedit.workflow import gpus, origins
 from locedit.workflow.failures import FAILED
 from locedit.workflow.provenance import ROOT, fingerprint, hashes, wildcards
 
@@ -86,8 +88,17 @@ def load_plugins(snakemake: Any) -> None:
     plugins.load(snakemake.config["plugins"], [Path.cwd(), ROOT])
 
 
+def check_fetched(snakemake: Any, folder: Path) -> None:
+    """A model that was just fetched against its file: at once, not when it is first used."""
+    file = configuration.model_file(snakemake.config["model"], ROOT)
+    configuration.check_stated_layers(file, configuration.load_yaml(file), folder)
+
+
 def load_model(snakemake: Any) -> Any:
-    """The rule's model, on the job's threads; a plug-in may have registered its family."""
+    """The rule's model, on the job's threads; a plug-in may have registered its family.
+
+    It is compared with what its own file states of it, and the job's inputs state of theirs.
+    """
     import torch
     from transformers.utils import logging as transformers_logging
 
@@ -99,11 +110,15 @@ def load_model(snakemake: Any) -> Any:
     transformers_logging.disable_progress_bar()
     torch.set_num_threads(snakemake.threads)
     start = time.perf_counter()
+    folder = Path(snakemake.input.model).parent
+    origins.check(origins.of_job(snakemake), folder)
     lm = loading.load(
-        Path(snakemake.input.model).parent,
+        folder,
         device=snakemake.config["device"],
         dtype=snakemake.config["dtype"],
     )
+    file = configuration.model_file(snakemake.config["model"], ROOT)
+    check_layers(configuration.load_yaml(file).get("n_layers"), lm.n_layers, file, folder)
     gc.freeze()  # all that stays until the job ends, which would else take a second longer
     log.info("model loaded in %.1f s", time.perf_counter() - start)
     return lm

@@ -9,7 +9,7 @@ from locedit.store import hashing, tables
 ROOT = Path(__file__).resolve().parents[2]  # the checkout: scripts, library, R
 
 _MACHINE = ("override",)  # params that say where a file lies here
-_NAMED = ("code", "model", "data")
+_NAMED = ("code", "data")
 
 
 def fingerprint(snakemake: Any) -> str:
@@ -45,5 +45,7 @@ def hashes(snakemake: Any) -> dict[str, str]:
         if str(path).endswith(".parquet") and not {"model", "data"} <= found.keys():
             found |= tables.provenance(path).get("hashes", {})
     found.pop("code", None)
+    if (model := snakemake.input.get("model")) is not None:
+        found["model"] = hashing.weights(Path(model).parent)
     given = {name: snakemake.params.get(name) for name in _NAMED}
     return found | {name: hashing.digest(value) for name, value in given.items() if value}

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from locedit.engine.key_statistics import moments_from_file
+from locedit.engine.key_statistics import check_size, moments_from_file
 from locedit.methods import METHODS, SharedInputs
 from locedit.model.language_model import LanguageModel
 from locedit.store import tables
@@ -17,5 +17,7 @@ def shared_inputs(snakemake: Any, lm: LanguageModel, method: str, how: Measuring
     if needs.contexts is not None:
         found["contexts"] = tables.context_sets(given.contexts, needs.contexts)
     if needs.statistics:
-        found["moments"] = moments_from_file(Path(given.statistics), lm.device)
+        path, ridge = Path(given.statistics), snakemake.config["statistics"]["ridge"]
+        check_size(path, lm)
+        found["moments"] = moments_from_file(path, lm.device, ridge=ridge)
     return SharedInputs(sigma=how.sigma, seed=how.noise_seed, n_noise=how.n_noise, **found)
