@@ -16,7 +16,9 @@ ARGS ?=
 
 # As in an activated environment: the workflow's own `python` is the environment's.
 export VENV PYTHON TORCH_SPEC TORCH_INDEX
-RUN := PATH="$(abspath $(VENV))/bin:$$PATH" VIRTUAL_ENV="$(abspath $(VENV))"
+# The path as it is, whatever is in it: make's own functions would split it at its blanks.
+export VIRTUAL_ENV := $(if $(filter /%,$(firstword $(VENV))),,$(CURDIR)/)$(VENV)
+RUN := PATH="$$VIRTUAL_ENV/bin:$$PATH"
 
 .PHONY: help setup reproduce test lint bench report clean-env
 
@@ -47,4 +49,4 @@ report: setup  ## one page with every figure and table: results/MODEL/DATASET/re
 	$(RUN) snakemake --cores $(CORES) report $(ARGS)
 
 clean-env:  ## remove the virtual environment (the results stay)
-	rm -rf $(VENV) locedit.egg-info
+	rm -rf "$$VIRTUAL_ENV" locedit.egg-info

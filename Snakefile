@@ -27,8 +27,14 @@ include: "rules/export.smk"
 
 
 onerror:
-    for line in failures.summary(log):
+    for line in failures.summary(log, SCRIPTS):
         print(line, file=sys.stderr)
+
+
+# Of each rule, the name of its script
+SCRIPTS = {
+    one.name: os.path.basename(one.script) for one in workflow.rules if one.script
+}
 
 
 localrules:

@@ -15,7 +15,7 @@ from locedit.methods import problems
 from locedit.store import assets as pinned
 from locedit.store import hashing, pins
 from locedit.workflow import config as configuration
-from locedit.workflow import failures, plugins
+from locedit.workflow import failures, interpreter, plugins
 
 ROOT = Path(workflow.basedir)
 
@@ -57,6 +57,7 @@ SHARED = f"results/{MODEL}"  # what depends on the model alone
 ENVIRONMENT = str(ROOT / "envs" / "locedit.yaml")  # of every rule, for `--sdm conda`
 
 try:
+    interpreter.call_by_name()
     for _folder in (Path.cwd(), OUT, SHARED, "logs"):
         failures.check_writable(Path(_folder))
 except OSError as error:

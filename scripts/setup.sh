@@ -70,7 +70,8 @@ missing_r() {
         printf '%s\n' r-base-core "${r_build[@]}" "${r_packages[@]}"
         return
     fi
-    Rscript --vanilla -e '
+    # as the workflow starts it: the installation's start-up files, none of a user's
+    R_ENVIRON_USER='' R_PROFILE_USER='' Rscript -e '
         wanted <- commandArgs(trailingOnly = TRUE)
         installed <- tolower(rownames(utils::installed.packages()))
         writeLines(wanted[!(sub("^r-cran-", "", wanted) %in% installed)])

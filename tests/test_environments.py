@@ -19,6 +19,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from tiny_study import PARTS, ROOT
 
+from locedit.report import rbridge
+
 CONDA = yaml.safe_load((ROOT / "envs/locedit.yaml").read_text())
 PACKAGES = [d for d in CONDA["dependencies"] if isinstance(d, str)]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -42,7 +44,10 @@ def test_the_conda_environments_r_is_the_one_that_the_tests_run_with():
     asked = (
         f"cat(paste(getRversion()), sapply({r_vector(pins)}, function(p) paste(packageVersion(p))))"
     )
-    done = subprocess.run(["Rscript", "-e", asked], capture_output=True, text=True, check=True)
+    clean = rbridge.environment()
+    done = subprocess.run(
+        ["Rscript", "-e", asked], env=clean, capture_output=True, text=True, check=True
+    )
     here, *found = done.stdout.split()
     if not here.startswith("4.2."):
         pytest.skip(f"R {here} is not Debian 12's, whose packages the environment pins")

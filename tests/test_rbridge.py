@@ -153,7 +153,12 @@ def test_a_wrong_r_home_is_named(monkeypatch):
 def test_the_functions_in_r_pass_their_own_tests():
     command = "testthat::test_dir('tests/testthat', reporter = 'check', stop_on_failure = TRUE)"
     done = subprocess.run(
-        ["Rscript", "-e", command], cwd=ANALYSIS, capture_output=True, text=True, check=False
+        ["Rscript", "-e", command],
+        cwd=ANALYSIS,
+        env=rbridge.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if "no package called" in done.stderr:
         pytest.skip(done.stderr.strip())

@@ -1,20 +1,23 @@
 """Calls to R functions on data frames: pandas in, pandas out, nothing else.
 
-R is started on the first call, through rpy2. Columns are converted one by one, since only a few
-kinds are ever handed over: text, booleans, integers, doubles, each with missing values; a column of
-lists is an error. R's warnings and messages go to this module's logger; an R error becomes
-:class:`RError` with R's own words.
+R is started on the first call, through rpy2, and clean: of what a user has set up for R, nothing
+but the libraries counts (:func:`environment`, ``_LIBRARIES``). Columns are converted one by one,
+since only a few kinds are ever handed over: text, booleans, integers, doubles, each with missing
+values; a column of lists is an error. R's warnings and messages go to this module's logger; an R
+error becomes :class:`RError` with R's own words.
 """
 
 from __future__ import annotations
 
 import functools
+import locale
 import logging
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -58,6 +61,20 @@ function(f, arguments) {
 """
 
 
+# A user's libraries come in only where R's own lack a package of ours that they have. Then they
+# come first, as R has it: their packages were installed to fit one another.
+_LIBRARIES = """
+function(theirs, needed) {
+  lies <- function(package, libraries) {
+    any(file.exists(file.path(libraries, package, "DESCRIPTION")))
+  }
+  theirs <- Sys.glob(path.expand(strsplit(.expand_R_libs_env_var(theirs), ":")[[1]]))
+  lacking <- Filter(function(package) !lies(package, .libPaths()), needed)
+  if (any(vapply(lacking, lies, NA, theirs))) .libPaths(theirs)
+}
+"""
+
+
 _VERSIONS = """
 function(more) {
   version <- function(name) as.character(utils::packageVersion(name))
@@ -69,6 +86,19 @@ function(more) {
   c(R = r, vapply(names, version, ""))
 }
 """
+
+
+# What analysis/ loads
+PACKAGES = ("ggplot2", "lme4", "ragg", "sandwich", "scales", "svglite")
+
+# All that a user may have set for R: its start-up files, libraries, packages, options, locale
+_USERS = re.compile(r"_?R_|LC_|LANG(UAGE)?$")
+# but these say where R itself lies
+_INSTALLED = {
+    *("R_HOME", "R_ARCH", "R_LIBS_SITE", "R_SHARE_DIR", "R_INCLUDE_DIR", "R_DOC_DIR"),
+    *("R_LD_LIBRARY_PATH", "R_JAVA_LD_LIBRARY_PATH"),
+}
+_UTF8 = ("C.UTF-8", "en_US.UTF-8")  # so that tokens of any script can be drawn
 
 
 class RError(RuntimeError):
@@ -121,32 +151,78 @@ def read_frame(path: str | Path) -> pd.DataFrame:
 # ---- R itself ------------------------------------------------------------------------------------
 
 
+def environment() -> dict[str, str]:
+    """The environment variables with which R, and Rscript, starts as if nobody had set it up.
+
+    The files of the installation (Rprofile.site) are read; no user's are, wherever they lie.
+    """
+    kept = {k: v for k, v in os.environ.items() if k in _INSTALLED or not _USERS.match(k)}
+    # R takes an empty name of a file for none, but an empty name of a library for its default
+    clean = {"R_ENVIRON_USER": "", "R_PROFILE_USER": "", "R_LIBS_USER": "NULL"}
+    return {**kept, **clean, "LANG": _utf8_locale()}
+
+
+def _utf8_locale() -> str:
+    before = locale.setlocale(locale.LC_CTYPE)
+    for name in _UTF8:
+        try:
+            locale.setlocale(locale.LC_CTYPE, name)
+        except locale.Error:
+            continue
+        locale.setlocale(locale.LC_CTYPE, before)
+        return name
+    return "C"
+
+
 @functools.cache
 def _start_r() -> ModuleType:
     """Start R inside this process and return rpy2's low-level interface."""
     _find_r_home()
     logging.getLogger("rpy2").setLevel(logging.WARNING)  # it narrates every start
-    library_path = os.environ.get("LD_LIBRARY_PATH")
-    try:
-        import rpy2.rinterface as ri
-    except ImportError as error:
-        raise RUnavailable(f"rpy2 cannot be imported ({error}): pip install rpy2") from error
-    ri.initr()
-    # R's library folders are for R: a Python started from here would take the system's libpython
-    if library_path is None:
-        os.environ.pop("LD_LIBRARY_PATH", None)
-    else:
-        os.environ["LD_LIBRARY_PATH"] = library_path
-    # Byte-wise sorting everywhere; UTF-8, so that tokens of any script can be drawn.
-    ri.evalr('for (l in c("C.UTF-8", "en_US.UTF-8")) if (Sys.setlocale("LC_CTYPE", l) != "") break')
-    ri.evalr('Sys.setlocale("LC_COLLATE", "C")')
+    theirs = [os.environ.get("R_LIBS"), os.environ.get("R_LIBS_USER") or "%U"]  # in the home
+    with _environment_for_start():
+        try:
+            import rpy2.rinterface as ri
+            from rpy2.rinterface_lib import embedded
+
+            embedded.set_initoptions(("rpy2", "--quiet", "--no-save", "--no-restore"))  # no .RData
+            ri.initr()
+        except ImportError as error:
+            raise RUnavailable(f"rpy2 cannot be imported ({error}): pip install rpy2") from error
+        except Exception as error:  # rpy2 reads what a program of R's prints, whatever that is
+            raise RUnavailable(
+                f"R cannot be started ({type(error).__name__}: {error}): see that '"
+                f"{os.environ['R_HOME']}/bin/Rscript -e 0' prints '[1] 0' and nothing else"
+            ) from error
+    ri.evalr('Sys.setlocale("LC_COLLATE", "C")')  # byte-wise sorting everywhere
+    ri.evalr('Sys.setlocale("LC_MESSAGES", "C")')  # R's words are looked for: no translation
+    libraries = ri.StrSexpVector([":".join(filter(None, theirs))])
+    ri.evalr(_LIBRARIES)(libraries, ri.StrSexpVector(PACKAGES))
     return ri
+
+
+@contextmanager
+def _environment_for_start() -> Iterator[None]:
+    """R's own variables while it starts, those of its helper processes too; not for others."""
+    before = dict(os.environ)
+    clean = environment()
+    for name in before.keys() - clean.keys():
+        del os.environ[name]
+    os.environ.update(clean)
+    try:
+        yield
+    finally:
+        # what R has added stays, except its folders of shared libraries: a Python that is started
+        # from here would take the system's libpython
+        for name in {"LD_LIBRARY_PATH", *clean} - before.keys():
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def _find_r_home() -> None:
     """Set R_HOME from the R on the PATH unless it is set, so that both are the same R."""
     home = os.environ.get("R_HOME")
-    if home is None:
+    if not home:
         command = shutil.which("R")
         if command is None:
             raise RUnavailable(
@@ -155,8 +231,12 @@ def _find_r_home() -> None:
             )
         found = subprocess.run([command, "RHOME"], capture_output=True, text=True, check=True)
         home = os.environ["R_HOME"] = found.stdout.strip().splitlines()[-1]
-    if not Path(home).is_dir():
-        raise RUnavailable(f"R_HOME is {home}, which is not a directory: unset it or correct it")
+    lacking = [part for part in ("bin/Rscript", "library/base") if not Path(home, part).exists()]
+    if lacking:
+        raise RUnavailable(
+            f"R_HOME is {home}, which is not R's folder (it has no {lacking[0]}): unset R_HOME, or "
+            "set it to what 'R RHOME' prints"
+        )
 
 
 def _load(sources: Sequence[str | Path]) -> Any:

@@ -2,37 +2,97 @@
 
 import os
 import re
-from collections.abc import Iterable
+import signal
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 FAILED = "failed: "  # before the sentence, in the log of a job that could still say why
 
-_ERROR = re.compile(
-    r"^Error in rule (?P<rule>\w+):\n(?:    .*\n)*?    log: (?P<log>.*?)(?: \(check log.*)?$",
+# What Snakemake's log says, in the order in which it does: how a command ended, then whose it was.
+# What a submission of several jobs said is indented, job by job.
+_EVENT = re.compile(
+    r"^Command '.*?/tmp\w+\.(?P<script>\w+\.py)\b.*"
+    r"(?:exit status (?P<status>\d+)|died with <Signals\.(?P<signal>\w+): \d+>)\.$"
+    r"|^(?P<indent> *)Error in rule (?P<rule>\w+):\n"
+    r"(?P<told>(?:(?P=indent)    .*\n)*?)(?P=indent)    log: (?P<log>.*?)(?: \(check log.*)?$",
     re.MULTILINE,
 )
+_SLURM = re.compile(r"SLURM status is: '(\w+)'")
+_AGAIN = "run the same command again"
 _KILLED = (
-    "killed before it could say why, as happens where memory runs out; run the same command again, "
-    "if need be with fewer jobs at a time (--cores), or tracing.batch_tokens or "
-    "editing.batch_facts lower"
+    f"killed before it could say why, as happens where memory runs out; {_AGAIN}, if need be with "
+    "fewer jobs at a time (--cores), or tracing.batch_tokens or editing.batch_facts lower"
 )
+_ABOVE = "what its command printed is above, and the command in Snakemake's log"
+# Statuses of a shell, or of Python before it reads the script: no earlier word of the job's counts
+_NOT_STARTED = {
+    "2": "Python did not take its command line, or could not read the script",
+    "126": "its program was found and may not be run",
+    "127": "its program, or a library that this needs, was not found",
+}
 
 
-def summary(logs: Iterable[str | Path]) -> list[str]:
-    """A line for each failed job that Snakemake's own logs name, in their order."""
+def summary(logs: Iterable[str | Path], scripts: Mapping[str, str]) -> list[str]:
+    """A line for each failed job that Snakemake's own logs name, in their order.
+
+    scripts: the name of each rule's script; how a command ended is told by script alone.
+    """
     text = "".join(Path(log).read_text(encoding="utf-8", errors="replace") for log in logs)
-    jobs = {(job["rule"], Path(job["log"])): None for job in _ERROR.finditer(text)}
-    return [f"{rule}: {_reason(log)} [{log}]" for rule, log in jobs]
+    ends: dict[str, list[str]] = defaultdict(list)  # of commands whose job is not named yet
+    jobs: dict[tuple[str, Path], str] = {}
+    for event in _EVENT.finditer(text):
+        if event["script"]:
+            ends[event["script"]].append(event["status"] or event["signal"])
+            continue
+        job = event["rule"], Path(event["log"].split(", ")[0])  # then Slurm's
+        before = ends[scripts.get(event["rule"], "")]
+        slurm = _SLURM.search(event["told"])
+        if before:
+            jobs[job] = before.pop(0)
+        elif slurm:
+            jobs[job] = slurm[1]
+        elif not event["indent"] or _last_word(job[1]):  # not all jobs of a submission failed
+            jobs.setdefault(job, "")
+    return [f"{rule}: {_reason(log, end)} [{log}]" for (rule, log), end in jobs.items()]
 
 
-def _reason(log: Path) -> str:
-    """The job's own last word; a job that was killed has left none."""
+def _last_word(log: Path) -> str | None:
+    """What the job itself said of its end."""
     try:
         text = log.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return _KILLED
+        return None
     said = re.findall(rf" ERROR {FAILED}(.*)$", text, re.MULTILINE)
-    return said[-1] if said else _KILLED
+    return said[-1] if said else None
+
+
+def _reason(log: Path, end: str) -> str:
+    """The job's own last word; without it, what is known of its end, and no more.
+
+    end: a command's exit status, a signal's name, Slurm's state of a job, or nothing.
+    """
+    if end in _NOT_STARTED:
+        return f"not started: {_NOT_STARTED[end]} (exit status {end}); {_ABOVE}"
+    said = _last_word(log)
+    if said:
+        return said
+    if end.isdigit() and int(end) > 128:  # as a shell tells a signal
+        with suppress(ValueError):
+            end = signal.Signals(int(end) - 128).name
+    if end == "SIGKILL":
+        return _KILLED
+    if end == "OUT_OF_MEMORY":
+        return f"Slurm ended it: {end}; {_AGAIN}, if need be with more memory (mem_mb)"
+    unsaid = "before it could say why"
+    if end.isdigit():
+        return f"ended with exit status {end} {unsaid}; {_ABOVE}"
+    if end.startswith("SIG"):
+        return f"ended by the signal {end} {unsaid}; {_AGAIN}"
+    if end:
+        return f"ended {unsaid}; Slurm's state of it is {end}; {_AGAIN}"
+    return f"ended {unsaid}, and how is not known; what Snakemake says of it is above"
 
 
 def check_writable(folder: Path) -> None:
