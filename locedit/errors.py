@@ -1,4 +1,4 @@
-"""The machine's own faults, told apart from those of the input: no memory, no room on the disk."""
+"""What can go wrong and was foreseen, told apart from bugs; among it the machine's own faults."""
 
 import errno
 import re
@@ -15,6 +15,13 @@ _REASONS = {
     errno.EROFS: "its file system is read-only; make it writable, or work in another folder",
     errno.EACCES: "its folder may not be written to; change that, or work in another folder",
 }
+
+
+class LoceditError(ValueError):
+    """What was foreseen. Its message is one sentence: what is wrong with what, and what to do.
+
+    Any other error is a bug, but for the machine's (OSError, MemoryError), and is told as one.
+    """
 
 
 class UnwritableError(OSError):
@@ -41,3 +48,11 @@ def unwritable(error: Exception, target: Path) -> UnwritableError | None:
     if number not in _REASONS or not file.absolute().is_relative_to(target.absolute().parent):
         return None
     return UnwritableError(f"{target} cannot be written: {_REASONS[number]} and run again")
+
+
+def bug(error: BaseException) -> str:
+    """An error that was not foreseen, in one line."""
+    said = " ".join(str(error).split())
+    return (
+        f"{type(error).__name__}: {said}; this was not foreseen, so it is a bug: please report it"
+    )

@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Iterable
 from types import CodeType
 
-from locedit.errors import ran_out_of_memory
+from locedit.errors import LoceditError, ran_out_of_memory
 from locedit.messages import commonest, one_line
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,9 @@ def in_words(error: Exception) -> str:
     said, kind = one_line(error), type(error).__name__
     if not said:
         return kind
-    return said if type(error) in _SENTENCES else f"{kind}: {said}"
+    return (
+        said if isinstance(error, LoceditError) or type(error) in _SENTENCES else f"{kind}: {said}"
+    )
 
 
 def _log_once(error: Exception) -> None:
@@ -51,7 +53,7 @@ def _log_once(error: Exception) -> None:
 def refuse_all_failed(
     statuses: Iterable[str], cell: str, done: str, advice: str, tries: str = "facts"
 ) -> None:
-    """Raises ValueError where facts were tried, and none is done; it says why most of them failed.
+    """Raises LoceditError where facts were tried and none is done, saying why most of them failed.
 
     statuses: of a cell's rows; one with nothing to attempt is no failure. The sentence is "{cell}:
     none of 2 {tries} could be {done} (why); {advice}".
@@ -59,4 +61,6 @@ def refuse_all_failed(
     tried = [status for status in statuses if not status.startswith(NOT_EDITED)]
     if tried and OK not in tried:
         why = commonest(status.removeprefix(FAILED) for status in tried)
-        raise ValueError(f"{cell}: none of {len(tried)} {tries} could be {done} ({why}); {advice}")
+        raise LoceditError(
+            f"{cell}: none of {len(tried)} {tries} could be {done} ({why}); {advice}"
+        )

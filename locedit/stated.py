@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from locedit.errors import LoceditError
 from locedit.messages import listed, shown
 
 AGAIN = "delete it and run again, so that it is made again"
 
 
-class StatedError(ValueError):
+class StatedError(LoceditError):
     """Two places state different things; the message names both, and says what to do."""
 
 

@@ -26,6 +26,7 @@ import torch
 from tiny_study import OUT, Going, Run, Study
 
 from locedit.engine import key_statistics
+from locedit.errors import LoceditError
 from locedit.localizers import restoration as tracing_module
 from locedit.localizers import zeroing
 from locedit.store import files, tables
@@ -358,9 +359,25 @@ def test_a_job_that_is_asked_to_end_says_so_and_sweeps_up(job, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["trace.log"]
 
 
-def test_an_error_that_nobody_foresaw_is_one_line_that_names_the_log(job):
+BUGS: dict[str, Callable[[], object]] = {
+    "KeyError: 'layer'": lambda: {}["layer"],
+    "RuntimeError: mat1 and mat2 shapes": lambda: torch.zeros(2, 3) @ torch.zeros(2, 3),
+    "ValueError: invalid literal": lambda: int("x"),
+}
+
+
+@pytest.mark.parametrize("said", BUGS)
+def test_an_error_that_nobody_foresaw_is_a_bug_with_its_traceback_in_the_log(job, said):
     with pytest.raises(SystemExit) as caught, running(job):
-        {}["layer"]
-    assert caught.value.code == (
-        f"trace: KeyError: 'layer'; this was not foreseen, {job.log[0]} says where it happened"
+        BUGS[said]()
+    assert str(caught.value.code).startswith(f"trace: {said}")
+    assert str(caught.value.code).endswith(
+        f"; this was not foreseen, so it is a bug: please report it; {job.log[0]} has its traceback"
     )
+    assert "Traceback" in Path(job.log[0]).read_text()
+
+
+def test_what_was_foreseen_is_its_sentence_alone(job):
+    with pytest.raises(SystemExit) as caught, running(job):
+        raise LoceditError("facts.json holds no record; give it one")
+    assert caught.value.code == "trace: facts.json holds no record; give it one"

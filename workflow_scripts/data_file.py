@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from locedit.errors import LoceditError
 from locedit.store import assets
 from locedit.store.files import atomic
 from locedit.workflow.job import running
@@ -12,7 +13,7 @@ def main(snakemake) -> None:
     with running(snakemake):
         params, target = snakemake.params, Path(snakemake.output[0])
         if params.asset is None:
-            raise ValueError(
+            raise LoceditError(
                 f"no checksum of the data set {params.name!r} is pinned, so it is not downloaded; "
                 f"fetch {params.url} and give the file's path as `dataset.path`"
             )

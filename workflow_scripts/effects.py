@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from locedit.errors import LoceditError
 from locedit.localizers import restoration, zeroing
 from locedit.store import schemas, tables
 from locedit.workflow.job import provenance, running
@@ -50,7 +51,7 @@ def gathered(
 def joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
     """The localizers side by side; what only one has of a fact stays, the other's cells empty."""
     if not parts:
-        raise ValueError("no fact could be traced; the log of each tracing job says why")
+        raise LoceditError("no fact could be traced; the log of each tracing job says why")
     table = parts[0]
     for part in parts[1:]:
         table = table.merge(part, on=KEYS, how="outer", suffixes=("", "_too"))

@@ -1,5 +1,6 @@
 """Read a data set, say what is wrong with each record, and ask the model which facts it knows."""
 
+from locedit.errors import LoceditError
 from locedit.facts.record import KEPT, exclusions, read_records
 from locedit.store import tables
 from locedit.study.knowledge import add_knowledge
@@ -32,7 +33,7 @@ def usable(rows, path) -> int:
     """How many rows are kept; none is an error that says why."""
     kept = sum(row["status"] == KEPT for row in rows)
     if not kept:
-        raise ValueError(
+        raise LoceditError(
             f"{path}: no record of {len(rows)} can be used ({exclusions(rows)}); check the "
             "file, or `dataset.format`"
         )

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from locedit.errors import LoceditError
 from locedit.facts.record import from_row
 from locedit.localizers import restoration
 from locedit.store import schemas, tables
@@ -40,7 +41,7 @@ def chosen(records: list[dict], case_id: str | None) -> dict:
         if case_id in (None, record["case_id"]):
             return record
     known = [record["case_id"] for record in records[:10]]
-    raise ValueError(
+    raise LoceditError(
         f"config: analysis.heatmap: fact {case_id!r} is not in the study "
         f"({', '.join(known)}{', ...' if len(records) > len(known) else ''})"
     )

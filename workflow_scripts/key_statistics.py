@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from locedit.engine import key_statistics
+from locedit.errors import LoceditError
 from locedit.store import files, hashing, tables
 from locedit.workflow.job import load_model, progress, running
 from locedit.workflow.provenance import fingerprint
@@ -21,7 +22,7 @@ def main(snakemake) -> None:
                 lm, texts, max_tokens=settings["max_tokens"], tokens=tokens, progress=advance
             )
         if count < tokens:
-            raise ValueError(
+            raise LoceditError(
                 f"{snakemake.input.corpus} has {count} tokens, and {tokens} are wanted; set "
                 f"statistics.tokens to what there is, {count}, or give more text: ROME and MEMIT "
                 f"want 10 x d_ff, {10 * lm.inner_size}"

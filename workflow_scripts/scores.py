@@ -1,6 +1,7 @@
 """Scores of every edit, derived from the stored log-probabilities."""
 
 from locedit import outcomes
+from locedit.errors import LoceditError
 from locedit.messages import commonest
 from locedit.store import tables
 from locedit.study.edit import OK
@@ -28,7 +29,7 @@ def main(snakemake) -> None:
 
 
 def refuse_nothing_done(statuses: list[str]) -> None:
-    """Raises ValueError where the whole study has no edit to score."""
+    """Raises LoceditError where the whole study has no edit to score."""
     if OK in statuses:
         return
     advice = "the logs of the edits say where they failed"
@@ -37,7 +38,7 @@ def refuse_nothing_done(statuses: list[str]) -> None:
             "study facts that the model knows better (another data set, a larger facts.study) or "
             "other problems (editing.problems), or lower facts.min_p_erase"
         )
-    raise ValueError(
+    raise LoceditError(
         f"none of the study's {len(statuses)} edits can be scored ({commonest(statuses)}); {advice}"
     )
 

@@ -1,5 +1,6 @@
 """The known facts that are traced and edited: a seeded sample that grows with its size."""
 
+from locedit.errors import LoceditError
 from locedit.facts import record as facts
 from locedit.store import tables
 from locedit.workflow.job import provenance, running
@@ -12,7 +13,7 @@ def main(snakemake) -> None:
         if not known:
             excluded = facts.exclusions(asked)
             usable = sum(row["status"] == facts.KEPT for row in asked)
-            raise ValueError(
+            raise LoceditError(
                 f"{snakemake.input[0]}: the model knows none of the {usable} facts"
                 f"{f' ({excluded})' if excluded else ''}, so there is nothing to trace or edit; "
                 "give it more records or another model"

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from locedit import outcomes, shards
+from locedit.errors import LoceditError
 from locedit.facts import record as facts
 from locedit.methods import METHODS, problems
 from locedit.methods.problems import PROBLEMS
@@ -77,7 +78,7 @@ def outside_study(snakemake, params, problem: str) -> list[Mapping[str, Any]]:
     known = facts.known(tables.records(snakemake.input.facts, "facts"))
     others = {case_id: row for case_id, row in known.items() if case_id not in study}
     if not others:
-        raise ValueError(
+        raise LoceditError(
             f"{snakemake.input.facts}: the study uses every known fact, and tuning needs others; "
             "make facts.study smaller"
         )
@@ -85,7 +86,7 @@ def outside_study(snakemake, params, problem: str) -> list[Mapping[str, Any]]:
         least = params.min_p_erase
         others = {case_id: row for case_id, row in others.items() if row["p_true"] >= least}
         if not others:
-            raise ValueError(
+            raise LoceditError(
                 f"{snakemake.input.facts}: no known fact outside the study has p(o_true) >= "
                 f"{least:g}, as tuning {problem} needs; make facts.study or facts.min_p_erase "
                 f"smaller, or take {problem} out of tuning.problems"

@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import yaml
 
+from locedit.errors import LoceditError
 from locedit.store import files, tables
 from locedit.workflow.job import provenance, running
 
@@ -23,7 +24,7 @@ def chosen(table: pd.DataFrame, snakemake) -> dict:
     """The `tuned` section of models/<name>.yaml."""
     best = table[table["chosen"]]
     if best.empty:
-        raise ValueError(
+        raise LoceditError(
             f"no setting of {', '.join(snakemake.input)} can be chosen, since none has both a "
             "rewrite and a neighbourhood score; give the data set neighbourhood prompts"
         )

@@ -17,6 +17,7 @@ from locedit.cli.look import ROOT, Look, check_length, look, next_word, say, say
 from locedit.cli.prompts import Prompt, neighbour, paraphrase, relation_of
 from locedit.engine import passes
 from locedit.engine.updates import Updates, applied, total_norms
+from locedit.errors import LoceditError
 from locedit.methods import METHODS, Edit
 from locedit.methods.problems import PROBLEMS, Request
 from locedit.model.language_model import LanguageModel
@@ -71,7 +72,7 @@ def method_named(name: str) -> str:
         return lower[name.lower()]
     near = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.4)
     hint = f"; did you mean {lower[near[0]]!r}?" if near else ""
-    raise ValueError(f"--method: unknown method {name!r}{hint} (known: {', '.join(METHODS)})")
+    raise LoceditError(f"--method: unknown method {name!r}{hint} (known: {', '.join(METHODS)})")
 
 
 def overlays(seen: Look, method: str, *, tuned: bool) -> list[Mapping[str, Any]]:
@@ -84,7 +85,7 @@ def overlays(seen: Look, method: str, *, tuned: bool) -> list[Mapping[str, Any]]
 
 def _check_layer(lm: LanguageModel, layer: int) -> None:
     if not 0 <= layer < lm.n_layers:
-        raise ValueError(
+        raise LoceditError(
             f"--layer: the model has no layer {layer}; its {lm.n_layers} layers are numbered 0 to "
             f"{lm.n_layers - 1}"
         )

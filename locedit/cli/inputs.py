@@ -11,6 +11,7 @@ from typing import Any
 
 from locedit.cli.look import Look, say
 from locedit.engine import key_statistics, sampling
+from locedit.errors import LoceditError
 from locedit.facts import corpus
 from locedit.methods import METHODS, SharedInputs
 from locedit.stated import check_model
@@ -109,7 +110,7 @@ def _collect(seen: Look, paths: dict[int, Path], tokens: int) -> None:
         tokens=tokens,
     )
     if count < tokens:
-        raise ValueError(f"--tokens: there are only {count:,} tokens of text for {tokens:,}")
+        raise LoceditError(f"--tokens: there are only {count:,} tokens of text for {tokens:,}")
     for layer, path in paths.items():
         with files.atomic(path) as temporary:
             key_statistics.write_moments(temporary, {layer: moments[layer]}, tokens=str(count))

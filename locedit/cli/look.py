@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from locedit.engine import gguf, loading, noise, sampling
+from locedit.errors import LoceditError
 from locedit.facts import bundled
 from locedit.model import language_model
 from locedit.stated import check_layers
@@ -142,12 +143,12 @@ def _weights_named(name: str) -> Path | None:
 
 
 def check_length(lm: language_model.LanguageModel, texts: list[str], target: str) -> None:
-    """Raise ValueError where a prompt and the target do not fit the model's context."""
+    """Raise LoceditError where a prompt and the target do not fit the model's context."""
     limit = lm.context_length
     for text in texts:
         tokens = len(lm.encode(text)) + len(lm.encode_target(target, text))
         if limit is not None and tokens > limit:
-            raise ValueError(
+            raise LoceditError(
                 f"the prompt and its target have {tokens} tokens, and the model reads {limit}; "
                 "shorten them"
             )

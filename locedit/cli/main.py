@@ -4,11 +4,13 @@ import argparse
 import io
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
 from locedit import messages
+from locedit.errors import LoceditError, bug
 from locedit.facts import wording
 from locedit.messages import one_line, shown
 
@@ -47,8 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except MemoryError as error:
         said = f"the machine's memory does not suffice ({one_line(error)}); ask for less"
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
+    except (LoceditError, OSError, ImportError) as error:
         said = one_line(error, 2000)
+    except Exception as error:
+        traceback.print_exc()
+        said = one_line(bug(error), 2000)
     print(f"locedit {options.command}: {said}", file=sys.stderr)
     return 1
 

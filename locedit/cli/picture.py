@@ -5,16 +5,17 @@ from pathlib import Path
 
 from matplotlib.figure import Figure  # without pyplot: no display, no state
 
+from locedit.errors import LoceditError
 from locedit.localizers.restoration import Trace
 from locedit.store.files import atomic
 
 
 def check(path: Path) -> None:
-    """Raise ValueError for a file that cannot be a PNG here."""
+    """Raise LoceditError for a file that cannot be a PNG here."""
     if path.suffix.lower() != ".png":
-        raise ValueError(f"--out: expected a name that ends in .png, got {str(path)!r}")
+        raise LoceditError(f"--out: expected a name that ends in .png, got {str(path)!r}")
     if not path.parent.is_dir():
-        raise ValueError(f"--out: there is no folder {str(path.parent)!r}")
+        raise LoceditError(f"--out: there is no folder {str(path.parent)!r}")
 
 
 def save(path: Path, found: Trace, labels: Sequence[str], *, title: str, subtitle: str) -> None:

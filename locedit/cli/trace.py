@@ -7,6 +7,7 @@ import numpy as np
 
 from locedit.cli import drawing, terminal
 from locedit.cli.look import Look, check_length, continued, look, say, say_joins, say_place
+from locedit.errors import LoceditError
 from locedit.localizers.restoration import Trace, trace
 from locedit.text.joining import join
 from locedit.text.subjects import in_template
@@ -54,7 +55,7 @@ def _own_target(seen: Look, prompt: str) -> str:
     """The first word that the model itself says, told as it stands where that is not all of it."""
     text, target = continued(seen.lm, prompt)
     if not target:
-        raise ValueError(f"the model continues {prompt!r} with no word; give one with --target")
+        raise LoceditError(f"the model continues {prompt!r} with no word; give one with --target")
     traced = join(prompt, target) + target
     if text.startswith(traced):
         say(f'no --target given; the model continues with "{target}", so that is traced')

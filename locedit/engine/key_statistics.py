@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from locedit.engine import passes
+from locedit.errors import LoceditError
 from locedit.messages import listed
 from locedit.model import hooks
 from locedit.model.language_model import LanguageModel
@@ -60,7 +61,7 @@ def key_moments(
         count += int(lengths.sum())
         progress(int(lengths.sum()))
     if count == 0:
-        raise ValueError("key statistics need text, and there was none")
+        raise LoceditError("key statistics need text, and there was none")
     for total in sums.values():
         total.div_(count)  # in place: all layers of a large model nearly fill a card
     return sums, count
@@ -105,7 +106,7 @@ class KeyMoments:
     def solve(self, layer: int, keys: Tensor) -> Tensor:
         """C_l^-1 k for each key [facts, d_ff], solved in float64, returned in the keys' dtype.
 
-        Raises ValueError, with what leads out, where C is not positive definite: too few tokens
+        Raises LoceditError, with what leads out, where C is not positive definite: too few tokens
         went into it, a unit is never active, or some depend on each other.
         """
         if layer not in self._factors:
@@ -117,7 +118,7 @@ class KeyMoments:
                 moment.diagonal().add_(self._ridge * moment.diagonal().mean())
             factor, failed = torch.linalg.cholesky_ex(moment)
             if failed:
-                raise ValueError(_singular(layer, moment, self._tokens))
+                raise LoceditError(_singular(layer, moment, self._tokens))
             self._factors[layer] = factor
         return torch.cholesky_solve(keys.double().T, self._factors[layer]).T.to(keys)
 

@@ -100,7 +100,7 @@ def embed(
     """Input of layer 0, [B, Q, d]; `noise` [B, Q, d] is added to the token embeddings.
 
     These are what the embedding module puts out: where a family scales them (Gemma), scaled.
-    Raises ValueError for positions that a model with learned ones does not have.
+    Raises LoceditError for positions that a model with learned ones does not have.
     """
     hidden = lm.embedding(ids)
     if noise is not None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from locedit import seeds
 from locedit.engine import decoding
 from locedit.engine.noise import place
+from locedit.errors import LoceditError
 from locedit.model.language_model import LanguageModel
 from locedit.text.joining import BLANK, PART, blankless, first_word, gaps
 
@@ -150,7 +151,7 @@ def corrupted_continuations(
     Next-token probabilities are averaged over the noise rows. The first token is chosen among
     those that begin a word, so that o_noise is an object as the others are: behind a blank, or
     where the prompt's end asks for none, without. starts: each subject's, as
-    `LanguageModel.subject_range` takes it. Raises ValueError where no word comes of it.
+    `LanguageModel.subject_range` takes it. Raises LoceditError where no word comes of it.
     """
     steps = [max_tokens] * len(prompts)
     first = torch.stack(
@@ -170,7 +171,7 @@ def _first_word(text: str, prompt: str) -> str:
         text = text.partition(PART)[0]
     word = first_word(text)
     if not word:
-        raise ValueError(f"the model continues the corrupted {prompt!r} with no word")
+        raise LoceditError(f"the model continues the corrupted {prompt!r} with no word")
     return word
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from locedit.errors import LoceditError
 from locedit.facts.formats import overlap
 
 MAX_NEIGHBOURS = 10
@@ -28,7 +29,7 @@ RELATION_KEYS = {"id", "description", "table", "template", "paraphrases", "gener
 OPTIONAL_KEYS = {"subject", "object", "also_true"}
 
 
-class BundledDataError(ValueError):
+class BundledDataError(LoceditError):
     """A table or the list of relations is not as expected; the text names file and row."""
 
 

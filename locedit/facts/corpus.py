@@ -20,6 +20,8 @@ import mwparserfromhell
 from mwparserfromhell import nodes
 from mwparserfromhell.wikicode import Wikicode
 
+from locedit.errors import LoceditError
+
 MIN_CHARACTERS = 100
 
 # Marks left in rendered text, from Unicode's private use area: neither occurs in an article.
@@ -84,7 +86,7 @@ _SENTENCE_END = re.compile(r"[.!?:][\"'”’)\]]*$")
 _MIN_LETTERS = 0.75  # of all that is no space: fewer make a row of figures
 
 
-class CorpusError(ValueError):
+class CorpusError(LoceditError):
     """A dump that cannot be read."""
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from locedit import messages, seeds
+from locedit.errors import LoceditError
 from locedit.facts import wording
 from locedit.facts.records import DataError, read_file
 from locedit.facts.unread import is_plain, unread
@@ -31,7 +32,7 @@ SEPARATOR = "|"  # between the prompts in one cell of a table
 _ENOUGH = 100  # records looked at to recognise a format
 
 
-class RecordError(ValueError):
+class RecordError(LoceditError):
     """What is wrong with one record, naming the field."""
 
 

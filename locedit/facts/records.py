@@ -11,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from locedit.errors import LoceditError
 from locedit.messages import one_line, shown
 
 
-class DataError(ValueError):
+class DataError(LoceditError):
     """A data file that cannot be read as what it is said to be."""
 
 

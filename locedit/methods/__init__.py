@@ -9,6 +9,7 @@ import re
 from dataclasses import is_dataclass
 from typing import Any
 
+from locedit.errors import LoceditError
 from locedit.messages import shown
 from locedit.methods.base import CONTEXTS, Edit, Method, SharedInputs
 from locedit.methods.builtin import BUILTIN
@@ -21,7 +22,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # it names folders
 _ARGUMENTS = ("lm", "requests", "layer", "hyper", "shared")
 
 
-class RegistrationError(ValueError):
+class RegistrationError(LoceditError):
     """A method that cannot be registered; the message says what is wrong with it."""
 
 

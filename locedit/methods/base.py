@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from locedit.errors import LoceditError
+
 if TYPE_CHECKING:
     from locedit.engine.key_statistics import KeyMoments
     from locedit.engine.updates import Updates
@@ -98,14 +100,14 @@ class Method:
             if name not in fields:
                 near = difflib.get_close_matches(name, fields, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ValueError(
+                raise LoceditError(
                     f"hyperparameters of {self.name}: unknown setting {name!r} (known: "
                     f"{', '.join(fields)}){hint}"
                 )
         missing = dataclasses.MISSING
         for name, one in fields.items():
             if name not in values and one.default is missing and one.default_factory is missing:
-                raise ValueError(
+                raise LoceditError(
                     f"hyperparameters of {self.name}: {name!r} has no default and the preset "
                     f"{preset!r} gives none for {problem}"
                 )

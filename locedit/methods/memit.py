@@ -10,6 +10,7 @@ import torch
 
 from locedit.engine import passes
 from locedit.engine.updates import LowRank, Updates, applied
+from locedit.errors import LoceditError
 from locedit.methods.base import Edit, SharedInputs
 from locedit.methods.builtin import MemitHyperparameters
 from locedit.methods.problems import Request
@@ -28,7 +29,7 @@ def edit(
 ) -> Edit:
     """dW_l = r_l (lambda C_l + k_l k_l^T)^-1 k_l for each layer of the window, ascending."""
     if shared.moments is None:
-        raise ValueError("MEMIT needs key statistics (SharedInputs.moments)")
+        raise LoceditError("MEMIT needs key statistics (SharedInputs.moments)")
     window = window_layers(layer, hyper.window, lm.n_layers)
     top = window[-1]
     rows = build(lm, requests, shared)

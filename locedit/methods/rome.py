@@ -12,6 +12,7 @@ from torch import Tensor
 
 from locedit.engine import passes
 from locedit.engine.updates import LowRank
+from locedit.errors import LoceditError
 from locedit.methods.base import Edit, SharedInputs
 from locedit.methods.builtin import RomeHyperparameters
 from locedit.methods.problems import Request
@@ -68,7 +69,7 @@ def solve(
 ) -> Written:
     """The optimised value and the direction of the change, before its scale is chosen."""
     if shared.moments is None:
-        raise ValueError("ROME needs key statistics (SharedInputs.moments)")
+        raise LoceditError("ROME needs key statistics (SharedInputs.moments)")
     maximise = requests[0].problem.maximise
     rows = build(lm, requests, shared)
     recorded, keys, outputs, mlp_output = _observe(lm, rows, layer)

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from locedit.errors import LoceditError
 
-class ModelError(ValueError):
+
+class ModelError(LoceditError):
     """A model that cannot be loaded or used; the message says what to do."""
 
 

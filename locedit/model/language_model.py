@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from locedit.errors import LoceditError
 from locedit.model.architectures import (
     LAYER_TYPES,
     ModelError,
@@ -147,18 +148,18 @@ class LanguageModel:
         """[b, e): tokens that overlap the subject where it stands in `text` (METHODS section 0).
 
         start: characters before it, as its template says; None: where `subjects.locate` finds it.
-        Raises ValueError where the subject does not stand there.
+        Raises LoceditError where the subject does not stand there.
         """
         if start is None:
             place = locate(text, subject)
             start = -1 if place is None else place.start
         if start < 0 or not subject or not text.startswith(subject, start):
-            raise ValueError(f"subject {subject!r} does not occur in prompt {text!r}")
+            raise LoceditError(f"subject {subject!r} does not occur in prompt {text!r}")
         end = start + len(subject)
         offsets = self.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
         inside = [i for i, (a, z) in enumerate(offsets) if a < end and z > start]
         if not inside:
-            raise ValueError(f"no token of {text!r} overlaps the subject {subject!r}")
+            raise LoceditError(f"no token of {text!r} overlaps the subject {subject!r}")
         return inside[0], inside[-1] + 1
 
     @cached_property
@@ -175,9 +176,11 @@ class LanguageModel:
         return getattr(self.config, "max_position_embeddings", None)
 
     def check_length(self, tokens: int) -> None:
-        """Raise ValueError for a row of more tokens than the model reads: no positions are left."""
+        """Raise LoceditError for a row of more tokens than the model has positions for."""
         if self.context_length is not None and tokens > self.context_length:
-            raise ValueError(f"a row of {tokens} tokens exceeds the model's {self.context_length}")
+            raise LoceditError(
+                f"a row of {tokens} tokens exceeds the model's {self.context_length}"
+            )
 
     @cached_property
     def vocabulary_size(self) -> int:

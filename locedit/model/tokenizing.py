@@ -9,6 +9,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
+from locedit.errors import LoceditError
 from locedit.model.architectures import ModelError
 from locedit.text.joining import join
 
@@ -84,7 +85,7 @@ class Tokenizer:
             found = self._behind_text(mark, mark + target)
             if found is not None:
                 return tuple(found)
-        raise ValueError(
+        raise LoceditError(
             f"the model's tokenizer puts a blank in front of {target!r}, where none belongs behind "
             f"{last!r}"
         )

@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 import jinja2
 from markupsafe import Markup, escape
 
+from locedit.errors import LoceditError
 from locedit.store import files
 
 FOLDER = "report"  # the one folder of the zip
@@ -130,9 +131,9 @@ def _read_words(path: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); delete it to make it anew") from error
+        raise LoceditError(f"{path} is not JSON ({error}); delete it to make it anew") from error
     if not isinstance(words, dict):
-        raise ValueError(f"{path}: expected an object with title, caption and alt; delete it")
+        raise LoceditError(f"{path}: expected an object with title, caption and alt; delete it")
     return words
 
 

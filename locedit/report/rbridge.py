@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from locedit.errors import LoceditError
 from locedit.store import tables
 
 logger = logging.getLogger(__name__)
@@ -101,11 +102,11 @@ _INSTALLED = {
 _UTF8 = ("C.UTF-8", "en_US.UTF-8")  # so that tokens of any script can be drawn
 
 
-class RError(RuntimeError):
+class RError(LoceditError):
     """An R function stopped; the message is R's."""
 
 
-class RUnavailable(RuntimeError):
+class RUnavailable(LoceditError):
     """R, rpy2 or an R package is not installed; the message says how to install it."""
 
 
@@ -268,7 +269,7 @@ _MACHINERY = re.compile(
 )
 
 
-def _error(name: str, message: str, calls: list[str]) -> RuntimeError:
+def _error(name: str, message: str, calls: list[str]) -> LoceditError:
     package = re.search(r"there is no package called .(\w[\w.]*).", message)
     if package:
         found = package.group(1)

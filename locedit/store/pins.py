@@ -9,8 +9,10 @@ import urllib.parse
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from locedit.errors import LoceditError
 
-class AssetError(ValueError):
+
+class AssetError(LoceditError):
     """A file that could not be had, or is not the file that was asked for."""
 
 

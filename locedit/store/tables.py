@@ -14,12 +14,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from locedit.errors import LoceditError
 from locedit.messages import one_line
 from locedit.store.files import atomic
 from locedit.store.schemas import SCHEMAS
 
 
-class TableError(ValueError):
+class TableError(LoceditError):
     """A table that cannot be read or written; the message names the file and what to do."""
 
 

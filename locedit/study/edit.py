@@ -15,6 +15,7 @@ import torch
 from locedit import outcomes, seeds, shards
 from locedit.engine import sampling
 from locedit.engine.updates import Updates, applied, total_norms
+from locedit.errors import LoceditError
 from locedit.facts.record import Fact
 from locedit.methods import METHODS, SharedInputs, problems
 from locedit.methods.problems import Problem, Request
@@ -50,7 +51,7 @@ def objects(problem: Problem, fact: Fact, o_noise: str | None) -> tuple[str, str
     named = {"true": fact.target_true, "false": fact.target_new, "noise": o_noise}
     target, other = named[problem.target], named[problem.other]
     if target is None or other is None:
-        raise ValueError(f"{problem.name} needs o_noise of fact {fact.case_id}")
+        raise LoceditError(f"{problem.name} needs o_noise of fact {fact.case_id}")
     return target, other
 
 

@@ -9,6 +9,7 @@ No heavy imports: Snakemake reads this each time it starts.
 import unicodedata
 from dataclasses import dataclass
 
+from locedit.errors import LoceditError
 from locedit.messages import shown
 
 # How Unicode's names of the letters begin, of scripts that put no blanks between words
@@ -36,11 +37,11 @@ _JOINERS = "\u00ad\u200c\u200d\u2060"  # unseen within a word: soft hyphen, (non
 def in_template(template: str, subject: str) -> int:
     """Characters before the subject in the filled template: where its last `{}` is.
 
-    Raises ValueError for a template without one.
+    Raises LoceditError for a template without one.
     """
     before, hole, _ = template.rpartition("{}")
     if not hole:
-        raise ValueError(f"no {{}} for the subject {subject!r} in {template!r}")
+        raise LoceditError(f"no {{}} for the subject {subject!r} in {template!r}")
     return len(before.replace("{}", subject))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from locedit import messages
+from locedit.errors import LoceditError
 from locedit.facts import formats
 from locedit.messages import name as plain_name
 from locedit.messages import nearest, one_line, shown
@@ -20,7 +21,7 @@ from locedit.stated import StatedError, check_layers
 from locedit.store import folders
 
 
-class ConfigError(ValueError):
+class ConfigError(LoceditError):
     """A configuration that cannot be used."""
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from locedit import outcomes
-from locedit.errors import ran_out_of_memory
+from locedit.errors import LoceditError, bug, ran_out_of_memory
 from locedit.shards import WHOLE, Shard, batches
 from locedit.stated import check_layers
 from locedit.store.files import exclusive_lock
@@ -76,9 +76,9 @@ def _sentence(error: BaseException, log: Path) -> str:
         )
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; run the same command again"
-    if isinstance(error, ValueError | OSError | RuntimeError | SystemExit):
+    if isinstance(error, LoceditError | OSError | SystemExit):
         return said
-    return f"{type(error).__name__}: {said}; this was not foreseen, {log} says where it happened"
+    return f"{bug(error)}; {log} has its traceback"
 
 
 def load_plugins(snakemake: Any) -> None:
@@ -130,7 +130,7 @@ def read_sigma(snakemake: Any) -> float:
     try:
         return float(json.loads(path.read_text())["sigma"])
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(
+        raise LoceditError(
             f"{path}: expected JSON with a number `sigma` ({type(error).__name__}: {error}); "
             "delete the file so that it is made again"
         ) from error
@@ -214,7 +214,7 @@ def whole_cell(
 ) -> Iterator[dict[str, Any]]:
     """A cell's rows, those of facts that failed as lines of the log too.
 
-    Raises ValueError at their end where every fact failed that was tried, unless they are one
+    Raises LoceditError at their end where every fact failed that was tried, unless they are one
     shard's: whether the cell failed is seen when its shards are merged.
     """
     statuses = []
@@ -229,7 +229,7 @@ def whole_cell(
 
 
 def refuse_failed_cell(snakemake: Any, statuses: Iterable[str], stage: str, advice: str) -> None:
-    """Raises ValueError where every fact of the job's cell failed that was tried."""
+    """Raises LoceditError where every fact of the job's cell failed that was tried."""
     named = ((key, value) for key, value in snakemake.wildcards.items() if "shard" not in key)
     cell = ", ".join(f"{'module' if key == 'kind' else key} {value}" for key, value in named)
     done, without = _CELLS[stage]
