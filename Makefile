@@ -20,7 +20,7 @@ export VENV PYTHON TORCH_SPEC TORCH_INDEX
 export VIRTUAL_ENV := $(if $(filter /%,$(firstword $(VENV))),,$(CURDIR)/)$(VENV)
 RUN := PATH="$$VIRTUAL_ENV/bin:$$PATH"
 
-.PHONY: help setup reproduce test lint bench report clean-env
+.PHONY: help setup reproduce test unit check lint docs bench report clean-env
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -35,12 +35,25 @@ test:  ## set up, with a browser and a Slurm to test in, then run every test, R'
 	@scripts/setup.sh --tests
 	$(RUN) python -m pytest -n auto --maxprocesses 4 $(ARGS)
 
+# Tests that run a study, a browser or a Slurm are left out.
+SLOW = $(shell grep -lE "tiny_study|selenium|slurm_cluster" tests/test_*.py)
+unit: setup  ## the tests of the library alone
+	$(RUN) python -m pytest -n auto --maxprocesses 4 -m "not slow" \
+	    $(addprefix --ignore=,$(SLOW)) $(ARGS)
+
+check: lint unit  ## lint, then unit: before each commit
+
 lint: setup  ## check style, formatting, types and the workflow
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) snakefmt --check Snakefile rules
 	$(RUN) snakemake --lint
 	$(RUN) mypy
+
+docs: setup  ## build the site, warnings as errors: docs/_build/html
+	$(RUN) python -m pip --disable-pip-version-check --quiet install \
+	    --constraint requirements.txt --requirement docs/requirements.txt
+	$(RUN) python -m sphinx -W --keep-going -b html docs docs/_build/html $(ARGS)
 
 bench: setup  ## time the engine against the textbook algorithms
 	$(RUN) python benchmarks/bench.py $(if $(filter quick,$(BENCH)),--quick) $(ARGS)

@@ -1,4 +1,4 @@
-"""What the paper's whole grid costs on a GPU, from counted operations: docs/cost.md is its output.
+"""What the paper's whole grid costs on a GPU, counted: docs/explanation/cost.md is its output.
 
 Nothing is timed here. Multiplications and additions of matrix products, two operations each; a
 backward pass to activations costs as much as its forward pass.

@@ -1,7 +1,7 @@
 # What a job asks of a cluster, from what it took when it was measured. A machine on its own ignores
 # it, but for memory and time that a profile limits.
 # Measured: the default study (SmolLM2-135M in float32, 11 facts, one core of two), each job's seconds
-# and largest resident memory as `logs/benchmarks` has them. docs/cluster.md has the table.
+# and largest resident memory as `logs/benchmarks` has them. docs/how-to/cluster.md has the table.
 # Asked for: three times the seconds, 1.5 times the memory and two Snakemake processes of 170 MB
 # beside it, as the Slurm plug-in starts them; scaled to model and facts; more with each attempt.
 

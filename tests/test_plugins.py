@@ -279,10 +279,10 @@ def test_all_of_a_package_counts(write):
 
 
 def test_the_guide_quotes_the_examples():
-    guide = (ROOT / "docs" / "adding-a-method.md").read_text()
+    guide = (ROOT / "docs" / "how-to" / "method.md").read_text()
     quoted = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
     for path in sorted((ROOT / "plugins").glob("*.py")):
-        assert path.read_text() in quoted, f"docs/adding-a-method.md does not quote {path.name}"
+        assert path.read_text() in quoted, f"docs/how-to/method.md does not quote {path.name}"
 
 
 def test_the_examples_register_methods_and_import_nothing_heavy_for_it():

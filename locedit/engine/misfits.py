@@ -117,5 +117,5 @@ def _remedy_of_code(path: Path) -> str:
         )
     return (
         "choose a model of a family that transformers has built in, or read that code and put it "
-        "into a plug-in, as docs/adding-a-model.md shows"
+        "into a plug-in, as docs/how-to/model.md shows"
     )

@@ -1,7 +1,7 @@
 """Editing methods: a registry of functions from facts to weight changes.
 
 A new method is a dataclass of hyperparameters, a function and one call of `register`, in a module
-that the configuration names under `plugins`: docs/adding-a-method.md builds one.
+that the configuration names under `plugins`: docs/how-to/method.md builds one.
 """
 
 import inspect

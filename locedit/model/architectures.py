@@ -1,7 +1,7 @@
 """Where each family of decoder-only transformers keeps its parts: one table of module paths.
 
 What a family does differently from the others beyond names has a field here, so that no other
-module asks "which model is it?". docs/adding-a-model.md adds an entry from outside this project.
+module asks "which model is it?". docs/how-to/model.md adds an entry from outside this project.
 """
 
 from collections.abc import Mapping
@@ -143,7 +143,7 @@ def architecture_of(config: Any) -> Architecture:
         known = ", ".join(sorted(ARCHITECTURES))
         raise ModelError(
             f"model type {kind!r} is not supported (known: {known}); "
-            "register its module paths, as docs/adding-a-model.md shows"
+            "register its module paths, as docs/how-to/model.md shows"
         )
     entry = ARCHITECTURES[kind]
     text = config.get_text_config()

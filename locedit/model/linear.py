@@ -2,7 +2,7 @@
 
 torch multiplies single-precision matrices with MKL, which on processors that are not Intel's leaves
 their widest vector units idle; oneDNN, which torch carries too, uses them: up to 2.2 times as fast
-(docs/performance.md). Both round as single precision does, and sum in another order.
+(docs/explanation/engine.md). Both round as single precision does, and sum in another order.
 """
 
 from typing import Any

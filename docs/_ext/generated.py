@@ -1,0 +1,305 @@
+"""The reference pages that follow from the code: configuration, tables, command line.
+
+Each function returns Markdown and raises `OutOfStep` where descriptions and code disagree, so that
+neither the site nor a test passes over it. Nothing here needs Sphinx.
+"""
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import yaml
+
+from locedit import methods
+from locedit.cli.main import parser
+from locedit.store import schemas
+from locedit.workflow import config as configuration
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class OutOfStep(ValueError):
+    """A description without what it describes, or the other way round."""
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _table(*header: str) -> list[str]:
+    return [_row(*header), "|" + "---|" * len(header)]
+
+
+# ---- configuration -------------------------------------------------------------------------------
+
+
+def configuration_page() -> str:
+    """Every key of config.yaml with its comment there, its default and what the schema allows."""
+    text = (ROOT / "config.yaml").read_text(encoding="utf-8")
+    schema = configuration.load_yaml(ROOT / "schemas" / "config.schema.yaml")
+    schema = configuration.with_methods(schema, methods.schemas())
+    comments, defaults = _comments(text), yaml.safe_load(text)
+    top, sections = ["## The study", "", *_table("key", "default", "values", "meaning")], []
+    for name, one in schema["properties"].items():
+        said = comments.pop((name,), "")
+        if "properties" not in one:
+            top.append(_key_row(name, one, schema, defaults[name], said))
+            continue
+        lines = ["", f"## `{name}`", "", *([_sentence(said), ""] if said else [])]
+        lines += _table("key", "default", "values", "meaning")
+        for key, inner in one["properties"].items():
+            said = comments.pop((name, key), "")
+            lines.append(_key_row(f"{name}.{key}", inner, schema, defaults[name][key], said))
+        sections += lines
+    if comments:
+        raise OutOfStep(f"config.yaml: keys that the schema does not have: {sorted(comments)}")
+    return "\n".join((*top, *sections, ""))
+
+
+def _key_row(path: str, one: Mapping, schema: Mapping, default: Any, said: str) -> str:
+    if not said and path.partition(".")[0] != "quirks":
+        raise OutOfStep(f"config.yaml: {path} has no comment that says what it is")
+    shown = yaml.safe_dump(default, default_flow_style=True, width=10_000, allow_unicode=True)
+    shown = shown.removesuffix("\n").removesuffix("\n...")
+    return _row(
+        f"`{path.rpartition('.')[2]}`", f"`{shown}`", _values(one, schema), said.replace("<", "\\<")
+    )
+
+
+def _sentence(said: str) -> str:
+    return said[:1].upper() + said[1:] + "." if said else ""
+
+
+def _comments(text: str) -> dict[tuple[str, ...], str]:
+    """Of each key and key of a section, the comments from its line to the next such key's."""
+    found: list[tuple[int, tuple[str, ...]]] = []
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    for key, value in root.value:
+        found.append((key.start_mark.line, (key.value,)))
+        if isinstance(value, yaml.MappingNode) and not value.flow_style:
+            found += [(k.start_mark.line, (key.value, k.value)) for k, _ in value.value]
+    lines = text.splitlines()
+    ends = [line for line, _ in found[1:]] + [len(lines)]
+    return {
+        path: " ".join(
+            match[1] for line in lines[low:high] if (match := re.search(r"(?:^|\s)#\s+(.*)$", line))
+        )
+        for (low, path), high in zip(found, ends, strict=True)
+    }
+
+
+def _values(one: Mapping, schema: Mapping) -> str:
+    """What a key may hold, in words."""
+    if "$ref" in one:
+        name = one["$ref"].rpartition("/")[2]
+        if name in ("hyperparameters", "grid"):
+            return "a mapping: method, then setting"
+        return _values(schema["$defs"][name], schema)
+    if "enum" in one:
+        return ", ".join(f"`{value}`" for value in one["enum"])
+    if "if" in one:  # one of them, or a list
+        return f"{_values(one['else'], schema)}, or a list"
+    kinds = one["type"] if isinstance(one["type"], list) else [one["type"]]
+    return " or ".join("`null`" if kind == "null" else _kind(kind, one, schema) for kind in kinds)
+
+
+def _kind(kind: str, one: Mapping, schema: Mapping) -> str:
+    if kind in ("integer", "number"):
+        word = "whole number" if kind == "integer" else "number"
+        return f"{word}{_limits(one)}"
+    if kind == "array":
+        return f"list of: {_values(one['items'], schema)}"
+    return {"string": "text", "boolean": "`true`, `false`", "object": "a mapping"}[kind]
+
+
+def _limits(one: Mapping) -> str:
+    parts = []
+    if "exclusiveMinimum" in one:
+        parts.append(f" above {one['exclusiveMinimum']}")
+    if "minimum" in one:
+        parts.append(f" from {one['minimum']}")
+    if one.get("maximum", 2**31) < 2**31 - 1:  # larger ones are the tables' and numpy's
+        parts.append(f" to {one['maximum']}")
+    return ",".join(parts)
+
+
+# ---- tables --------------------------------------------------------------------------------------
+
+# A heading of results/README.md -> the schema of the table that stands below it
+SCHEMA_OF = {
+    "### `facts.parquet`, `study.parquet`": "facts",
+    "### `tracing/MODULE/window-W.parquet`": "tracing",
+    "### `tracing/MODULE/zero-window-W.parquet`": "zeroing",
+    "### `effects.parquet`": "effects",
+    "### `contexts.parquet`": "contexts",
+    "### `essence.parquet`": "essence",
+    "### `baseline/PROBLEM.parquet`": "baseline",
+    "### `editing/METHOD/PROBLEM/layer-LAYER.parquet`": "editing",
+    "### `scores.parquet`": "scores",
+    "### `tuning/METHOD/PROBLEM.parquet`, `tuning/sweep.parquet`, `tuning/sweep.csv`": "sweep",
+    "### `rome/summary.parquet`, `rome/summary.csv`": "rome_summary",
+    "## The cache": "corpus",
+}
+
+WORDS = {
+    pa.string(): "text",
+    pa.float64(): "real",
+    pa.int32(): "integer",
+    pa.bool_(): "flag",
+    pa.list_(pa.string()): "[text]",
+    pa.list_(pa.float64()): "[real]",
+    pa.list_(pa.int32()): "[integer]",
+}
+
+
+def tables_page() -> str:
+    """results/README.md, its tables checked against the code's schemas and every column named."""
+    text = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
+    out: list[str] = []
+    seen, name, rows = set(), None, []
+    for line in [*text.splitlines(), "#"]:
+        if line.startswith("|") and name:
+            rows.append(line)
+            continue
+        if rows:  # the first table below a heading is the schema's
+            out += _schema_rows(name, rows)
+            seen.add(name)
+            name, rows = None, []
+        if line.startswith("#"):
+            name = SCHEMA_OF.get(line)
+        out.append(line)
+    if missing := set(schemas.SCHEMAS) - seen:
+        raise OutOfStep(f"results/README.md has no table of {sorted(missing)}")
+    return "\n".join(out[1:-1]) + "\n"  # the page has a title of its own
+
+
+def _schema_rows(name: str, rows: list[str]) -> list[str]:
+    header, described = _cells(rows[0]), [_cells(row) for row in rows[2:]]
+    patterns = [(row, index) for index, row in enumerate(described)]
+    columns: dict[int, list[str]] = {}
+    for field in schemas.SCHEMAS[name]:
+        fits = (
+            i for exact in (True, False) for row, i in patterns if _fits(field.name, row, exact)
+        )
+        index = next(fits, None)
+        if index is None:
+            raise OutOfStep(f"results/README.md: {name} does not describe {field.name!r}")
+        word, kind = WORDS[field.type], described[index][1]
+        if word not in kind.split(", "):
+            raise OutOfStep(f"results/README.md: {name}.{field.name} is {word}, not {kind!r}")
+        columns.setdefault(index, []).append(f"`{field.name}`")
+    out = _table(*header)
+    for index, named in sorted(columns.items()):
+        *more, meaning = described[index][1:]
+        meaning = re.sub(r"; so also `\w+\.\.\.`", "", meaning)  # they are named now
+        out.append(_row(", ".join(named), *more, meaning))
+    if unused := [row[0] for i, row in enumerate(described) if i not in columns]:
+        raise OutOfStep(f"results/README.md: {name} has no columns {unused}")
+    return out
+
+
+def _cells(row: str) -> list[str]:
+    return [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", row)[1:-1]]
+
+
+def _fits(column: str, row: list[str], exact: bool) -> bool:
+    names = list(_names(row))
+    if exact:
+        return column in names
+    return any(re.fullmatch(re.escape(n).replace(r"\.\.\.", ".+"), column) for n in names)
+
+
+def _names(row: list[str]) -> Iterator[str]:
+    """The columns that a row describes: by name, by a suffix (`..._after`) of the one before it.
+
+    A name with dots that begins with no dots, or that stands alone, is a pattern.
+    """
+    before = ""
+    for name in re.findall(r"`([\w.]+)`", row[0]):
+        if name.startswith("...") and before:
+            name = before.rpartition(name[3:4])[0] + name[3:]
+        yield name
+        before = name
+    yield from re.findall(r"`(\w+\.\.\.)`", row[-1])
+
+
+# ---- command line --------------------------------------------------------------------------------
+
+
+def commands_page() -> str:
+    """What `python -m locedit --help`, and each command's, prints at 80 columns."""
+    choices = next(a.choices for a in parser()._actions if a.dest == "command")
+    pages = [f"```text\n{_help()}```\n"]
+    pages += [f"## `{name}`\n\n```text\n{_help(name)}```\n" for name in choices or ()]
+    return "\n".join(pages)
+
+
+def _help(*command: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "locedit", *command, "--help"],
+        env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+# ---- Python --------------------------------------------------------------------------------------
+
+# The modules that a program of one's own may use, and what of each: the one list of them.
+API = {
+    "locedit.model.language_model": ("load", "LanguageModel"),
+    "locedit.localizers.restoration": ("trace", "Trace", "effects"),
+    "locedit.localizers.zeroing": ("zero", "Zeroed"),
+    "locedit.windows": ("window_layers",),
+    "locedit.methods.problems": ("PROBLEMS", "Problem", "Request"),
+    "locedit.methods": ("METHODS", "Method", "SharedInputs", "Edit", "register"),
+    "locedit.methods.settings": ("Limit",),
+    "locedit.engine.updates": ("LowRank", "Dense", "applied", "total_norms"),
+    "locedit.study.measure": (
+        "Probe",
+        "Measurement",
+        "measure",
+        "rewrite_score",
+        "neighbourhood_score",
+        "essence_score",
+    ),
+    "locedit.model.architectures": ("Architecture", "register"),
+    "locedit.store.tables": ("read", "write", "provenance"),
+}
+
+
+def api_page() -> str:
+    """A section a module, its objects by Sphinx's autodoc."""
+    lines = []
+    for module, names in API.items():
+        lines += [
+            f"## `{module}`",
+            "",
+            "```{eval-rst}",
+            f".. automodule:: {module}",
+            "   :no-index:",
+        ]
+        for name in names:
+            value = getattr(importlib.import_module(module), name)
+            kind = "class" if isinstance(value, type) else "function"
+            kind = kind if callable(value) else "data"
+            lines += ["", f".. auto{kind}:: {module}.{name}"]
+            lines += ["   :members:"] if kind == "class" else ["   :no-value:"] * (kind == "data")
+        lines += ["```", ""]
+    return "\n".join(lines)
+
+
+PAGES = {
+    "api": api_page,
+    "configuration": configuration_page,
+    "tables": tables_page,
+    "commands": commands_page,
+}

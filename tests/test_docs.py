@@ -1,0 +1,223 @@
+"""README and site: short, every link leads somewhere, what is quoted and described is true."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pytest
+import yaml
+
+from locedit.cli import look
+from locedit.cli.main import parser
+from locedit.store import schemas, tables
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+sys.path.append(str(DOCS / "_ext"))
+
+import cells  # noqa: E402
+import generated  # noqa: E402
+
+BUILT = ("_build", "_generated")  # by `make docs`
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *(ROOT / name / "README.md" for name in ("results", "data")),
+    *(p for p in sorted(DOCS.rglob("*.md")) if not set(BUILT) & set(p.relative_to(DOCS).parts)),
+]
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+def prose(path):
+    """A page without its blocks and spans of code."""
+    text = re.sub(
+        r"^( *)(```+|~~~+).*?^\1\2", "", path.read_text(encoding="utf-8"), flags=re.M | re.S
+    )
+    return re.sub(r"`[^`\n]+`", "", text)
+
+
+def anchors(path):
+    """Of each heading of a page, the anchor that GitHub and the site give it."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+def links(path):
+    return re.findall(r"\]\(([^)\s]+)\)", prose(path))
+
+
+def dead(path):
+    """The links of a page that lead to no file, or to no heading of a page."""
+    for link in links(path):
+        if re.match(r"[a-z]+:", link):
+            continue
+        file, _, anchor = unquote(link).partition("#")
+        target = (path.parent / file).resolve() if file else path
+        if DOCS / "_generated" in target.parents:
+            continue
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            yield link
+
+
+def test_the_readme_is_short_and_shows_the_answer_first():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 150
+    assert any(line.startswith("![") for line in lines[:20])
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_every_link_leads_somewhere(path):
+    assert list(dead(path)) == []
+
+
+def test_a_dead_link_is_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# One `two`, three\n[a](#one-two-three) [b](#none) [c](page.md) [d](gone.md)\n"
+    )
+    assert list(dead(page)) == ["#none", "gone.md"]
+
+
+def test_the_pages_commands_are_understood():
+    found = []
+    for path in PAGES:
+        text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+        found += re.findall(r"^python -m locedit (.+)$", text, re.MULTILINE)
+    read = [parser().parse_args(shlex.split(command)).command for command in found]
+    assert len(read) > 5
+    assert set(read) == {"trace", "edit", "provenance"}
+
+
+def test_every_make_target_named_exists():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    workflows = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+    assert workflows
+    named = set()
+    for path in [*PAGES, *workflows]:
+        named |= set(re.findall(r"(?:`|^|run: )make ([a-z-]+)", path.read_text(), re.MULTILINE))
+    assert named >= {"reproduce", "test", "check", "docs"}
+    assert named <= targets
+
+
+def test_the_hooks_run_what_lint_runs():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    lint = (ROOT / "Makefile").read_text().partition("\nlint:")[2].partition("\n\n")[0]
+    for hook in hooks:
+        tool = hook["entry"].removeprefix(".venv/bin/").removesuffix(" --force-exclude")
+        assert f"$(RUN) {tool}" in lint
+
+
+def test_the_sites_packages_are_pinned_and_say_why():
+    lines = (DOCS / "requirements.txt").read_text().splitlines()
+    requirements = [line for line in lines if line and not line.startswith("#")]
+    assert [line for line in requirements if not re.fullmatch(r"\S+==\S+  # .+", line)] == []
+
+
+# ---- reference -----------------------------------------------------------------------------------
+
+
+def test_every_key_of_the_configuration_is_described():
+    page = generated.configuration_page()
+    for section, keys in yaml.safe_load((ROOT / "config.yaml").read_text()).items():
+        assert f"`{section}`" in page
+        _, _, below = page.partition(f"## `{section}`")
+        for key in keys if below else ():
+            assert f"\n| `{key}` | " in below.partition("\n## ")[0]
+    line = r"| `study` | `11` | whole number from 1 or `null` | known facts traced and edited, "
+    assert line in page
+
+
+def test_every_column_is_described_and_of_that_type():
+    page = generated.tables_page()
+    for schema in schemas.SCHEMAS.values():
+        assert [n for n in schema.names if f"`{n}`" not in page] == []
+    after = (
+        "`rewrite_target_after`, `rewrite_other_after` | real | log p before and after the edit |"
+    )
+    assert after in page
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        (pa.field("margin", pa.float64()), "scores does not describe 'margin'"),
+        (pa.field("essence", pa.string()), "scores.essence is text, not 'real'"),
+        (None, r"scores has no columns \['`essence`'\]"),
+    ],
+    ids=["a column without a row", "another type", "a row without a column"],
+)
+def test_a_table_out_of_step_is_an_error(field, said, monkeypatch):
+    schema = schemas.SCHEMAS["scores"]
+    fields = [f for f in schema if f.name != "essence"] + ([field] if field else [])
+    if field and field.name != "essence":
+        fields.append(schema.field("essence"))
+    monkeypatch.setitem(schemas.SCHEMAS, "scores", pa.schema(fields))
+    with pytest.raises(generated.OutOfStep, match=said):
+        generated.tables_page()
+
+
+def test_the_command_lines_page_has_every_command():
+    page = generated.commands_page()
+    for command in ("trace", "edit", "provenance"):
+        assert f"## `{command}`\n\n```text\nusage: locedit {command} " in page
+
+
+def test_the_api_page_names_what_there_is():
+    page = generated.api_page()
+    assert ".. autofunction:: locedit.localizers.restoration.trace\n" in page
+    assert ".. autoclass:: locedit.methods.Method\n" in page
+    assert ".. autodata:: locedit.methods.problems.PROBLEMS\n" in page
+
+
+# ---- code on pages -------------------------------------------------------------------------------
+
+
+def block(path):
+    """A page's first block of Python."""
+    return re.search(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)[1]
+
+
+def test_the_score_pages_code_gives_a_number_a_fact(tmp_path):
+    rows = [
+        {"case_id": "a", "rewrite_target_after": -1.0, "rewrite_other_after": -3.5, "status": "ok"},
+        {"case_id": "b", "status": "failed: no reason"},
+    ]
+    tables.write(tmp_path / "layer-4.parquet", rows, "editing")
+    names = {}
+    exec(block(DOCS / "how-to" / "score.md"), names)
+    assert names["margin"](tmp_path / "layer-4.parquet").to_dict() == {"a": 2.5}
+
+
+@pytest.fixture
+def seen(smollm2_lm, monkeypatch):
+    """What the pages' programs look at, without a second copy of the model."""
+    found = SimpleNamespace(lm=smollm2_lm, sigma=lambda given: (0.354, "sigma 0.354"))
+    monkeypatch.setattr(look, "look", lambda name: found)
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs_and_shows_what_its_text_says(seen, tmp_path):
+    said, names = cells.run(DOCS / "tutorial" / "one_fact.py", tmp_path)
+    text = (DOCS / "tutorial" / "index.md").read_text()
+    assert [n for n in said if f"_generated/{n}.py" not in text] == []
+    assert said["trace"].startswith("p(Paris): clean 0.64, subject corrupted 0.02")
+    assert names["effect"].argmax() < 3  # "at the first layers"
+    assert names["effect"].max() > 0.9
+    assert min(rewrite for rewrite, _ in names["scores"].values()) > 0.95  # "at every layer"
+    assert names["scores"][26][1] > names["scores"][2][1]  # "does not follow the trace"
+    assert (tmp_path / "one_fact.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_the_readmes_python_runs(seen, capsys):
+    names = {}
+    exec(block(ROOT / "README.md"), names)
+    assert names["found"].p_clean == pytest.approx(0.644, abs=0.001)
+    assert capsys.readouterr().out.startswith("0.644")
