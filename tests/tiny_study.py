@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -259,7 +259,12 @@ def write_inputs(base: Path) -> dict[str, Any]:
     }
 
 
-def write_corpus(folder: Path, settings: Mapping[str, Any], root: Path) -> None:
+def write_corpus(
+    folder: Path,
+    settings: Mapping[str, Any],
+    root: Path,
+    texts: Sequence[str] = tiny.SENTENCES,
+) -> None:
     """Put a few paragraphs where the workflow keeps its Wikipedia, so that none is fetched."""
     planned = snakemake(folder, settings, "--dry-run", "corpus", root=root)
     match = re.search(r"Missing output files: .*?(/\S+\.parquet)", planned.text)
@@ -267,7 +272,7 @@ def write_corpus(folder: Path, settings: Mapping[str, Any], root: Path) -> None:
     rows = [
         {"title": str(title), "index": index, "text": text}
         for index in range(6)
-        for title, text in enumerate(tiny.SENTENCES)
+        for title, text in enumerate(texts)
     ]
     tables.write(match[1], rows, "corpus")
 
