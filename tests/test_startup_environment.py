@@ -231,6 +231,14 @@ def test_of_a_submission_that_failed_those_jobs_are_told_that_say_why(tmp_path):
     logs[0].write_text("2026-11-26 22:17:54 INFO done in 2 s\n")
     logs[1].write_text(f"2026-11-26 22:17:54 ERROR {failures.FAILED}the disk is full\n")
     assert failures.summary([main], {}) == [f"edit: the disk is full [{logs[1]}]"]
+    logs[1].unlink()
+    again = main.read_text().replace("/7.log", "/8.log")
+    main.write_text(main.read_text() + again)
+    [line] = failures.summary([main], {})
+    assert line.startswith(
+        "edits: ended before a job of it could say why; what its command printed"
+    )
+    assert line.endswith(" [/work/logs/slurm/group_edits/8.log]")
 
 
 def test_jobs_of_several_scripts_that_end_together_keep_their_own_status(tmp_path):

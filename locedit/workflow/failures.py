@@ -15,6 +15,7 @@ FAILED = "failed: "  # before the sentence, in the log of a job that could still
 _EVENT = re.compile(
     r"^Command '.*?/tmp\w+\.(?P<script>\w+\.py)\b.*"
     r"(?:exit status (?P<status>\d+)|died with <Signals\.(?P<signal>\w+): \d+>)\.$"
+    r"|^    message: Error in group (?P<group>.+)\n    log: (?P<submission>.*?)(?: \(check log.*)?$"
     r"|^(?P<indent> *)Error in rule (?P<rule>\w+):\n"
     r"(?P<told>(?:(?P=indent)    .*\n)*?)(?P=indent)    log: (?P<log>.*?)(?: \(check log.*)?$",
     re.MULTILINE,
@@ -42,20 +43,36 @@ def summary(logs: Iterable[str | Path], scripts: Mapping[str, str]) -> list[str]
     text = "".join(Path(log).read_text(encoding="utf-8", errors="replace") for log in logs)
     ends: dict[str, list[str]] = defaultdict(list)  # of commands whose job is not named yet
     jobs: dict[tuple[str, Path], str] = {}
+    submissions: dict[str, tuple[str, set]] = {}  # of each log of Slurm's: its name, its jobs
+    members: set[tuple[str, Path]] = set()
     for event in _EVENT.finditer(text):
         if event["script"]:
             ends[event["script"]].append(event["status"] or event["signal"])
-            continue
-        job = event["rule"], Path(event["log"].split(", ")[0])  # then Slurm's
-        before = ends[scripts.get(event["rule"], "")]
-        slurm = _SLURM.search(event["told"])
-        if before:
-            jobs[job] = before.pop(0)
-        elif slurm:
-            jobs[job] = slurm[1]
-        elif not event["indent"] or _last_word(job[1]):  # not all jobs of a submission failed
-            jobs.setdefault(job, "")
-    return [f"{rule}: {_reason(log, end)} [{log}]" for (rule, log), end in jobs.items()]
+        elif event["group"]:
+            members = set()
+            submissions[event["submission"]] = event["group"], members
+        else:
+            job = event["rule"], Path(event["log"].split(", ")[0])  # then Slurm's
+            before = ends[scripts.get(event["rule"], "")]
+            slurm = _SLURM.search(event["told"])
+            if before:
+                jobs[job] = before.pop(0)
+            elif slurm:
+                jobs[job] = slurm[1]
+            elif not event["indent"] or _last_word(job[1]):  # not all of a submission's failed
+                jobs.setdefault(job, "")
+            if event["indent"]:
+                members.add(job)
+    # the last try of each
+    tries = {frozenset(of): (group, log) for log, (group, of) in submissions.items()}
+    unsaid = [last for of, last in tries.items() if of.isdisjoint(jobs)]
+    return [
+        *(f"{rule}: {_reason(log, end)} [{log}]" for (rule, log), end in jobs.items()),
+        *(
+            f"{group}: ended before a job of it could say why; {_ABOVE} [{log}]"
+            for group, log in unsaid
+        ),
+    ]
 
 
 def _last_word(log: Path) -> str | None:
