@@ -35,11 +35,8 @@ test:  ## set up, with a browser and a Slurm to test in, then run every test, R'
 	@scripts/setup.sh --tests
 	$(RUN) python -m pytest -n auto --maxprocesses 4 $(ARGS)
 
-# Tests that run a study, a browser or a Slurm are left out.
-SLOW = $(shell grep -lE "tiny_study|selenium|slurm_cluster" tests/test_*.py)
 unit: setup  ## the tests of the library alone
-	$(RUN) python -m pytest -n auto --maxprocesses 4 -m "not slow" \
-	    $(addprefix --ignore=,$(SLOW)) $(ARGS)
+	$(RUN) python -m pytest -n auto --maxprocesses 4 -m "not slow" tests/unit $(ARGS)
 
 check: lint unit  ## lint, then unit: before each commit
 

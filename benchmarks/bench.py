@@ -1,9 +1,9 @@
 """Time the engine against the published procedure, alternating in one process, same numbers.
 
-The published procedure is tests/oracle.py on the model as transformers loads it: the whole network,
-one (token, layer) per eleven-row pass, whole-network optimisation steps; for every edit the essence
-texts are sampled and the unedited model is scored anew. Each measurement checks that both give the
-same numbers before it prints one JSON line; a table follows, and both are stored under
+The published procedure is tests/support/oracle.py on the model as transformers loads it: the whole
+network, one (token, layer) per eleven-row pass, whole-network optimisation steps; for every edit the
+essence texts are sampled and the unedited model is scored anew. Each measurement checks that both
+give the same numbers before it prints one JSON line; a table follows, and both are stored under
 benchmarks/results/.
 
     python benchmarks/bench.py            tracing of each fact, edits of all six side by side
@@ -29,7 +29,7 @@ from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 import oracle  # noqa: E402
 

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import os
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,8 +65,20 @@ def tiny_lm(request) -> LanguageModel:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> tuple[tiny_study.Study, tiny_study.Run]:
-    """The tiny study after its one real run, and that run; tests leave it as it is."""
-    return tiny_study.finished(tmp_path_factory.mktemp("study"))
+    """The tiny study after its one real run, and that run; tests leave it as it is.
+
+    It is made once for all processes of the test run.
+    """
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    made = base / "finished-study.pickle"
+    with files.exclusive_lock(made):
+        if not made.exists():
+            folder = base / "finished-study"
+            folder.mkdir()
+            made.write_bytes(pickle.dumps(tiny_study.finished(folder)))
+    return pickle.loads(made.read_bytes())
 
 
 @pytest.fixture(scope="session")

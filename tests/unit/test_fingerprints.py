@@ -7,7 +7,7 @@ import pytest
 
 from locedit.store import hashing
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = '''"""What this does."""
 
 import os

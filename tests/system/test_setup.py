@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TOOLS = ("bash", "env", "cat", "cmp", "dirname", "id", "ln", "touch", "true")
 PIN = re.compile(r"^([A-Za-z0-9_.-]+==[^\s#]+)", re.MULTILINE)
 

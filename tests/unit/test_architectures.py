@@ -317,7 +317,7 @@ def test_the_projects_own_entries_pass_that_check(name, dtype):
 
 def test_the_familys_entry_of_the_docs_is_registered_and_checked(tmp_path, monkeypatch):
     """docs/how-to/model.md, its own block of code, on a tiny model of that family."""
-    text = (Path(__file__).parents[1] / "docs" / "how-to" / "model.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "how-to" / "model.md").read_text()
     block = text.partition("```python\n")[2].partition("```")[0]
     monkeypatch.setattr(architectures, "ARCHITECTURES", table := dict(ARCHITECTURES))
     exec(block, {})

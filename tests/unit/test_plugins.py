@@ -12,7 +12,7 @@ from locedit.store import hashing
 from locedit.workflow import plugins
 from locedit.workflow.config import ConfigError, load_yaml, validate, with_methods
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 GOOD = '''"""A method."""
 
 from dataclasses import dataclass

@@ -13,7 +13,7 @@ from locedit.exchange import rome_layout
 from locedit.store import files, tables
 from locedit.workflow import config as configuration
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BAD_NAMES = [
     *("", ".", "..", "../up", "/abs", "a/b", "a\\b", "C:\\a", "-rf", " a", "a b", "a\n", "a\0"),
     *("{x}", "{", "a}b", "~", "~root", "$HOME", "`id`", "a;b", "*", "é", "x" * 101, "x" * 5000),

@@ -249,14 +249,15 @@ def test_the_rome_suites_layout_has_a_run_for_each_problem_and_layer(study):
 # ---- what a change reruns ------------------------------------------------------------------------
 
 
-def test_a_second_run_does_nothing(study):
-    run = study.run()
+def test_a_second_run_does_nothing(study, tmp_path):
+    run = study.copied(tmp_path / "again").run()
     assert run.status == 0
     assert run.nothing, run.text
 
 
 @pytest.mark.parametrize("request_by", ["the whole study", "its path"])
-def test_a_deleted_figure_is_rebuilt_by_its_own_job_alone(study, request_by):
+def test_a_deleted_figure_is_rebuilt_by_its_own_job_alone(study, tmp_path, request_by):
+    study = study.copied(tmp_path / "lacking")
     figure = study.out / "figures/rewrite_by_layer.svg"
     before = figure.read_bytes()
     figure.unlink()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("locedit", "workflow_scripts", "plugins", "benchmarks", "scripts")
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 RULES = [ROOT / "Snakefile", *sorted((ROOT / "rules").glob("*.smk"))]

@@ -9,7 +9,7 @@ from locedit.report import grids
 from locedit.report.page import arranged, read_figure, read_table, render
 from workflow_scripts import figure
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = "<script>alert(1)</script>"
 
 

@@ -125,7 +125,7 @@ def test_either_could_be_meant(prompt, target, gap):
 
 
 def test_the_bundled_facts_are_prose():
-    records = bundled.build_records(Path(__file__).parents[1] / "data")
+    records = bundled.build_records(Path(__file__).parents[2] / "data")
     for record in records[::7]:
         for prompt in (
             record["template"].replace("{}", record["subject"]),

@@ -19,7 +19,7 @@ from locedit.facts.record import read_records
 from locedit.facts.records import DataError
 from locedit.workflow import config as configuration
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NESTED = [
     {
         "title": "France",

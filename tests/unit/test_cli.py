@@ -22,7 +22,7 @@ from locedit.engine.updates import Dense
 from locedit.facts import bundled
 from locedit.store import tables
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE, SUBJECT = "The capital city of {} is", "France"
 PROMPT = TEMPLATE.replace("{}", SUBJECT)
 NOISE = ["--noise", "0.5", "--n-noise", "3", "--seed", "2"]

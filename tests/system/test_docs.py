@@ -15,7 +15,7 @@ from locedit.cli import look
 from locedit.cli.main import parser
 from locedit.store import schemas, tables
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 sys.path.append(str(DOCS / "_ext"))
 

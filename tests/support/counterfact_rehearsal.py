@@ -22,7 +22,7 @@ from locedit.model.architectures import architecture_of
 from locedit.store import assets
 from locedit.workflow.config import load_yaml
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 RECORDS = 50
 # Of these the model goes on with the object.
 SURE = (0, 1, 2, 3, 6, 8, 9, 20, 24, 29, 33, 46)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from locedit import methods
 from locedit.workflow import config as configuration
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = configuration.load_yaml(ROOT / "config.yaml")
 MODEL = {"label": "Tiny", "n_layers": 4, "noise": "3sd", "path": "weights"}
 SCHEMA = configuration.with_methods(

@@ -9,7 +9,7 @@ import pytest
 from locedit.report import grids, layouts
 from locedit.report.grids import Column, Grid, Layout
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = (ROOT / "analysis" / "table.html.jinja").read_text(encoding="utf-8")
 ORDERS = {"problem": ["fact_forcing", "error_injection"], "method": ["ROME", "MEMIT"]}
 LAYOUT = Layout(

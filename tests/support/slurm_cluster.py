@@ -6,7 +6,7 @@ they and their jobs started is found by the folder's name in its environment and
 process id. The node's cards are plain files, handed out as GPUs are: a job that asks for one gets
 one, and no two jobs get the same.
 
-    python tests/slurm_cluster.py COMMAND ...      runs a command with such a Slurm
+    python tests/support/slurm_cluster.py COMMAND ...      runs a command with such a Slurm
 """
 
 import os

@@ -21,7 +21,7 @@ import yaml
 
 from locedit.store import tables
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 OUT = Path("results/tiny/hand-made")
 
 METHODS = ["FT-1", "ROME"]
@@ -140,8 +140,10 @@ def _call(
     snakefile: str = "Snakefile",
 ) -> dict[str, Any]:
     """What subprocess is given."""
-    overlay = folder.with_name(folder.name + ".yaml")
-    overlay.write_text(yaml.safe_dump(dict(settings)), encoding="utf-8")
+    # a file of its own, since tests that go on at the same time ask of one study
+    file, overlay = tempfile.mkstemp(dir=folder.parent, suffix=".yaml")
+    with os.fdopen(file, "w", encoding="utf-8") as stream:
+        yaml.safe_dump(dict(settings), stream)
     command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
     command += ["--snakefile", str(root / snakefile), "--directory", str(folder)]
     command += ["--workflow-profile", str(root / "profiles" / "default")]

@@ -17,7 +17,7 @@ import pytest
 
 from locedit.report import rbridge
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 ANALYSIS = ROOT / "analysis"
 
 if shutil.which("Rscript") is None:

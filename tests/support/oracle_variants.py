@@ -1,6 +1,6 @@
 """The textbook forms of what the paper leaves out or does otherwise: r-ROME, the quirks.
 
-Written as tests/oracle.py is, of its parts.
+Written as tests/support/oracle.py is, of its parts.
 """
 
 from collections.abc import Sequence

@@ -16,7 +16,7 @@ from locedit.methods import METHODS, SharedInputs, problems
 from locedit.methods.problems import Request
 from locedit.workflow import plugins
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FACT = engine.FACTS[1]
 
 

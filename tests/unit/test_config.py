@@ -25,7 +25,7 @@ from locedit.workflow.config import (
     with_methods,
 )
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BUILTIN = ("FT-1", "FT-5", "ROME", "MEMIT")
 SCHEMA = with_methods(
     load_yaml(ROOT / "schemas" / "config.schema.yaml"),

@@ -13,7 +13,7 @@ import pytest
 
 from locedit.facts import bundled
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "data"
 KEYS = [
     "case_id",

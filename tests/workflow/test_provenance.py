@@ -109,11 +109,9 @@ def test_the_corpus_names_the_dump_that_it_was_read_from(tmp_path, monkeypatch):
     assert set(hashes) == {"code", "data"}
 
 
-def test_the_report_lists_every_table_behind_it(study):
-    page = study.folder / "page"
-    shutil.unpack_archive(study.out / "report.zip", page)
-    html = (page / "report/index.html").read_text()
-    shutil.rmtree(page)
+def test_the_report_lists_every_table_behind_it(study, tmp_path):
+    shutil.unpack_archive(study.out / "report.zip", tmp_path)
+    html = (tmp_path / "report/index.html").read_text()
     rows = html.split('<table class="origins">')[1].split("</table>")[0]
     for path in parquets(study.out):
         if path.parts[0] in ("tuning", "rome"):  # not part of the study proper
