@@ -1,10 +1,10 @@
 """Time the engine against the published procedure, alternating in one process, same numbers.
 
 The published procedure is tests/support/oracle.py on the model as transformers loads it: the whole
-network, one (token, layer) per eleven-row pass, whole-network optimisation steps; for every edit the
-essence texts are sampled and the unedited model is scored anew. Each measurement checks that both
-give the same numbers before it prints one JSON line; a table follows, and both are stored under
-benchmarks/results/.
+network, one (token, layer) per eleven-row pass, whole-network optimisation steps; for every edit
+the essence texts are sampled and the unedited model is scored anew. Each measurement checks that
+both give the same numbers before it prints one JSON line; a table follows, and both are stored
+under benchmarks/results/.
 
     python benchmarks/bench.py            tracing of each fact, edits of all six side by side
     python benchmarks/bench.py --quick    one fact traced, two edited; within five minutes
