@@ -99,9 +99,13 @@ verdict_words <- function(rows) {
   counts <- table(known$verdict)
   counts <- counts[counts > 0]
   row <- known[which.max(known$diff), ]
+  interval <- if (is.na(row$diff_low)) {
+    "no interval"
+  } else {
+    sprintf("interval %s to %s", small_number(row$diff_low), small_number(row$diff_high))
+  }
   sprintf(
-    "Largest: %s, interval %s to %s. Verdicts: %s.", place_of(known, "diff"),
-    small_number(row$diff_low), small_number(row$diff_high),
+    "Largest: %s, %s. Verdicts: %s.", place_of(known, "diff"), interval,
     listed(sprintf("%s in %d", lower(names(counts)), as.integer(counts)))
   )
 }

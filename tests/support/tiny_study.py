@@ -253,7 +253,10 @@ def write_inputs(base: Path) -> dict[str, Any]:
     unknown = record("unknown", "the king", "The name of {} is", "Bartholomew", "Ferdinand")
     bad = [{**unknown, "case_id": "empty", "target_true": " "}]
     bad += [{**unknown, "case_id": "lacks", "template": "The name is"}]
-    (base / "facts.json").write_text(json.dumps([*known_records(pair, 9), unknown, *bad]))
+    known = known_records(pair, 9)
+    for one in known:
+        one["paraphrases"][0] += " "  # so that each has a remark
+    (base / "facts.json").write_text(json.dumps([*known, unknown, *bad]))
     return {
         "model": str(base / "tiny.yaml"),
         "dataset": {"name": "hand-made", "path": str(base / "facts.json")},

@@ -23,6 +23,7 @@ LOST <- list(
   },
   "a fact that fails in all cells" = function(s) without(s, s$case_id == "case02", BAD),
   "a cell in which all fail" = function(s) without(s, s$method == "ROME" & s$layer == 10, BAD),
+  "too few facts left for an interval" = function(s) without(s, !s$case_id %in% cases(4), BAD),
   "a method that fails" = function(s) without(s, s$method == "ROME", BAD),
   "a study in which all fail" = function(s) without(s, rep(TRUE, nrow(s)), BAD)
 )
