@@ -3,7 +3,9 @@
 # Steps: make each table (R).
 
 
-PUBLISHED = "analysis/published.csv"  # the paper's own values
+PUBLISHED = (
+    "published.csv"  # the paper's own values; known by its content, as R files are
+)
 AT = {**TRACED, "tracing": config["analysis"]["tracing"]}  # rows of a statistics' table
 LAID_OUT = ("locedit.report.grids", "locedit.report.layouts")
 
@@ -57,7 +59,7 @@ TABLES = {
         "r2_table",
         ["frames.R", "groups.R", "regressions.R"],
         {**_SCORED, "tracing": EFFECTS, "subsets": ["all", "concentrated"]},
-        {**_BOTH, "published": str(ROOT / PUBLISHED)},
+        {**_BOTH, "published": ancient(str(ROOT / "analysis" / PUBLISHED))},
         "R2 of edit layer and tracing effect",
     ),
     "correlations": (
@@ -152,7 +154,11 @@ for _name, (_function, _sources, _arguments, _inputs, _label) in TABLES.items():
                 else {}
             ),
             caption=f"{_function}.rst",
-            code=r_code("table", _sources, without=LAID_OUT),
+            code=r_code(
+                "table",
+                _sources + [PUBLISHED] * ("published" in _inputs),
+                without=LAID_OUT,
+            ),
             page=page_code(_function),
         message:
             f"Making the table {_name}"
