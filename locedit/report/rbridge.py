@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 
 from locedit.errors import LoceditError
+from locedit.messages import one_line
 from locedit.store import tables
 
 logger = logging.getLogger(__name__)
@@ -221,7 +222,10 @@ def _environment_for_start() -> Iterator[None]:
 
 
 def _find_r_home() -> None:
-    """Set R_HOME from the R on the PATH unless it is set, so that both are the same R."""
+    """Set R_HOME as R itself writes it: of the R that it names, or else of the one on the PATH.
+
+    Another spelling of the same folder is a warning of R's, which rpy2 takes for an answer.
+    """
     home = os.environ.get("R_HOME")
     if not home:
         command = shutil.which("R")
@@ -230,14 +234,31 @@ def _find_r_home() -> None:
                 "R was not found: no R on the PATH and R_HOME is not set. Install it with "
                 "'apt-get install r-base-core' or 'conda install r-base'"
             )
-        found = subprocess.run([command, "RHOME"], capture_output=True, text=True, check=True)
-        home = os.environ["R_HOME"] = found.stdout.strip().splitlines()[-1]
+        home = _home_of(command)
     lacking = [part for part in ("bin/Rscript", "library/base") if not Path(home, part).exists()]
     if lacking:
         raise RUnavailable(
             f"R_HOME is {home}, which is not R's folder (it has no {lacking[0]}): unset R_HOME, or "
             "set it to what 'R RHOME' prints"
         )
+    os.environ["R_HOME"] = _home_of(str(Path(home, "bin", "R")))
+
+
+def _home_of(command: str) -> str:
+    """The folder that an R says is its own. Raises RUnavailable where it does not run."""
+    own = {name: value for name, value in os.environ.items() if name != "R_HOME"}
+    try:
+        done = subprocess.run([command, "RHOME"], capture_output=True, text=True, env=own)
+    except OSError as error:
+        raise RUnavailable(f"{command} cannot be run ({error.strerror}): install R anew") from error
+    lines = done.stdout.split("\n")[:-1]
+    if done.returncode or not lines:
+        said = one_line(done.stderr, 200) or "it printed nothing"
+        raise RUnavailable(
+            f"'{command} RHOME' ended with status {done.returncode} ({said}): install R anew, or "
+            "set R_HOME to the folder of another"
+        )
+    return lines[-1]
 
 
 def _load(sources: Sequence[str | Path]) -> Any:

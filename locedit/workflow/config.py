@@ -321,11 +321,14 @@ def _weights_named(name: str) -> str | None:
             return f"no GGUF file {one_line(path)}"
         if not (folder or folders.is_gguf(path) or path.suffix == ".safetensors"):
             return None
-        path = (path.parent if path.suffix == ".safetensors" else path).absolute()
+        single = path.suffix == ".safetensors"
+        path = (path.parent if single else path).absolute()
         layers = folders.n_layers(path)
     except (OSError, RuntimeError, ValueError):
         return None
-    kind = "a GGUF file" if folders.is_gguf(path) else "a folder of weights"
+    kind = (
+        "a GGUF file" if folders.is_gguf(path) else f"a {'file' if single else 'folder'} of weights"
+    )
     count = "THEIR-NUMBER" if layers is None else layers
     own = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:60] or "mine"
     return (

@@ -24,7 +24,7 @@ MAKE = """
 import json, sys
 from pathlib import Path
 from types import SimpleNamespace
-from locedit import rbridge
+from locedit.report import rbridge
 from workflow_scripts import figure
 
 out, scores, effects = Path(sys.argv[1]), *map(rbridge.read_frame, sys.argv[2:])
@@ -173,7 +173,7 @@ def test_neither_locale_nor_time_zone_nor_rs_own_variables_count(
 
 LIBRARIES = """
 import json, sys
-from locedit import rbridge
+from locedit.report import rbridge
 
 rbridge.PACKAGES = (*rbridge.PACKAGES, *sys.argv[1:])
 print(json.dumps(list(rbridge._start_r().evalr(".libPaths()"))))
@@ -232,7 +232,7 @@ def test_an_r_that_prints_more_than_it_is_asked_for_is_told(tmp_path):
     program.write_text(f'#!/bin/sh\necho Hello\nexec {real}/bin/Rscript "$@"\n')
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     environment = {**OURS, "PYTHONPATH": str(ROOT), "R_HOME": str(tmp_path)}
-    code = "from locedit import rbridge; rbridge._start_r()"
+    code = "from locedit.report import rbridge; rbridge._start_r()"
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )
@@ -244,7 +244,8 @@ def test_an_r_that_prints_more_than_it_is_asked_for_is_told(tmp_path):
 def test_starting_r_gives_the_environment_back(tmp_path):
     given = {"R_LIBS": "a", "R_PROFILE_USER": "b", "LC_ALL": "C", "LANG": "en", "R_LIBS_USER": "c"}
     code = (
-        "import os; before = dict(os.environ); from locedit import rbridge; rbridge._start_r(); "
+        "import os; from locedit.report import rbridge; before = dict(os.environ); "
+        "rbridge._start_r(); "
         "assert {k: os.environ.get(k) for k in before} == before; "
         "assert 'R_ENVIRON_USER' not in os.environ"
     )

@@ -94,7 +94,7 @@ def test_an_interpreter_that_cannot_be_called_is_refused_with_the_remedy(monkeyp
 SNAKEFILE = """
 import sys
 sys.path.insert(0, {root!r})
-from workflow_scripts import failures
+from locedit.workflow import failures
 
 sys.executable = config.get("python", sys.executable)
 ENDS = {ends!r}

@@ -369,7 +369,7 @@ def test_a_gpu_that_is_not_there_is_said_with_what_to_write(folder, monkeypatch)
 PLUGIN = """
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from locedit.architectures import ARCHITECTURES, register
+from locedit.model.architectures import ARCHITECTURES, register
 
 
 class OwnConfig(LlamaConfig):

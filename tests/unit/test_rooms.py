@@ -1,6 +1,7 @@
 """Imports between the rooms of the library run one way (docs: CONTRIBUTING.md has the map)."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,6 +66,29 @@ def test_no_module_of_a_room_is_in_a_circle():
     while ready := {m for m, needs in waits.items() if m not in done and needs <= done}:
         done |= ready
     assert done == set(waits), f"in a circle, or behind one: {sorted(set(waits) - done)}"
+
+
+def test_what_texts_import_of_the_library_is_there():
+    """Programs within strings of tests, and code blocks of pages, of which no linter knows."""
+    texts = [*ROOT.glob("tests/**/*.py"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*.md")]
+    missing = [
+        f"{path.relative_to(ROOT)}: {module}.{name}"
+        for path in texts
+        for module, names in re.findall(
+            r"from ((?:locedit|workflow_scripts)[\w.]*) import ((?:\w+, )*\w+)", path.read_text()
+        )
+        for name in names.split(", ")
+        if not _has(module, name)
+    ]
+    assert not missing
+
+
+def _has(module: str, name: str) -> bool:
+    file = ROOT.joinpath(*module.split("."))
+    if (file / f"{name}.py").is_file() or (file / name / "__init__.py").is_file():
+        return True
+    source = next((p for p in (file.with_suffix(".py"), file / "__init__.py") if p.is_file()), None)
+    return source is not None and re.search(rf"\b{name}\b", source.read_text()) is not None
 
 
 def _dotted(path: Path) -> str:
