@@ -85,7 +85,7 @@ def test_a_figure_escapes_tokens_and_is_whole_whatever_they_hold(tmp_path):
     )
     more = cells.assign(layer=1)
     names = {kind: tmp_path / f"heatmap.{kind}" for kind in ("svg", "png", "json")}
-    sources = ["frames.R", "theme.R", "figures.R", "figures_heatmap.R"]
+    sources = ["labels.yaml", "frames.R", "theme.R", "figures.R", "figures_heatmap.R"]
     arguments = {"study": SCRIPT}
     frames = {"cells": pd.concat([cells, more])}
     figure.draw(frames, sources, "heatmap", arguments, SimpleNamespace(**names))
