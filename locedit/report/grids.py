@@ -1,8 +1,8 @@
 """Tables as pages to read: a few small grids, what they show in words, the rest behind a click.
 
-A layout says which columns of a table become which grids, `labels` what their values are called. The rows of the analysis's own tracing
-come first; those of other windows, effects or facts follow folded up. An empty cell bears the
-number of the reason that its row gives.
+A layout says which columns of a table become which grids, labels what their values are called. The
+rows of the analysis's own tracing come first; those of other windows, effects or facts follow
+folded up. An empty cell bears the number of the reason that its row gives.
 """
 
 import re
@@ -109,9 +109,7 @@ class Notes:
 EMPTY = {"text": "", "note": None, "interval": None}
 
 
-def cell(
-    row: Mapping[str, Any], column: Column, notes: Notes, labels: Labels
-) -> dict[str, Any]:
+def cell(row: Mapping[str, Any], column: Column, notes: Notes, labels: Labels) -> dict[str, Any]:
     """What stands in a cell: its text and interval, or a dash with the number of the reason."""
     value = row[column.value]
     if pd.isna(value):
@@ -159,9 +157,7 @@ def _keys(rows: pd.DataFrame, names: Sequence[str]) -> list[tuple[Any, ...]]:
     return [tuple(None if pd.isna(value) else value for value in row) for row in values]
 
 
-def _in_order(
-    rows: pd.DataFrame, names: Sequence[str], labels: Labels
-) -> list[tuple[Any, ...]]:
+def _in_order(rows: pd.DataFrame, names: Sequence[str], labels: Labels) -> list[tuple[Any, ...]]:
     """The distinct keys, each column's values in their order, missing ones last."""
     places = [{v: i for i, v in enumerate(labels.ordered(rows[name].dropna()))} for name in names]
     return sorted(

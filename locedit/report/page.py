@@ -182,7 +182,7 @@ def arranged(figures: Iterable[Figure]) -> list[tuple[Section, list[Figure]]]:
 def shown_table(
     folder: Path, name: str, rows: pd.DataFrame, layout: Layout, about: Described
 ) -> Table:
-    """A table's caption and main part, laid out as on its own page; what its page folds stays there.
+    """A table's caption and main part, laid out as on its own page, without what that folds.
 
     folder: of the table's page and CSV, which are linked where they exist.
     """
