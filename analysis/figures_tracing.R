@@ -221,7 +221,7 @@ reliability <- function(reliability, study) {
     reliability_notes(reliability), c(WIDTH, 1.8 + 1.7 * nlevels(known$module)),
     reliability_words(known)
   )
-  plot + theme(strip.text.x = element_text(size = rel(0.78)))
+  plot + theme(strip.text.x = element_text(size = rel(0.72)))
 }
 
 reliability_plot <- function(known) {
