@@ -176,9 +176,12 @@ def script(name):
 
 
 class Named(dict):
-    """Files by name, as Snakemake gives them: items, attributes and indexing."""
+    """Files by name, as Snakemake gives them: items, attributes, indexing; one after the other."""
 
     __getattr__ = dict.__getitem__
+
+    def __iter__(self):
+        return iter(self.values())
 
 
 KINDS = ("rewrite", "paraphrase", "neighbourhood")
