@@ -67,8 +67,8 @@ pick_setting <- function(table, name, values, columns, score, module, window, tr
   list(rows = rows, words = words, missing = missing[1])
 }
 
-# "probability restored, best token": what tells one measure of tracing from another.
-effect_words <- function(tracing) sub("^.*\\((.*)\\)$", "\\1", label_of(tracing, EFFECTS))
+# "probability restored at the best token": what tells one measure of tracing from another.
+effect_words <- function(tracing) label_of(tracing, shorts_of("effects"))
 
 axis_words <- function(effect) sub(" (", "\n(", label_of(effect, EFFECTS), fixed = TRUE)
 

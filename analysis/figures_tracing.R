@@ -221,7 +221,7 @@ reliability <- function(reliability, study) {
     reliability_notes(reliability), c(WIDTH, 1.8 + 1.7 * nlevels(known$module)),
     reliability_words(known)
   )
-  plot + theme(strip.text.x = element_text(size = rel(0.78)))
+  plot + theme(strip.text.x = element_text(size = rel(0.72)))
 }
 
 reliability_plot <- function(known) {
@@ -263,7 +263,7 @@ reliability_long <- function(table) {
   long$module <- labelled(long$module, MODULES)
   long$window <- factor(long$window, levels = sort(unique(long$window)))
   measures <- c(intersect(names(EFFECTS), long$tracing), setdiff(long$tracing, names(EFFECTS)))
-  panel <- function(tracing) capital(sub(", ", "\n", effect_words(tracing)))
+  panel <- function(tracing) capital(sub(" at ", "\nat ", effect_words(tracing)))
   long$tracing <- factor(panel(long$tracing), levels = panel(measures))
   long$kind <- factor(long$kind, levels = RELIABILITIES)
   long
@@ -284,6 +284,6 @@ lowest_reliability <- function(known) {
   row <- known[which.min(known$value), ]
   sprintf(
     "Lowest: %s (%s, %s, %s, %s).", short_number(row$value, 2), row$module,
-    window_words(row$window), lower(sub("\n", ", ", row$tracing)), row$kind
+    window_words(row$window), lower(sub("\n", " ", row$tracing)), row$kind
   )
 }

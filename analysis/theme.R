@@ -1,46 +1,36 @@
-# How figures look, what things are called in them, and how they are written to disk: the one place
-# of labels, colours and sizes.
+# How figures look and how they are written to disk: the one place of their sizes. What things are
+# called in them, and their colours, are LABELS: labels.yaml, which is loaded before this file.
 
 suppressPackageStartupMessages(library(ggplot2))
 
-PROBLEMS <- c(
-  error_injection = "Error injection", tracing_reversal = "Tracing reversal",
-  fact_erasure = "Fact erasure", fact_amplification = "Fact amplification",
-  fact_forcing = "Fact forcing"
-)
-METHODS <- c("FT-1" = "FT-1", "FT-5" = "FT-5", ROME = "ROME", MEMIT = "MEMIT")
-SCORES <- c(
-  rewrite = "Rewrite score", paraphrase = "Paraphrase score",
-  neighbourhood = "Neighbourhood score", essence = "Essence score", overall = "Overall score",
-  overall_essence = "Overall score with essence"
-)
-MODULES <- c(mlp = "MLP", attn = "Attention", hidden = "Hidden state")
-EFFECTS <- c(
-  fraction_max = "Tracing effect (fraction restored, best token)",
-  fraction_last = "Tracing effect (fraction restored, last subject token)",
-  effect_max = "Tracing effect (probability restored, best token)",
-  effect_last = "Tracing effect (probability restored, last subject token)",
-  zeroed = "Zeroing effect (share of the probability lost)"
-)
-PREDICTORS <- c(layer = "Edit layer", tracing = "Tracing effect", both = "Both")
-STRATEGY_LABELS <- c(
-  tracing_peak = "Layer where tracing peaks", best_fixed = "Best fixed layer",
-  random = "Random layer"
-)
-VERDICTS <- c(
-  equivalent = "Below the bound", larger = "Larger than the bound", undecided = "Undecided"
-)
-SUCCESS_LABELS <- c(
-  rewrite_success = "Rewrite", paraphrase_success = "Paraphrase",
-  neighbourhood_success = "Neighbourhood", harmonic = "Harmonic mean"
-)
+# A kind's labels by name, in their order; `short`: the short ones, where there are any.
+labels_of <- function(kind) vapply(LABELS[[kind]], `[[`, "", "label")
+shorts_of <- function(kind) {
+  vapply(LABELS[[kind]], function(entry) c(entry[["short"]], entry[["label"]])[1], "")
+}
 
-OKABE_ITO <- c(
-  "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000"
-)
-PREDICTOR_COLOURS <- stats::setNames(OKABE_ITO[c(1, 5, 3)], PREDICTORS)
-STRATEGY_COLOURS <- stats::setNames(OKABE_ITO[c(2, 1, 8)], STRATEGY_LABELS)
-VERDICT_COLOURS <- stats::setNames(OKABE_ITO[c(1, 2, 8)], VERDICTS)
+# A kind's colours by label, of those that have one.
+colours_of <- function(kind) {
+  names <- vapply(LABELS[[kind]], function(entry) c(entry[["colour"]], NA_character_)[1], "")
+  colours <- stats::setNames(unlist(LABELS$colours)[names], labels_of(kind))
+  colours[!is.na(names)]
+}
+
+PROBLEMS <- labels_of("problems")
+METHODS <- labels_of("methods")
+SCORES <- labels_of("scores")
+MODULES <- shorts_of("modules")
+EFFECTS <- labels_of("effects")
+PREDICTORS <- labels_of("predictors")
+STRATEGY_LABELS <- labels_of("strategies")
+VERDICTS <- labels_of("verdicts")
+SUCCESS_LABELS <- labels_of("successes")
+
+OKABE_ITO <- unlist(LABELS$colours, use.names = FALSE)
+METHOD_COLOURS <- colours_of("methods")
+PREDICTOR_COLOURS <- colours_of("predictors")
+STRATEGY_COLOURS <- colours_of("strategies")
+VERDICT_COLOURS <- colours_of("verdicts")
 SHAPES <- c(16, 17, 15, 18, 3, 4, 8)
 
 # The text for each name: from the table of known ones, otherwise the name itself.
@@ -58,13 +48,10 @@ labelled <- function(names, labels) {
 
 # One colour for each method whatever the others in the figure; unknown methods take what is left.
 method_colours <- function(methods) {
-  levels <- levels(methods)
-  unknown <- setdiff(levels, METHODS)
-  colours <- OKABE_ITO
-  if (length(METHODS) + length(unknown) > length(colours)) {
-    colours <- c(colours, scales::viridis_pal()(length(unknown)))
-  }
-  stats::setNames(colours, c(METHODS, unknown)[seq_along(colours)])[levels]
+  unknown <- setdiff(levels(methods), names(METHOD_COLOURS))
+  left <- setdiff(OKABE_ITO, METHOD_COLOURS)
+  if (length(unknown) > length(left)) left <- c(left, scales::viridis_pal()(length(unknown)))
+  c(METHOD_COLOURS, stats::setNames(left[seq_along(unknown)], unknown))[levels(methods)]
 }
 
 shapes_for <- function(values) rep(SHAPES, length.out = nlevels(values))

@@ -7,7 +7,9 @@ PUBLISHED = (
     "published.csv"  # the paper's own values; known by its content, as R files are
 )
 AT = {**TRACED, "tracing": config["analysis"]["tracing"]}  # rows of a statistics' table
+LABELS = "labels.yaml"  # first of the R files of every table and figure
 LAID_OUT = ("locedit.report.grids", "locedit.report.layouts")
+TEMPLATES = ROOT / "locedit" / "report" / "templates"
 
 
 def table_outputs(name, caption):
@@ -17,7 +19,7 @@ def table_outputs(name, caption):
         "csv": f"{OUT}/tables/{name}.csv",
         "html": report(
             f"{OUT}/tables/{name}.html",
-            caption=f"../analysis/captions/{caption}.rst",
+            caption=f"../analysis/words/{caption}.md",
             category="Tables",
             labels={"table": name.replace("_", " ")},
         ),
@@ -27,10 +29,8 @@ def table_outputs(name, caption):
 def page_code(caption):
     """A hash of what lays a table out as a page; no number depends on it."""
     modules = [ROOT.joinpath(*name.split(".")).with_suffix(".py") for name in LAID_OUT]
-    texts = [
-        ROOT / "analysis" / "table.html.jinja",
-        ROOT / "analysis" / "captions" / f"{caption}.rst",
-    ]
+    texts = [TEMPLATES / f"{name}.html.jinja" for name in ("table", "grid")]
+    texts.append(ROOT / "analysis" / "words" / f"{caption}.md")
     return [
         *(hashing.code(path, ROOT) for path in modules),
         hashing.files(texts),
@@ -57,35 +57,35 @@ _BOTH = {"scores": f"{OUT}/scores.parquet", "effects": f"{OUT}/effects.parquet"}
 TABLES = {
     "r2": (
         "r2_table",
-        ["frames.R", "groups.R", "regressions.R"],
+        [LABELS, "frames.R", "groups.R", "regressions.R"],
         {**_SCORED, "tracing": EFFECTS, "subsets": ["all", "concentrated"]},
         {**_BOTH, "published": ancient(str(ROOT / "analysis" / PUBLISHED))},
         "R2 of edit layer and tracing effect",
     ),
     "correlations": (
         "correlation_table",
-        ["frames.R", "groups.R", "regressions.R"],
+        [LABELS, "frames.R", "groups.R", "regressions.R"],
         _REGRESSED,
         _BOTH,
         "Correlations within each edit layer",
     ),
     "success": (
         "success_table",
-        ["frames.R", "success.R"],
+        [LABELS, "frames.R", "success.R"],
         {"problems": PROBLEMS, "methods": METHODS, "layers": LAYERS},
         {"scores": f"{OUT}/scores.parquet"},
         "Edit success by layer",
     ),
     "mixed": (
         "mixed_table",
-        ["frames.R", "groups.R", "mixed.R"],
+        [LABELS, "frames.R", "groups.R", "mixed.R"],
         _REGRESSED,
         _BOTH,
         "Mixed models with facts that differ",
     ),
     "diff_intervals": (
         "diff_interval_table",
-        ["frames.R", "groups.R", "intervals.R"],
+        [LABELS, "frames.R", "groups.R", "intervals.R"],
         {
             **_REGRESSED,
             **_RESAMPLED,
@@ -96,21 +96,21 @@ TABLES = {
     ),
     "out_of_fold": (
         "out_of_fold_table",
-        ["frames.R", "groups.R", "folds.R"],
+        [LABELS, "frames.R", "groups.R", "folds.R"],
         {**_REGRESSED, **_FOLDED},
         _BOTH,
         "R2 for facts not seen",
     ),
     "regret": (
         "regret_table",
-        ["frames.R", "groups.R", "intervals.R", "folds.R", "regret.R"],
+        [LABELS, "frames.R", "groups.R", "intervals.R", "folds.R", "regret.R"],
         {**_REGRESSED, **_RESAMPLED, **_FOLDED},
         _BOTH,
         "Regret of choosing the layer",
     ),
     "reliability": (
         "reliability_table",
-        ["frames.R", "reliability.R"],
+        [LABELS, "frames.R", "reliability.R"],
         {"tracing": RESTORED},
         {"effects": f"{OUT}/effects.parquet"},
         "Reliability of the tracing effect",
@@ -118,7 +118,23 @@ TABLES = {
 }
 
 
-for _name, (_function, _sources, _arguments, _inputs, _label) in TABLES.items():
+def described(name):
+    """What the page of a table is made of beside its rows, and its caption's names."""
+    function, _, arguments, inputs, label = TABLES[name]
+    scored = {"problem": PROBLEMS, "method": METHODS, "score": SCORES}
+    return {
+        "function": function,
+        "arguments": arguments,
+        "title": label.replace("R2", "R²"),
+        "model_label": MODEL_SETTINGS["label"],
+        "dataset": DATASET,
+        "own": OWN if "effects" in inputs else {},
+        "orders": scored if "scores" in inputs else {},
+        "caption": f"{function}.md",
+    }
+
+
+for _name, (_function, _sources, _, _inputs, _) in TABLES.items():
 
     rule:
         name:
@@ -140,20 +156,9 @@ for _name, (_function, _sources, _arguments, _inputs, _label) in TABLES.items():
             mem_mb=memory(373),
             runtime=minutes(10, PER_FACT),
         params:
+            **described(_name),
             name=_name,
             sources=_sources,
-            function=_function,
-            arguments=_arguments,
-            title=_label.replace("R2", "R²"),
-            model_label=MODEL_SETTINGS["label"],
-            dataset=DATASET,
-            own=OWN if "effects" in _inputs else {},
-            orders=(
-                {"problem": PROBLEMS, "method": METHODS, "score": SCORES}
-                if "scores" in _inputs
-                else {}
-            ),
-            caption=f"{_function}.rst",
             code=r_code(
                 "table",
                 _sources + [PUBLISHED] * ("published" in _inputs),

@@ -22,8 +22,8 @@ def r2_figure(score, **settings):
 
 
 def figure_sources(file):
-    """The R files of a figure, in their order: those of every figure, and its own."""
-    return ["frames.R", "theme.R", "figures.R", f"figures_{file}.R"]
+    """Labels and R files of a figure, in their order: those of every figure, and its own."""
+    return [LABELS, "frames.R", "theme.R", "figures.R", f"figures_{file}.R"]
 
 
 STUDY = {"study": [MODEL_SETTINGS["label"], f"data set {DATASET}"]}
@@ -152,7 +152,7 @@ for _name, (_file, _function, _arguments, _inputs) in FIGURES.items():
         output:
             svg=report(
                 f"{OUT}/figures/{_name}.svg",
-                caption="../analysis/captions/figure.rst",
+                caption="../analysis/words/figure.md",
                 category="Figures",
                 labels={"figure": _name.replace("_", " ")},
             ),

@@ -49,7 +49,7 @@ rule report:
         runtime=minutes(1),
     params:
         figures=list(FIGURES),
-        tables=list(TABLES),
+        tables={name: described(name) for name in TABLES},
         design={
             "model": MODEL_SETTINGS["label"],
             "dataset": DATASET,
@@ -59,7 +59,12 @@ rule report:
             "tracing": config["analysis"]["tracing"],
         },
         analysis=config["analysis"],
-        code=code("report", *(ROOT / "analysis" / "report").iterdir()),
+        code=code(
+            "report",
+            *TEMPLATES.iterdir(),
+            ROOT / "analysis" / LABELS,
+            *(ROOT / "analysis" / "words").iterdir(),
+        ),
     message:
         "Writing the report"
     script:

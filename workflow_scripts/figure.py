@@ -1,9 +1,9 @@
 """Draw one figure: SVG, PNG, and its words as JSON.
 
 Inputs: every named Parquet file is handed to the R function as the data frame of that name (a list
-of files as one frame). Params: `sources`, R files of analysis/; `function`, the figure's; its other
-`arguments`, `study` among them. Outputs: `svg`, `png`, `json` (title, caption and alt: what a page
-says beside the picture).
+of files as one frame). Params: `sources`, labels and R files of analysis/; `function`, the
+figure's; its other `arguments`, `study` among them. Outputs: `svg`, `png`, `json` (title, caption
+and alt: what a page says beside the picture).
 """
 
 import json

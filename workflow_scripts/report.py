@@ -2,19 +2,22 @@
 
 Inputs: `facts`, `study`; `analysis`, the tables shown; `upstream`, the tables before them, whose
 origin is shown too. The figures with their words, and the tables as pages and CSV, lie beside the
-report by their names. Params: `design`, of findings.Design; `figures` and `tables`, the names of
-those shown.
+report by their names. Params: `design`, of findings.Design; `figures`, the names of those shown;
+`tables`, by name the params of those shown that say how they are laid out.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pyarrow.parquet as pq
 import yaml
 
-from locedit.report import findings, rbridge
-from locedit.report.page import arranged, pack, read_figure, read_table, render
+from locedit.report import findings, grids, layouts, rbridge
+from locedit.report.page import Table, arranged, pack, read_figure, render, shown_table
 from locedit.store import tables
 from locedit.workflow.job import running
 
@@ -45,6 +48,12 @@ def origins(paths, base: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
     return rows, {name: " and ".join(found) for name, found in versions.items()}
 
 
+def laid_out(folder: Path, name: str, rows: pd.DataFrame, params: Mapping[str, Any]) -> Table:
+    """A table as the page shows it, from its rows; folder: of its own page and CSV."""
+    about = grids.described(SimpleNamespace(**params), ANALYSIS)
+    return shown_table(folder, name, rows, layouts.LAYOUTS[name], about)
+
+
 def make(
     target: Path, inputs: Any, params: Any, config: dict[str, Any], versions: dict[str, str]
 ) -> None:
@@ -57,12 +66,14 @@ def make(
     analysis = {Path(path).stem: tables.read(path, None, flat=True) for path in inputs.analysis}
     asked = {name: tables.read(getattr(inputs, name), "facts") for name in ("facts", "study")}
     figures = [read_figure(base / "figures", name) for name in params.figures]
-    shown = [read_table(base / "tables", name, len(analysis[name])) for name in params.tables]
+    shown = [
+        laid_out(base / "tables", name, analysis[name], described)
+        for name, described in params.tables.items()
+    ]
     rows, named = origins([*inputs.upstream, *inputs.analysis], base)
     science = {key: value for key, value in config.items() if key != "assets"}
     settings = yaml.safe_dump(science, sort_keys=False, allow_unicode=True)
     page = render(
-        ANALYSIS / "report",
         design=design,
         paragraph=findings.paragraph({**analysis, **asked}, design),
         sections=arranged(figures),

@@ -1,9 +1,9 @@
 """Make one table of the analysis: as Parquet, as CSV and as a page to read.
 
 Inputs: every named file is handed to the R function as the data frame of that name. Params:
-`sources`, R files of analysis/; `function`, the table's R function; `arguments`, its other
-arguments; `name`, the table's; `title`, `model_label`, `dataset`; `own`, the tracing that the page
-shows first; `orders`, of problems, methods and scores; `caption`, a file of analysis/captions/.
+`sources`, labels and R files of analysis/; `function`, the table's R function; `arguments`, its
+other arguments; `name`, the table's; `title`, `model_label`, `dataset`; `own`, the tracing that the
+page shows first; `orders`, of problems, methods and scores; `caption`, a file of analysis/words/.
 Outputs: `parquet`, `csv`, `html`.
 """
 
@@ -23,22 +23,6 @@ def read(path: str) -> pd.DataFrame:
     return pd.read_csv(path) if path.endswith(".csv") else rbridge.read_frame(path)
 
 
-def laid_out(table: pd.DataFrame, snakemake) -> str:
-    """The table's page."""
-    params = snakemake.params
-    text = (ANALYSIS / "captions" / params.caption).read_text(encoding="utf-8")
-    return grids.page(
-        table,
-        layouts.LAYOUTS[params.name],
-        (ANALYSIS / "table.html.jinja").read_text(encoding="utf-8"),
-        title=params.title,
-        of=(params.model_label, params.dataset),
-        text=grids.caption(text, snakemake=snakemake),
-        own=params.own,
-        orders=params.orders,
-    )
-
-
 def main(snakemake) -> None:
     with running(snakemake):
         frames = {name: read(str(path)) for name, path in snakemake.input.items()}
@@ -50,7 +34,9 @@ def main(snakemake) -> None:
         with files.atomic(snakemake.output.csv) as path:
             table.to_csv(path, index=False)
         with files.atomic(snakemake.output.html) as path:
-            path.write_text(laid_out(table, snakemake), encoding="utf-8")
+            about = grids.described(snakemake.params, ANALYSIS)
+            layout = layouts.LAYOUTS[snakemake.params.name]
+            path.write_text(grids.page(table, layout, about), encoding="utf-8")
 
 
 if __name__ == "__main__":

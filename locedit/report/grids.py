@@ -1,38 +1,26 @@
 """Tables as pages to read: a few small grids, what they show in words, the rest behind a click.
 
-A layout says which columns of a table become which grids. The rows of the analysis's own tracing
-come first; those of other windows, effects or facts follow folded up. An empty cell bears the
-number of the reason that its row gives.
+A layout says which columns of a table become which grids, labels what their values are called. The
+rows of the analysis's own tracing come first; those of other windows, effects or facts follow
+folded up. An empty cell bears the number of the reason that its row gives.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
 
-DASH = "\N{EN DASH}"
+from locedit.report.labels import DASH, Labels
+
 MINUS = "\N{MINUS SIGN}"
 
-WORDS: dict[str, dict[Any, str]] = {
-    "module": {"mlp": "MLP outputs", "attn": "attention outputs", "hidden": "hidden states"},
-    "tracing": {
-        "fraction_max": "fraction restored at the best token",
-        "fraction_last": "fraction restored at the last subject token",
-        "effect_max": "probability restored at the best token",
-        "effect_last": "probability restored at the last subject token",
-    },
-    "subset": {"all": "all facts", "concentrated": "facts with concentrated tracing"},
-    "strategy": {
-        "tracing_peak": "Tracing peak",
-        "best_fixed": "Best fixed layer",
-        "random": "Random layer",
-        "oracle": "Best layer of each fact",
-    },
-}
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,23 +62,6 @@ class Layout:
 # ---- words and numbers ---------------------------------------------------------------------------
 
 
-def words(column: str, value: Any) -> str:
-    """A key's value as it is read."""
-    if pd.isna(value):
-        return "not traced" if column == "module" else DASH
-    if value in WORDS.get(column, {}):
-        return WORDS[column][value]
-    if column == "window":
-        return f"windows of {value} layer{'' if value == 1 else 's'}"
-    if column == "layer":
-        return f"layer {value}"
-    if column == "score":
-        return f"{str(value).replace('_', ' ').capitalize()} score"
-    if column == "problem":
-        return str(value).replace("_", " ").capitalize()
-    return str(value)
-
-
 def sentence(text: str) -> str:
     """The text with a capital."""
     return text[:1].upper() + text[1:]
@@ -98,8 +69,6 @@ def sentence(text: str) -> str:
 
 def number(value: float, kind: str = "number") -> str:
     """Three digits behind the point, fewer before them; p below .001 as such."""
-    if kind == "text":
-        return str(value)
     if kind == "flag":
         return "yes" if value else "no"
     if kind == "count":
@@ -123,15 +92,6 @@ def caption(text: str, **names: Any) -> list[Markup]:
 # ---- grids ---------------------------------------------------------------------------------------
 
 
-def ordered(values: pd.Series, orders: Mapping[str, Sequence[Any]]) -> list[Any]:
-    """A column's distinct values: known ones in their order, then the others, numbers sorted."""
-    order = orders.get(str(values.name)) or list(WORDS.get(str(values.name), ()))
-    present = list(values.drop_duplicates())
-    if pd.api.types.is_numeric_dtype(values):
-        present.sort()
-    return [v for v in order if v in present] + [v for v in present if v not in order]
-
-
 class Notes:
     """The reasons of empty cells, numbered as they come."""
 
@@ -149,7 +109,7 @@ class Notes:
 EMPTY = {"text": "", "note": None, "interval": None}
 
 
-def cell(row: Mapping[str, Any], column: Column, notes: Notes) -> dict[str, Any]:
+def cell(row: Mapping[str, Any], column: Column, notes: Notes, labels: Labels) -> dict[str, Any]:
     """What stands in a cell: its text and interval, or a dash with the number of the reason."""
     value = row[column.value]
     if pd.isna(value):
@@ -160,32 +120,33 @@ def cell(row: Mapping[str, Any], column: Column, notes: Notes) -> dict[str, Any]
     if ends and not any(map(pd.isna, ends)):
         interval = f"[{number(ends[0])}, {number(ends[1])}]"
     note = notes.of(row.get("reason")) if ends and not interval else None
-    return {"text": number(value, column.kind), "note": note, "interval": interval}
+    text = labels.of(column.value, value) if column.kind == "text" else number(value, column.kind)
+    return {"text": text, "note": note, "interval": interval}
 
 
-def grid(rows: pd.DataFrame, form: Grid, orders: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+def grid(rows: pd.DataFrame, form: Grid, labels: Labels) -> dict[str, Any]:
     """One grid: headers, lines with their heads (text, number of lines it spans), notes."""
     notes = Notes()
     columns = [c for c in form.columns if not c.optional or rows[c.value].notna().any()]
-    groups = ordered(rows[form.across].dropna(), orders) if form.across else []
+    groups = labels.ordered(rows[form.across].dropna()) if form.across else []
     names = [*form.index, *([form.across] if form.across else [])]
     found = dict(zip(_keys(rows, names), rows.to_dict("records"), strict=True))
     lines = []
-    for key in _in_order(rows, form.index, orders):
+    for key in _in_order(rows, form.index, labels):
         cells = []
         for group in groups or [None]:
             at = (*key, group) if form.across else key
             # a row of no group (edits of unknown layers, say) stands for all of them
             record = found.get(at) or found.get((*key, None))
-            cells += [cell(record, c, notes) if record else EMPTY for c in columns]
+            cells += [cell(record, c, notes, labels) if record else EMPTY for c in columns]
         lines.append({"key": key, "cells": cells})
-    heads = [words(form.across, group) for group in groups] if form.across else []
+    heads = [labels.of(form.across, group) for group in groups] if form.across else []
     single = bool(heads) and len(columns) == 1  # its header would stand under every group
     return {
         "heads": [name.capitalize() for name in form.index],
         "groups": [] if single else heads,
-        "columns": heads if single else [column.header for column in columns],
-        "lines": _with_spans(lines, form.index),
+        "columns": heads if single else [labels.header(column.header) for column in columns],
+        "lines": _with_spans(lines, form.index, labels),
         "notes": notes.texts,
     }
 
@@ -196,18 +157,18 @@ def _keys(rows: pd.DataFrame, names: Sequence[str]) -> list[tuple[Any, ...]]:
     return [tuple(None if pd.isna(value) else value for value in row) for row in values]
 
 
-def _in_order(
-    rows: pd.DataFrame, names: Sequence[str], orders: Mapping[str, Sequence[Any]]
-) -> list[tuple[Any, ...]]:
+def _in_order(rows: pd.DataFrame, names: Sequence[str], labels: Labels) -> list[tuple[Any, ...]]:
     """The distinct keys, each column's values in their order, missing ones last."""
-    places = [{v: i for i, v in enumerate(ordered(rows[name].dropna(), orders))} for name in names]
+    places = [{v: i for i, v in enumerate(labels.ordered(rows[name].dropna()))} for name in names]
     return sorted(
         set(_keys(rows, names)),
         key=lambda key: [p.get(v, len(p)) for p, v in zip(places, key, strict=True)],
     )
 
 
-def _with_spans(lines: list[dict[str, Any]], index: Sequence[str]) -> list[dict[str, Any]]:
+def _with_spans(
+    lines: list[dict[str, Any]], index: Sequence[str], labels: Labels
+) -> list[dict[str, Any]]:
     """Each line's heads, those that repeat the line above left out and counted where they begin."""
     open_heads: list[tuple[tuple, list]] = [((), []) for _ in index]
     for line in lines:
@@ -217,15 +178,13 @@ def _with_spans(lines: list[dict[str, Any]], index: Sequence[str]) -> list[dict[
             if open_heads[depth][0] == path:
                 open_heads[depth][1][1] += 1
                 continue
-            head = [words(name, path[-1]), 1]
+            head = [labels.of(name, path[-1]), 1]
             open_heads[depth] = (path, head)
             line["heads"].append(head)
     return lines
 
 
-def grids(
-    rows: pd.DataFrame, forms: Sequence[Grid], orders: Mapping[str, Sequence[Any]]
-) -> Iterator[dict[str, Any]]:
+def grids(rows: pd.DataFrame, forms: Sequence[Grid], labels: Labels) -> Iterator[dict[str, Any]]:
     """All grids of these rows, with their titles."""
     for form in forms:
         chosen = rows
@@ -233,11 +192,11 @@ def grids(
             chosen = chosen[chosen[column].isin(values)]
         if form.by is None:
             if len(chosen):
-                yield {"title": form.title, **grid(chosen, form, orders)}
+                yield {"title": form.title, **grid(chosen, form, labels)}
             continue
-        for value in ordered(chosen[form.by], orders):
-            title = sentence(": ".join(t for t in (form.title, words(form.by, value)) if t))
-            yield {"title": title, **grid(chosen[chosen[form.by] == value], form, orders)}
+        for value in labels.ordered(chosen[form.by]):
+            title = sentence(": ".join(t for t in (form.title, labels.of(form.by, value)) if t))
+            yield {"title": title, **grid(chosen[chosen[form.by] == value], form, labels)}
 
 
 # ---- pages ---------------------------------------------------------------------------------------
@@ -260,41 +219,90 @@ def counted(rows: pd.DataFrame) -> str:
     return ", ".join(parts)
 
 
-def page(
-    table: pd.DataFrame,
-    layout: Layout,
-    template: str,
-    *,
-    title: str,
-    of: Sequence[str],
-    text: Sequence[Markup],
-    own: Mapping[str, Any],
-    orders: Mapping[str, Sequence[Any]],
-) -> str:
-    """A standalone HTML page of a table.
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """What is said about a table, and which of its rows come first.
 
-    `of`: whose it is (model, data set); `text`: the caption's paragraphs; `own`: the values of
-    `layout.keys` that come first; `orders`: of problems, methods, scores.
+    of: whose it is (model, data set); text: the caption's paragraphs; own: the values of a layout's
+    `keys` that come first.
     """
+
+    title: str
+    of: Sequence[str]
+    text: Sequence[Markup]
+    own: Mapping[str, Any]
+    labels: Labels
+
+
+def described(params: Any, analysis: Path) -> Described:
+    """That of a table by the params of its rule; `analysis`: the folder of labels and captions."""
+    text = (analysis / "words" / params.caption).read_text(encoding="utf-8")
+    return Described(
+        title=params.title,
+        of=(params.model_label, params.dataset),
+        text=caption(text, snakemake=SimpleNamespace(params=params)),
+        own=params.own,
+        labels=Labels.read(analysis / "labels.yaml", params.orders),
+    )
+
+
+def own_rows(table: pd.DataFrame, layout: Layout, own: Mapping[str, Any]) -> pd.Series:
+    """Which rows have the values of `own` in the layout's keys, as a mask."""
     same = pd.Series(True, index=table.index)
     for key in layout.keys:
         same &= table[key] == own[key]
+    return same
+
+
+def first_grids(table: pd.DataFrame, layout: Layout, about: Described) -> list[dict[str, Any]]:
+    """What a page shows at once: the grids of the own tracing."""
+    own = table[own_rows(table, layout, about.own)]
+    return list(grids(own, layout.first, about.labels))
+
+
+def folded(table: pd.DataFrame, layout: Layout, about: Described) -> list[dict[str, Any]]:
+    """What a page shows folded up: the own tracing in detail, then each other tracing."""
+    same = own_rows(table, layout, about.own)
     first, rest = table[same], table[~same]
-    folded = []
+    parts = []
     if len(first) and layout.more:
-        folded.append({"title": "In detail", "grids": list(grids(first, layout.more, orders))})
+        shown = list(grids(first, layout.more, about.labels))
+        parts.append({"title": "In detail", "grids": shown})
     if len(rest):
         for values, rows in rest.groupby(list(layout.keys), sort=False, dropna=False):
-            shown = list(grids(rows, layout.others or layout.first, orders))
-            name = ", ".join(words(k, v) for k, v in zip(layout.keys, values, strict=True))
-            folded.append({"title": sentence(name), "grids": shown})
-    traced = [words(key, own[key]) for key in layout.keys if key != "subset"]
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(template).render(
-        title=title,
-        of=[part for part in (*of, counted(first), *traced) if part],
-        text=text,
-        grids=list(grids(first, layout.first, orders)),
-        folded=folded,
+            shown = list(grids(rows, layout.others or layout.first, about.labels))
+            names = [about.labels.of(k, v) for k, v in zip(layout.keys, values, strict=True)]
+            parts.append({"title": sentence(", ".join(names)), "grids": shown})
+    return parts
+
+
+def page(table: pd.DataFrame, layout: Layout, about: Described) -> str:
+    """A standalone HTML page of a table."""
+    own = table[own_rows(table, layout, about.own)]
+    traced = [about.labels.of(key, about.own[key]) for key in layout.keys if key != "subset"]
+    return template("table.html.jinja").render(
+        title=about.title,
+        of=[part for part in (*about.of, counted(own), *traced) if part],
+        text=about.text,
+        grids=first_grids(table, layout, about),
+        folded=folded(table, layout, about),
         empty=len(table) == 0,
     )
+
+
+def template(name: str) -> jinja2.Template:
+    """One of the package's templates, which escape what they are given."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["unbroken"] = _unbroken
+    return environment.get_template(name)
+
+
+def _unbroken(text: str) -> Markup:
+    """Words such as FT-1 that no line may end within."""
+    return Markup(re.sub(r"\w+-\d+\b", r'<span class="word">\g<0></span>', str(escape(text))))

@@ -18,10 +18,20 @@ def _numbers(**columns: str) -> tuple[Column, ...]:
     return tuple(Column(header=header.replace("_", " "), value=v) for header, v in columns.items())
 
 
-_R2 = _numbers(Layer="r2_layer", Tracing="r2_tracing", Both="r2_both", Diff="diff")
+def _short(kind: str, name: str) -> str:
+    """A header that the labels fill in: the short label of a name."""
+    return f"{{{kind}[{name}]}}"
+
+
+_BY_PREDICTOR = {name: _short("predictors", name) for name in ("layer", "tracing", "both")}
+_DIFFERENCE = {**_BY_PREDICTOR, "diff": "Diff"}  # of both less layer
+_R2 = tuple(
+    Column(header=header, value=name if name == "diff" else f"r2_{name}")
+    for name, header in _DIFFERENCE.items()
+)
 _PUBLISHED = tuple(
-    Column(header=f"GPT-J: {name}", value=f"published_{name.lower()}", optional=True)
-    for name in ("Layer", "Tracing", "Both", "Diff")
+    Column(header=f"GPT-J: {header}", value=f"published_{name}", optional=True)
+    for name, header in _DIFFERENCE.items()
 )
 
 _R2_PAGE = Layout(
@@ -68,6 +78,7 @@ _CORRELATIONS = Layout(
     ),
 )
 
+_SUCCESSES = ("rewrite_success", "paraphrase_success", "neighbourhood_success", "harmonic")
 _SCORED = ("rewrite", "paraphrase", "neighbourhood", "essence", "overall", "overall_essence")
 
 _SUCCESS = Layout(
@@ -77,7 +88,7 @@ _SUCCESS = Layout(
             index=("method", "layer"),
             by="problem",
             title="Mean scores",
-            columns=tuple(_estimate(s.capitalize().replace("_", " + "), s) for s in _SCORED),
+            columns=tuple(_estimate(_short("scores", s), s) for s in _SCORED),
         ),
         Grid(
             index=("method", "layer"),
@@ -85,13 +96,10 @@ _SUCCESS = Layout(
             title="Successes, their harmonic mean, magnitudes",
             columns=(
                 _N,
-                Column(header="Failed", value="n_failed", kind="count"),
-                Column(header="Not edited", value="n_not_edited", kind="count"),
+                Column(header=_short("statuses", "failed"), value="n_failed", kind="count"),
+                Column(header=_short("statuses", "not edited"), value="n_not_edited", kind="count"),
+                *(Column(header=_short("successes", name), value=name) for name in _SUCCESSES),
                 *_numbers(
-                    Rewrite="rewrite_success",
-                    Paraphrase="paraphrase_success",
-                    Neighbourhood="neighbourhood_success",
-                    Harmonic="harmonic",
                     Rewrite_moved="rewrite_magnitude",
                     Paraphrase_moved="paraphrase_magnitude",
                     Neighbourhood_moved="neighbourhood_magnitude",

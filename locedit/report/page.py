@@ -6,20 +6,20 @@ be sent alone. The files beside it (figures, tables, configuration) are for use 
 
 import base64
 import json
-import re
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import jinja2
-from markupsafe import Markup, escape
+import pandas as pd
+from markupsafe import Markup
 
 from locedit.errors import LoceditError
+from locedit.report import grids
+from locedit.report.grids import Described, Layout
 from locedit.store import files
 
 FOLDER = "report"  # the one folder of the zip
@@ -44,12 +44,13 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table as the page shows it: the main part of its own page, and the files."""
+    """A table as the page shows it: its caption, what its own page shows at once, the files."""
 
     name: str
-    title: Markup
-    content: Markup
-    missing: str  # why there is no content
+    title: str
+    text: Sequence[Markup]
+    grids: Sequence[Mapping[str, Any]]
+    missing: str  # why there is no grid
     files: Mapping[str, Path]  # by kind: html, csv
 
 
@@ -178,95 +179,33 @@ def arranged(figures: Iterable[Figure]) -> list[tuple[Section, list[Figure]]]:
 # ---- tables --------------------------------------------------------------------------------------
 
 
-def read_table(folder: Path, name: str, n_rows: int) -> Table:
-    """A table's words and its main part, from its own page, with the rest of that folded."""
-    paths = {kind: folder / f"{name}.{kind}" for kind in ("html", "csv")}
-    present = {kind: path for kind, path in paths.items() if path.is_file()}
-    reader = TablePage()
-    if "html" in present:
-        reader.feed(present["html"].read_text(encoding="utf-8"))
-    title = Markup("".join(reader.title).strip() or name.replace("_", " ").capitalize())
-    content = Markup(reader.content()) if n_rows else Markup("")
-    missing = "" if content else f"{name}.html is missing" if n_rows else "it has no rows"
-    return Table(name=name, title=title, content=content, missing=missing, files=present)
+def shown_table(
+    folder: Path, name: str, rows: pd.DataFrame, layout: Layout, about: Described
+) -> Table:
+    """A table's caption and main part, laid out as on its own page, without what that folds.
 
-
-class TablePage(HTMLParser):
-    """The body of a table's page but for its heading, the line below that, and folded parts.
-
-    What follows the second of its other headings, which go down two levels, is folded in turn; what
-    scrolls can be reached by the keyboard.
+    folder: of the table's page and CSV, which are linked where they exist.
     """
-
-    LEFT_OUT = ("head", "style", "script", "title", "details", "h1")
-    NO_END = ("meta", "link", "br", "hr", "img")
-    AROUND = ("html", "body", *NO_END)
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=False)
-        self.kept: list[str] = []
-        self.title: list[str] = []
-        self._parts = 0  # headings kept
-        self._skipped: list[str] = []  # open elements, from the outermost that is left out
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        kind = dict(attrs).get("class")
-        if self._skipped or tag in self.LEFT_OUT or (tag, kind) == ("p", "of"):
-            self._skipped += [tag] if tag not in self.NO_END else []
-        elif tag == "h2":
-            self.kept.append(self._opened() + "<h4>")
-        elif kind == "wide":
-            self.kept.append('<div class="wide" role="region" aria-label="Rows" tabindex="0">')
-        elif tag not in self.AROUND:
-            self.kept.append(self.get_starttag_text() or "")
-
-    def _opened(self) -> str:
-        """What stands before a heading: before the second, the fold of all but the first part."""
-        self._parts += 1
-        return "<details><summary>More of this table</summary>" if self._parts == 2 else ""
-
-    def content(self) -> str:
-        return "".join(self.kept).strip() + ("</details>" if self._parts > 1 else "")
-
-    def handle_endtag(self, tag: str) -> None:
-        if self._skipped:
-            self._skipped = self._skipped[:-1] if tag == self._skipped[-1] else self._skipped
-        elif tag not in self.AROUND:
-            self.kept.append("</h4>" if tag == "h2" else f"</{tag}>")
-
-    def handle_data(self, data: str) -> None:
-        if not self._skipped:
-            self.kept.append(data)
-        elif self._skipped[0] == "h1":
-            self.title.append(data)
-
-    def handle_entityref(self, name: str) -> None:
-        self.handle_data(f"&{name};")
-
-    def handle_charref(self, name: str) -> None:
-        self.handle_data(f"&#{name};")
+    paths = {kind: folder / f"{name}.{kind}" for kind in ("html", "csv")}
+    parts = grids.first_grids(rows, layout, about)
+    missing = "it has no rows" if rows.empty else "it has no rows of this tracing"
+    return Table(
+        name=name,
+        title=about.title,
+        text=about.text,
+        grids=parts,
+        missing="" if parts else missing,
+        files={kind: path for kind, path in paths.items() if path.is_file()},
+    )
 
 
 # ---- the page and its zip ------------------------------------------------------------------------
 
 
-def render(source: Path, **context: Any) -> str:
-    """index.html, of the template and the style sheet in `source`."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(source),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["unbroken"] = _unbroken
-    style = (source / "style.css").read_text(encoding="utf-8")
-    return environment.get_template("index.html.jinja").render(style=style, **context)
-
-
-def _unbroken(text: str) -> Markup:
-    """Words such as FT-1 that no line may end within."""
-    return Markup(re.sub(r"\w+-\d+\b", r'<span class="word">\g<0></span>', str(escape(text))))
+def render(**context: Any) -> str:
+    """index.html, of the template and the style sheet beside it."""
+    style = (grids.TEMPLATES / "style.css").read_text(encoding="utf-8")
+    return grids.template("index.html.jinja").render(style=style, **context)
 
 
 def pack(target: Path, page: str, texts: Mapping[str, str], beside: Mapping[str, Path]) -> None:

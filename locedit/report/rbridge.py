@@ -27,6 +27,7 @@ import pandas as pd
 
 from locedit.errors import LoceditError
 from locedit.messages import one_line
+from locedit.report import labels
 from locedit.store import tables
 
 logger = logging.getLogger(__name__)
@@ -118,6 +119,9 @@ def call(
     sources: Sequence[str | Path],
 ) -> pd.DataFrame | None:
     """Call an R function that the files ``sources`` define, and return its data frame or None.
+
+    A YAML file among them defines a named list, called by its own name in capitals: labels.yaml
+    LABELS.
 
     ``frames`` and ``arguments`` are the function's arguments by name. An argument is None, a
     boolean, number or string, a list of one kind of these (a vector) or a mapping (a named list).
@@ -262,13 +266,20 @@ def _home_of(command: str) -> str:
 
 
 def _load(sources: Sequence[str | Path]) -> Any:
-    """Evaluate R files in a fresh environment, in their order, and return it."""
+    """Evaluate R files in a fresh environment, in their order, and return it.
+
+    Of a YAML file its content is defined there, converted as arguments are.
+    """
     ri = _start_r()
     environment = ri.evalr("new.env(parent = globalenv())")
     source = ri.evalr("function(file, into) sys.source(file, into, keep.source = FALSE)")
     for path in sources:
         if not Path(path).is_file():
             raise FileNotFoundError(f"R source {path} does not exist")
+        if Path(path).suffix == ".yaml":
+            name = Path(path).stem.upper()
+            environment[name] = _to_r_argument(labels.load(Path(path)), name)
+            continue
         file = ri.StrSexpVector([str(path)])
         _invoke(source, _named_list(ri, {"file": file, "into": environment}), Path(path).name)
     return environment

@@ -29,7 +29,7 @@ from workflow_scripts import figure
 
 out, scores, effects = Path(sys.argv[1]), *map(rbridge.read_frame, sys.argv[2:])
 output = SimpleNamespace(**{kind: out / f"figure.{kind}" for kind in ("svg", "png", "json")})
-sources = ["frames.R", "theme.R", "figures.R", "figures_scores.R"]
+sources = ["labels.yaml", "frames.R", "theme.R", "figures.R", "figures_scores.R"]
 arguments = {"study": ["tinÿ 東"], "score": "rewrite"}
 figure.draw({"scores": scores}, sources, "score_by_layer", arguments, output)
 table = rbridge.call(

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
@@ -19,8 +20,8 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
-from locedit.report import rbridge
-from locedit.report.page import LARGEST_SVG, Figure, arranged, read_figure, read_table
+from locedit.report import grids, layouts, rbridge
+from locedit.report.page import LARGEST_SVG, Figure, Table, arranged, read_figure
 from locedit.store import tables
 from workflow_scripts import report
 
@@ -34,28 +35,25 @@ SVG = (
     '<rect width="90" height="60" fill="#0072B2"/></svg>'
 )
 WORDS = {"title": "Bars & layers", "caption": "Two < three.", "alt": "A blue rectangle."}
-PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"/><title>R² &amp; more</title>
-<style>body { color: red }</style></head>
-<body>
-<h1>R² &amp; more</h1>
-<p class="of">Tiny Llama · <b>hand-made</b></p>
-<div class="text"><p>Below <code>.01</code> &lt; nothing.</p></div>
-<h2>Rewrite score</h2>
-<div class="wide"><table>
-<thead><tr><th scope="col">Method</th><th scope="col">Diff</th></tr></thead>
-<tbody><tr><th scope="row">ROME</th><td>–<sup>1</sup></td></tr></tbody>
-</table></div>
-<ol class="notes"><li>no edits</li></ol>
-<h2>Essence score</h2>
-<div class="wide"><table>
-<thead><tr><th scope="col">Method</th></tr></thead>
-<tbody><tr><th scope="row">MEMIT</th></tr></tbody>
-</table></div>
-<details><summary>Other windows</summary><h2>Deep</h2><p>down</p></details>
-</body>
-</html>
-"""
+KEYS = {"module": "mlp", "window": 3, "tracing": "fraction_max"}
+
+
+def r2_rows() -> pd.DataFrame:
+    """What the table `r2` has of two scores: one number is missing, and another tracing there."""
+    numbers = "r2_layer r2_tracing r2_both diff p rmse_layer rmse_both mae_layer mae_both".split()
+    numbers += [f"published_{name}" for name in ("layer", "tracing", "both", "diff")]
+    rows = [
+        {"problem": "error_injection", "method": method, "score": score, "window": window}
+        for score in ("rewrite", "essence")
+        for method in ("FT-1", "ROME")
+        for window in (3, 1)
+    ]
+    table = pd.DataFrame(rows).assign(module="mlp", tracing="fraction_max", subset="all")
+    table = table.assign(n=8, n_facts=4, reason="", **dict.fromkeys(numbers, 0.5))
+    at = (table["method"] == "ROME") & (table["score"] == "rewrite")
+    table.loc[at, numbers] = float("nan")
+    table.loc[at, "reason"] = "no edits <here>"
+    return table
 
 
 def unpacked(archive: Path, folder: Path) -> Path:
@@ -73,6 +71,19 @@ def fact_rows(count: int) -> list[dict[str, Any]]:
     return [{"case_id": str(i), "status": "kept", "is_correct": True} for i in range(count)]
 
 
+def described(name: str) -> dict[str, Any]:
+    """What the workflow says about a table's page."""
+    return {
+        "title": f"{name} & more",
+        "model_label": "Tiny <Llama>",
+        "dataset": "hand-made",
+        "own": {**KEYS, "subset": "all"},
+        "orders": {"score": ["rewrite", "essence"]},
+        "caption": f"{name}_table.md",
+        "arguments": {"resamples": 20},
+    }
+
+
 def hand_made(out: Path, figures: tuple[str, ...], analysis: dict[str, pd.DataFrame]) -> Path:
     """Make the report of a study with these tables, whose figures were (or were not) drawn before.
 
@@ -88,19 +99,17 @@ def hand_made(out: Path, figures: tuple[str, ...], analysis: dict[str, pd.DataFr
         tables.write(out / f"analysis/{name}.parquet", table, None, made)
         (out / "tables").mkdir(exist_ok=True)
         table.to_csv(out / f"tables/{name}.csv", index=False)
-        (out / f"tables/{name}.html").write_text(PAGE)
+        (out / f"tables/{name}.html").write_text("<html></html>")
     params = SimpleNamespace(
         design={
             "model": "Tiny <Llama>",
             "dataset": "hand-made",
             "problems": ["error_injection"],
             "methods": ["ROME"],
-            "module": "mlp",
-            "window": 3,
-            "tracing": "fraction_max",
+            **KEYS,
         },
         figures=figures,
-        tables=list(analysis),
+        tables={name: described(name) for name in analysis},
     )
     named = SimpleNamespace(
         **inputs,
@@ -119,7 +128,7 @@ def write_figure(out: Path, name: str, **parts: str) -> None:
         (folder / f"{name}.{kind}").write_text(content)
 
 
-R2 = pd.DataFrame({"method": ["FT-1", "ROME"], "diff": [0.5, None], "reason": ["", "no edits"]})
+R2 = r2_rows()
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +141,7 @@ def lacking(tmp_path_factory) -> Path:
     archive = hand_made(
         out,
         ("r2_by_problem", "tracing_peaks", "heatmap", "regret", "newly_invented"),
-        {"r2": R2, "regret": R2.head(0)},
+        {"r2": R2, "regret": R2.head(0).assign(strategy="")},
     )
     return unpacked(archive, out / "unpacked")
 
@@ -191,23 +200,42 @@ def test_a_figure_that_was_not_drawn_keeps_its_place_and_says_so(lacking):
     assert "regret.svg and regret.png are missing." in page
 
 
+def shown(folder: Path, rows: pd.DataFrame) -> Table:
+    return report.laid_out(folder, "r2", rows, described("r2"))
+
+
 def test_a_table_without_rows_or_without_its_page_says_so(tmp_path):
-    (tmp_path / "regret.html").write_text(PAGE)
-    assert read_table(tmp_path, "regret", 0).missing == "it has no rows"
-    assert read_table(tmp_path, "r2", 3).missing == "r2.html is missing"
-    assert read_table(tmp_path, "regret", 3).missing == ""
+    assert shown(tmp_path, R2.head(0)).missing == "it has no rows"
+    assert shown(tmp_path, R2[R2["window"] == 1]).missing == "it has no rows of this tracing"
+    (tmp_path / "r2.csv").touch()
+    whole = shown(tmp_path, R2)
+    assert whole.missing == ""
+    assert list(whole.files) == ["csv"]
 
 
-def test_a_table_is_shown_as_on_its_page_without_what_is_folded_there(tmp_path):
-    (tmp_path / "r2.html").write_text(PAGE)
-    table = read_table(tmp_path, "r2", 2)
-    assert table.title == "R² &amp; more"
-    grids = PAGE[PAGE.index('<div class="text">') : PAGE.index("<details>")].strip()
-    grids = grids.replace("h2>", "h4>").replace(
-        '<div class="wide">', '<div class="wide" role="region" aria-label="Rows" tabindex="0">'
-    )
-    folded = "<details><summary>More of this table</summary><h4>Essence"
-    assert table.content == grids.replace("<h4>Essence", folded) + "</details>"
+def test_a_table_is_shown_as_on_its_page_without_what_is_folded_there(tmp_path, lacking):
+    about = grids.described(SimpleNamespace(**described("r2")), report.ANALYSIS)
+    own = ElementTree.fromstring(grids.page(R2, layouts.LAYOUTS["r2"], about)).find("body")
+    html = (lacking / "index.html").read_text()
+    start = html.index('<section class="table" aria-labelledby="table-r2">')
+    text = html[start : html.index("</section>", start) + len("</section>")]
+    section = ElementTree.fromstring(text)
+    assert section.findtext("h3") == "r2 & more"
+
+    def tables(part) -> list[list[str]]:
+        return [["".join(cell.itertext()) for cell in table.iter("td")] for table in part]
+
+    at_once = [*section.findall("div/table"), *section.findall("details/div/table")]
+    assert tables(at_once) == tables(own.findall("div/table"))
+    titles = [*section.findall("h4"), *section.findall("details/h4")]
+    assert [title.text for title in titles] == [title.text for title in own.findall("h2")]
+    assert [title.text for title in section.findall("h4")] == ["R²: Rewrite score"]
+    assert section.findtext("details/summary") == "More of this table"
+    assert [note.text for note in section.findall("ol/li")] == ["no edits <here>"]
+    paragraphs = ["".join(p.itertext()) for p in section.findall("div[@class='text']/p")]
+    assert paragraphs == ["".join(p.itertext()) for p in own.findall("div[@class='text']/p")]
+    assert own.find("details") is not None
+    assert all(div.get("tabindex") == "0" for div in section.iter("div") if div.find("table"))
 
 
 def test_words_that_are_not_json_name_the_file(tmp_path):

@@ -1,16 +1,19 @@
 """Tables as pages: what stands where, numbers as they are read, reasons of empty cells."""
 
+import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from locedit.report import grids, layouts
-from locedit.report.grids import Column, Grid, Layout
+from locedit.report.grids import Column, Described, Grid, Layout
+from locedit.report.labels import Labels
 
 ROOT = Path(__file__).resolve().parents[2]
-TEMPLATE = (ROOT / "analysis" / "table.html.jinja").read_text(encoding="utf-8")
+LABELS = Labels.read(ROOT / "analysis" / "labels.yaml")
 ORDERS = {"problem": ["fact_forcing", "error_injection"], "method": ["ROME", "MEMIT"]}
 LAYOUT = Layout(
     first=(
@@ -35,17 +38,14 @@ def example() -> pd.DataFrame:
 
 
 def show(table: pd.DataFrame, layout: Layout = LAYOUT, orders=ORDERS) -> ElementTree.Element:
-    own = {"module": "mlp", "window": 5, "tracing": "fraction_max", "subset": "all"}
-    html = grids.page(
-        table,
-        layout,
-        TEMPLATE,
+    about = Described(
         title="A table",
         of=("tiny model", "facts & more"),
         text=grids.caption("What ``n`` of {{ name }} is:\n<all>.", name="A & B"),
-        own=own,
-        orders={"score": ["rewrite", "essence"], **orders},
+        own={"module": "mlp", "window": 5, "tracing": "fraction_max", "subset": "all"},
+        labels=replace(LABELS, orders={"score": ["rewrite", "essence"], **orders}),
     )
+    html = grids.page(table, layout, about)
     assert html.startswith("<!DOCTYPE html>")
     return ElementTree.fromstring(html)
 
@@ -152,7 +152,6 @@ NUMBERS = {
     "a p": (0.0416, "p", "0.042"),
     "a count": (5868.0, "count", "5,868"),
     "a flag": (True, "flag", "yes"),
-    "a text": ("larger", "text", "larger"),
 }
 
 
@@ -166,10 +165,24 @@ def test_an_interval_follows_its_number_and_its_lack_has_a_note():
     column = Column(header="r", value="r", ends=("low", "high"))
     notes = grids.Notes()
     row = {"r": 0.5, "low": -0.1, "high": 1.0, "reason": ""}
-    assert grids.cell(row, column, notes)["interval"] == "[−0.100, 1.000]"
+    assert grids.cell(row, column, notes, LABELS)["interval"] == "[−0.100, 1.000]"
     row = {"r": 0.5, "low": float("nan"), "high": float("nan"), "reason": "too few facts"}
-    assert grids.cell(row, column, notes) == {"text": "0.500", "note": 1, "interval": None}
+    shown = {"text": "0.500", "note": 1, "interval": None}
+    assert grids.cell(row, column, notes, LABELS) == shown
     assert notes.texts == ["too few facts"]
+
+
+def test_a_text_is_shown_by_its_label_and_a_header_by_the_label_that_it_names():
+    columns = (
+        Column(header="Verdict", value="verdict", kind="text"),
+        Column(header="by {predictors[tracing]}", value="r2"),
+    )
+    table = example().assign(verdict="larger")
+    page = show(table, Layout(first=(Grid(columns=columns),)))
+    assert lines(page.find("body/div/table"))[:2] == [
+        ["Problem", "Method", "Verdict", "by Tracing"],
+        ["Fact forcing", "ROME", "larger", "0.250"],
+    ]
 
 
 def test_an_optional_column_is_shown_where_a_row_has_it():
@@ -188,10 +201,27 @@ def test_a_captions_unknown_name_is_an_error():
         grids.caption("{{ nosuch }}")
 
 
-def test_every_layout_has_its_caption_and_no_caption_needs_markup_beyond_literals():
-    for path in (ROOT / "analysis" / "captions").glob("*_table.rst"):
-        words = path.read_text(encoding="utf-8")
-        assert ":sup:" not in words
-        assert "\\" not in words
-        assert "`_" not in words
-    assert len(list((ROOT / "analysis" / "captions").glob("*_table.rst"))) == len(layouts.LAYOUTS)
+def test_every_layout_has_its_caption():
+    captions = list((ROOT / "analysis" / "words").glob("*_table.md"))
+    assert len(captions) == len(layouts.LAYOUTS)
+
+
+CAPTIONS = sorted((ROOT / "analysis" / "words").glob("*.md"))
+
+
+@pytest.mark.parametrize("path", CAPTIONS, ids=lambda path: path.stem)
+def test_a_caption_reads_the_same_in_markdown_and_for_snakemake(path):
+    """Snakemake's report takes captions for reStructuredText, ours and an editor for Markdown.
+
+    Both have paragraphs and ``literals`` in common, and nothing else is used.
+    """
+    words = path.read_text(encoding="utf-8")
+    filled = re.sub(r"\{\{.*?\}\}", "x", words)
+    plain = re.sub(r"``[^`]+``", "x", filled)
+    assert re.findall(r"[\\`*_<>\[\]|#~]|^[ \-+=:.>\d]", plain, re.M) == []
+    from docutils.core import publish_parts
+
+    body = publish_parts(filled, writer_name="html", settings_overrides={"report_level": 1})["body"]
+    tags = {"p", "tt"}
+    assert set(re.findall(r"<(\w+)", body)) <= {*tags, "span"}
+    assert "problematic" not in body

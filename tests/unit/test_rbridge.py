@@ -176,9 +176,12 @@ def script(name):
 
 
 class Named(dict):
-    """Files by name, as Snakemake gives them: items, attributes and indexing."""
+    """Files by name, as Snakemake gives them: items, attributes, indexing; one after the other."""
 
     __getattr__ = dict.__getitem__
+
+    def __iter__(self):
+        return iter(self.values())
 
 
 KINDS = ("rewrite", "paraphrase", "neighbourhood")
@@ -255,8 +258,8 @@ TABLES = {
     "regret": ("regret_table", {**RESAMPLED, "folds": 4}, ("scores", "effects")),
     "reliability": ("reliability_table", {"tracing": list(EFFECTS)}, ("effects",)),
 }
-SOURCES = ["frames.R", "groups.R", "regressions.R", "success.R", "mixed.R", "intervals.R"]
-SOURCES += ["folds.R", "regret.R", "reliability.R"]
+SOURCES = ["labels.yaml", "frames.R", "groups.R", "regressions.R", "success.R", "mixed.R"]
+SOURCES += ["intervals.R", "folds.R", "regret.R", "reliability.R"]
 
 
 def made(name: str, paths: Named, folder: Path, **changes) -> tuple[pd.DataFrame, str]:
@@ -273,7 +276,7 @@ def made(name: str, paths: Named, folder: Path, **changes) -> tuple[pd.DataFrame
         "dataset": "facts",
         "own": {"module": "mlp", "window": 5, "tracing": "fraction_max", "subset": "all"},
         "orders": {"score": ["rewrite"]},
-        "caption": f"{function}.rst",
+        "caption": f"{function}.md",
     } | changes
     chosen = {key: paths[key] for key in inputs}
     script("table").main(job(folder, f"table_{name}", chosen, output, **params))
@@ -378,7 +381,7 @@ def draw(folder, inputs, name, file, function, **arguments):
     """A figure by the workflow's script: its files, named by kind."""
     output = Named({kind: str(folder / f"{name}.{kind}") for kind in ("svg", "png", "json")})
     params = {
-        "sources": ["frames.R", "theme.R", "figures.R", f"figures_{file}.R"],
+        "sources": ["labels.yaml", "frames.R", "theme.R", "figures.R", f"figures_{file}.R"],
         "function": function,
         "arguments": {"study": ["tiny model", "data set d"], **arguments},
     }

@@ -6,48 +6,45 @@ from types import SimpleNamespace
 from xml.etree import ElementTree
 
 from locedit.report import grids
-from locedit.report.page import arranged, read_figure, read_table, render
+from locedit.report.labels import Labels
+from locedit.report.page import arranged, read_figure, render, shown_table
 from workflow_scripts import figure
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = "<script>alert(1)</script>"
 
 
-def test_a_tables_page_escapes_what_it_shows():
+def table_and_layout():
     import pandas as pd
 
     row = {"module": "mlp", "window": 5, "tracing": "fraction_max", "problem": SCRIPT}
     rows = [{**row, "method": SCRIPT, "score": SCRIPT, "r2": 0.5, "reason": ""}]
     rows.append({**rows[0], "method": "ROME", "r2": float("nan"), "reason": SCRIPT})
     layout = grids.Layout(first=(grids.Grid(columns=(grids.Column(header=SCRIPT, value="r2"),)),))
-    page = grids.page(
-        pd.DataFrame(rows),
-        layout,
-        (ROOT / "analysis" / "table.html.jinja").read_text(encoding="utf-8"),
+    about = grids.Described(
         title=SCRIPT,
         of=(SCRIPT, SCRIPT),
         text=grids.caption("{{ name }} ``{{ name }}``", name=SCRIPT),
         own={"module": "mlp", "window": 5, "tracing": "fraction_max"},
-        orders={},
+        labels=Labels.read(ROOT / "analysis" / "labels.yaml"),
     )
+    return pd.DataFrame(rows), layout, about
+
+
+def test_a_tables_page_escapes_what_it_shows():
+    page = grids.page(*table_and_layout())
     assert page.count("&lt;script&gt;") >= 8
     assert "<script" not in page.lower()
 
 
 def test_the_report_escapes_what_it_shows_and_leaves_scripts_of_its_parts_out(tmp_path):
-    (tmp_path / "t.html").write_text(
-        f"<html><body><h1>{SCRIPT}Title</h1>{SCRIPT}<p>kept &lt;b&gt;</p></body></html>"
-    )
-    table = read_table(tmp_path, "t", 3)
-    assert "script" not in table.content + table.title
-    assert "<p>kept &lt;b&gt;</p>" in table.content
+    table = shown_table(tmp_path, "t", *table_and_layout())
     (tmp_path / "f.svg").write_text(f'<svg viewBox="0 0 1 1">{SCRIPT}</svg>')
     (tmp_path / "f.json").write_text(
         json.dumps({"title": SCRIPT, "caption": SCRIPT, "alt": SCRIPT})
     )
     shown = read_figure(tmp_path, "f")
     page = render(
-        ROOT / "analysis" / "report",
         design=SimpleNamespace(model=SCRIPT, dataset=SCRIPT),
         paragraph=[SCRIPT, SCRIPT],
         sections=arranged([shown]),
@@ -85,7 +82,7 @@ def test_a_figure_escapes_tokens_and_is_whole_whatever_they_hold(tmp_path):
     )
     more = cells.assign(layer=1)
     names = {kind: tmp_path / f"heatmap.{kind}" for kind in ("svg", "png", "json")}
-    sources = ["frames.R", "theme.R", "figures.R", "figures_heatmap.R"]
+    sources = ["labels.yaml", "frames.R", "theme.R", "figures.R", "figures_heatmap.R"]
     arguments = {"study": SCRIPT}
     frames = {"cells": pd.concat([cells, more])}
     figure.draw(frames, sources, "heatmap", arguments, SimpleNamespace(**names))

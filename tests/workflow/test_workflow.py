@@ -473,7 +473,7 @@ OWN_FILES = {
     "success.R": {"table_success"},
     "folds.R": {"table_out_of_fold", "table_regret"},
     "published.csv": {"table_r2"},
-    "captions/mixed_table.rst": {"table_mixed"},
+    "words/mixed_table.md": {"table_mixed"},
 }
 
 
@@ -484,6 +484,18 @@ def test_a_tables_own_files_rerun_it_and_no_other_table(study, tmp_path, file):
     path.write_text(path.read_text() + "\n")
     planned = {name for name in changed.plan().jobs if not name.startswith("figure_")}
     assert planned == OWN_FILES[file]
+
+
+def test_a_label_reruns_every_table_and_figure_and_nothing_before_them(study, tmp_path):
+    changed = replace(study, root=copy_tree(study.root, tmp_path / "tree"))
+    path = changed.root / "analysis" / "labels.yaml"
+    path.write_text(path.read_text().replace("Rewrite score", "Rewriting score"))
+    planned = set(changed.plan().jobs)
+    assert planned == {
+        *(f"table_{name}" for name in (*EDIT_TABLES, *TRACING_TABLES)),
+        *EDIT_FIGURES,
+        *TRACING_FIGURES,
+    }
 
 
 def test_a_comment_reruns_nothing_and_a_methods_code_only_its_edits(study, tmp_path):

@@ -1,5 +1,27 @@
 # The figures, and made-up tables of the statistics' shape for them.
 
+# labels.yaml in plain R, which has no YAML: kinds, and below each a line for each name. A test in
+# Python holds that this is what the workflow's figures are given.
+read_labels <- function(path) {
+  lines <- grep("^ *(#|$)", readLines(path, encoding = "UTF-8"), value = TRUE, invert = TRUE)
+  kind <- ifelse(startsWith(lines, " "), NA, sub(":$", "", lines))
+  kind <- kind[!is.na(kind)][cumsum(!is.na(kind))]
+  below <- startsWith(lines, " ")
+  entries <- lapply(sub("^ *[^:]+: *", "", lines[below]), read_entry)
+  names(entries) <- sub("^ *([^:]+):.*", "\\1", lines[below])
+  split(entries, factor(kind[below], unique(kind)))
+}
+
+# "{label: Both, colour: green}" as a named list, or a text in quotation marks.
+read_entry <- function(text) {
+  if (!startsWith(text, "{")) return(gsub("\"", "", text, fixed = TRUE))
+  pairs <- strsplit(gsub("^[{]|[}]$", "", text), ", (?=[a-z]+: )", perl = TRUE)[[1]]
+  stats::setNames(as.list(sub("^[a-z]+: ", "", pairs)), sub(": .*", "", pairs))
+}
+
+# where source() puts what follows
+assign("LABELS", read_labels(file.path("..", "..", "labels.yaml")), envir = globalenv())
+
 FIGURE_FILES <- c(
   "theme", "figures", "figures_r2", "figures_scores", "figures_scatter", "figures_tracing",
   "figures_heatmap", "figures_choice", "figures_sweep"

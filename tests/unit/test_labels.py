@@ -1,0 +1,146 @@
+"""Labels: every choice has one, and R is given what Python reads."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from locedit import outcomes
+from locedit.cli import trace
+from locedit.errors import LoceditError
+from locedit.facts import record
+from locedit.localizers import restoration
+from locedit.methods import METHODS
+from locedit.methods.problems import PROBLEMS
+from locedit.report import rbridge
+from locedit.report.labels import COLUMNS, Labels, load
+from locedit.store import schemas
+from locedit.workflow.config import load_yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+ANALYSIS = ROOT / "analysis"
+FILE = ANALYSIS / "labels.yaml"
+LABELS = Labels.read(FILE)
+
+SCHEMA = load_yaml(ROOT / "schemas" / "config.schema.yaml")
+CHOICES = SCHEMA["$defs"]
+STATUSES = [record.KEPT, record.EXCLUDED, outcomes.OK, outcomes.NOT_EDITED, outcomes.FAILED]
+
+in_r = pytest.mark.skipif(shutil.which("Rscript") is None, reason="R is not installed")
+
+
+def columns_of(table: str, ending: str) -> set[str]:
+    return {name for name in schemas.SCHEMAS[table].names if name.endswith(ending)}
+
+
+PRODUCED = {
+    "problems, by the code": ("problems", PROBLEMS),
+    "problems, by the schema": ("problems", CHOICES["problem"]["enum"]),
+    "methods": (
+        "methods",
+        [name for name in METHODS if METHODS[name].module.startswith("locedit.")],
+    ),
+    "modules, by the code": ("modules", restoration.MODULES),
+    "modules, by the schema": ("modules", CHOICES["module"]["enum"]),
+    "localizers": (
+        "localizers",
+        [p.stem for p in (ROOT / "locedit" / "localizers").glob("[a-z]*.py")],
+    ),
+    "effects, by the code": ("effects", [*schemas.EFFECTS, "zeroed"]),
+    "effects, by the schema": (
+        "effects",
+        SCHEMA["properties"]["analysis"]["properties"]["tracing"]["enum"],
+    ),
+    "successes": ("successes", {*columns_of("scores", "_success"), "harmonic"}),
+    "statuses": ("statuses", [status.removesuffix(": ") for status in STATUSES]),
+}
+
+
+@pytest.mark.parametrize("choice", PRODUCED)
+def test_every_choice_has_a_label_and_no_label_is_left_over(choice):
+    kind, names = PRODUCED[choice]
+    assert set(LABELS.kinds[kind]) == set(names)
+
+
+# What the statistics call things, and the verdict of each case
+NAMES = """
+listed <- function() {
+  case <- function(high, low, p) list(diff_high90 = high, diff_low90 = low, bound = 1, wald_p = p)
+  verdicts <- c(verdict(case(0, 0, 1)), verdict(case(3, 2, 0)), verdict(case(3, 2, 1)))
+  kinds <- list(
+    scores = SCORED, successes = c(SUCCESSES, "harmonic"), strategies = STRATEGIES,
+    subsets = SUBSETS, verdicts = verdicts, predictors = sub("^r2_", "", R2S)
+  )
+  data.frame(kind = rep(names(kinds), lengths(kinds)), name = unlist(kinds, use.names = FALSE))
+}
+"""
+
+
+@in_r
+def test_every_name_that_the_statistics_give_has_a_label(tmp_path):
+    (tmp_path / "names.R").write_text(NAMES)
+    files = "labels.yaml frames.R groups.R regressions.R success.R intervals.R folds.R regret.R"
+    files = f"{files} theme.R figures.R figures_r2.R"
+    sources = [ANALYSIS / name for name in files.split()]
+    given = rbridge.call("listed", {}, {}, [*sources, tmp_path / "names.R"])
+    for kind, names in given.groupby("kind")["name"]:
+        assert set(LABELS.kinds[kind]) == set(names), kind
+    assert set(given["kind"]) == set(
+        "scores successes strategies subsets verdicts predictors".split()
+    )
+
+
+def test_every_score_that_is_regressed_on_has_a_label():
+    rules = (ROOT / "rules" / "analysis.smk").read_text()
+    regressed = re.search(r"^SCORES = \[(.+?)\]", rules, re.M | re.S)
+    assert set(re.findall(r'"(\w+)"', regressed[1])) <= set(LABELS.kinds["scores"])
+
+
+def test_no_two_things_of_a_kind_have_one_label_and_colours_are_there():
+    kinds = {kind: list(entries.values()) for kind, entries in LABELS.kinds.items()}
+    palette = LABELS.kinds["colours"]
+    assert all(re.fullmatch("#[0-9A-F]{6}", colour) for colour in kinds.pop("colours"))
+    for kind, entries in kinds.items():
+        for form in ("label", "short", "colour"):
+            given = [entry[form] for entry in entries if form in entry]
+            assert len(given) == len(set(given)), (kind, form)
+            assert all(given)
+        assert all(set(entry) <= {"label", "short", "colour"} for entry in entries), kind
+        assert {entry["colour"] for entry in entries if "colour" in entry} <= set(palette)
+    assert {kind for kind, _ in COLUMNS.values()} <= set(kinds)
+
+
+def test_the_command_line_calls_modules_as_pages_do():
+    assert {name: LABELS.of("module", name) for name in trace.NAMES} == trace.NAMES
+
+
+def test_what_has_no_label_is_called_by_its_own_name():
+    assert LABELS.of("method", "my_method") == "my method"
+    assert LABELS.of("tracing", "zeroed") == "share of the probability lost"
+    assert LABELS.of("module", None) == "not traced"
+
+
+def test_a_file_that_is_no_yaml_is_named(tmp_path):
+    broken = tmp_path / "labels.yaml"
+    broken.write_text("problems: {a: [}\n")
+    with pytest.raises(LoceditError, match=r"labels.yaml is not YAML \(.*line 1, column \d+"):
+        load(broken)
+
+
+SAME = """
+same <- function(path) {
+  compared <- all.equal(lapply(LABELS, as.list), lapply(read_labels(path), as.list))
+  data.frame(same = isTRUE(compared), told = toString(compared))
+}
+"""
+
+
+@in_r
+def test_figures_and_their_tests_in_r_are_given_the_same_labels(tmp_path):
+    helper = (ANALYSIS / "tests" / "testthat" / "helper-figures.R").read_text()
+    reader = re.search(r"^read_labels <- .*?(?=^# where)", helper, re.M | re.S)
+    (tmp_path / "same.R").write_text(reader[0] + SAME)
+    given = rbridge.call("same", {}, {"path": str(FILE)}, [FILE, tmp_path / "same.R"])
+    assert given["same"].all(), given["told"][0]
+    assert list(load(FILE)["methods"]) == ["FT-1", "FT-5", "ROME", "MEMIT"]  # in this order
