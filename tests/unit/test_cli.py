@@ -15,7 +15,8 @@ import torch
 import yaml
 from conftest import plugins_forgotten
 
-from locedit.cli import drawing, inputs, prompts, terminal
+from locedit.api import inputs
+from locedit.cli import drawing, prompts, terminal
 from locedit.cli import edit as edit_command
 from locedit.cli.main import main, parser
 from locedit.engine.updates import Dense

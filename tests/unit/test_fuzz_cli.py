@@ -11,7 +11,7 @@ from fuzzing import PROMPT, TEXT, cases, one_sentence
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from locedit.cli import inputs
+from locedit.api import inputs
 from locedit.cli import main as command_line
 
 
