@@ -69,7 +69,7 @@ def fault(capsys):
         try:
             status = main([str(argument) for argument in arguments])
         except SystemExit as ended:
-            status = ended.code
+            status = int(ended.code or 0)
         error = capsys.readouterr().err
         assert error.count("\n") == 1, error
         return status, error.strip()

@@ -269,7 +269,7 @@ def test_what_was_changed_in_a_text_is_told(lm, caplog):
     assert "prompt: blanks at an end left out" in caplog.text
 
 
-BAD = {
+BAD: dict[str, tuple[dict, str]] = {
     "another subject": ({"subject": "Spain"}, "'Spain' does not occur in prompt"),
     "no subject": ({"subject": " "}, "subject: expected a text, got an empty one"),
     "no prompt": ({"prompt": ""}, "prompt: expected a text, got an empty one"),
