@@ -40,12 +40,14 @@ unit: setup  ## the tests of the library alone
 
 check: lint unit  ## lint, then unit: before each commit
 
-lint: setup  ## check style, formatting, types and the workflow
+lint:  ## check style, formatting, types, the workflow and the R code
+	@scripts/setup.sh --lint
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) snakefmt --check Snakefile rules
 	$(RUN) snakemake --lint
 	$(RUN) mypy
+	Rscript --no-init-file --no-environ scripts/lint.R
 
 docs: setup  ## build the site, warnings as errors: docs/_build/html
 	$(RUN) python -m pip --disable-pip-version-check --quiet install \

@@ -66,7 +66,7 @@ fill_bootstrap <- function(answer, used, draw) {
 
 # Two one-sided tests at 5 % (Schuirmann 1987), by the 90 % interval. Diff cannot be negative, and
 # with few facts both it and its resamples lie above the bound even where tracing tells nothing (8
-# facts at 3 layers: seven times in eight): "larger" asks for the cluster-robust test's word as well.
+# facts at 3 layers: seven times in eight): "larger" asks for the cluster-robust test's word, too.
 verdict <- function(answer) {
   if (answer$diff_high90 < answer$bound) return("equivalent")
   larger <- answer$diff_low90 > answer$bound && isTRUE(answer$wald_p < 0.05)

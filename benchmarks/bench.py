@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -199,12 +200,13 @@ def start_up() -> Measurement:
     imports = "from locedit.engine import loading; import locedit.study.edit"
     load = f"{imports}; loading.load({str(model_folder())!r})"
     command = [sys.executable, "-c", f"{load}; print('ready', flush=True); input()"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
+    pipes["stderr"] = subprocess.DEVNULL
     times = []
     for _ in range(5):
         start = time.perf_counter()
         with subprocess.Popen(command, text=True, **pipes) as process:
-            if process.stdout.readline() != "ready\n":
+            if process.stdout is None or process.stdout.readline() != "ready\n":
                 raise SystemExit(f"start_up: {load} failed")
             times.append(time.perf_counter() - start)
             process.communicate("\n")
@@ -226,7 +228,10 @@ def model_folder() -> Path:
     return folder if folder.exists() else convert_gguf(gguf, folder)
 
 
-def timed(function: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
+Value = TypeVar("Value")
+
+
+def timed(function: Callable[[], Value]) -> tuple[float, Value]:
     start = time.perf_counter()
     value = function()
     return time.perf_counter() - start, value
@@ -244,7 +249,7 @@ def tracing_case(
     example: Example,
     window: int,
 ):
-    arguments = {"module": "mlp", "window": window, "sigma": SIGMA}
+    arguments: dict[str, Any] = {"module": "mlp", "window": window, "sigma": SIGMA}
     fact = (example.prompt, example.subject, example.true)
     return (
         lambda: oracle.trace(plain.model, plain.tokenizer, *fact, **arguments)["p_restored"],

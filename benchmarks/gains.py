@@ -133,7 +133,7 @@ def main() -> None:
     example = bench.EXAMPLES[2]
     fact = (example.prompt, example.subject, example.true)
 
-    def trace(**settings: int) -> None:
+    def trace(**settings: Any) -> None:
         restoration.trace(lm, *fact, module="mlp", window=5, sigma=bench.SIGMA, **settings)
 
     compare("tracing: all layers of a token together", trace, lambda: trace(batch_tokens=1))

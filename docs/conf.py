@@ -53,4 +53,8 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"tutorial/index": [], "results": [], "from-the-published-code": []}
+html_sidebars: dict[str, list[str]] = {
+    "tutorial/index": [],
+    "results": [],
+    "from-the-published-code": [],
+}

@@ -5,6 +5,7 @@
 #   --check      do nothing at all; the status says whether there is anything to do
 #   --tests      also install what single tests need, if that can be done: a browser in which the
 #                report is tested, and a Slurm
+#   --lint       likewise what R's code is linted with
 #
 #   PYTHON       the interpreter to use (default: python3, if it is at least 3.11)
 #   VENV         where the environment goes (default: .venv)
@@ -24,12 +25,14 @@ r_packages=(
 # What rpy2 compiles against, and a plain link test that tells whether it is there.
 r_build=(r-base-dev libtirpc-dev)
 
-# What single tests need and the study does not: a line for each, of the programs, their Debian
-# packages, the services that these would start and nobody here needs, and the tests.
+# What single tests, or linting, need and the study does not: a line for each, of the programs (or
+# R packages, as R:NAME), their Debian packages, the services that these would start and nobody here
+# needs, and what goes without.
 for_tests=(
-    "chromium chromedriver|chromium chromium-driver||the report's page"
-    "munged slurmctld slurmd|slurm-wlm munge|munge slurmctld slurmd|a Slurm"
+    "chromium chromedriver|chromium chromium-driver||the tests of the report's page are skipped"
+    "munged slurmctld slurmd|slurm-wlm munge|munge slurmctld slurmd|the tests of a Slurm are skipped"
 )
+for_lint=("R:lintr|r-cran-lintr||R's code is not linted")
 
 say() { printf '%s\n' "set-up: $*" >&2; }
 fail() {
@@ -120,10 +123,11 @@ ensure_system() {
         "If $1 or Rscript is not the system's own, install their parts in their own way."
 }
 
-# Tests skip what is not there, so its absence is no failure; the installation is tried once.
-ensure_for_tests() {
+# Whoever needs them does without what is not there, so its absence is no failure; the installation
+# is tried once.
+ensure_lines() {
     local line programs packages services what tried
-    for line in "${for_tests[@]}"; do
+    for line in "$@"; do
         IFS="|" read -r programs packages services what <<<"$line"
         read -ra programs <<<"$programs"
         read -ra packages <<<"$packages"
@@ -133,7 +137,7 @@ ensure_for_tests() {
         fi
         read -ra services <<<"$services"
         (install_system "${packages[@]}" && stop_services "${services[@]}") || {
-            say "without ${packages[*]} the tests of $what are skipped."
+            say "without ${packages[*]} $what."
             touch "$tried"
         }
     done
@@ -143,7 +147,13 @@ ensure_for_tests() {
 have_all() {
     local program
     for program in "$@"; do
-        PATH=$PATH:/usr/sbin:/sbin have "$program" || return 1
+        if [ "${program#R:}" != "$program" ]; then
+            R_ENVIRON_USER='' R_PROFILE_USER='' Rscript -e \
+                'quit(status = !requireNamespace(commandArgs(TRUE), quietly = TRUE))' \
+                "${program#R:}" >/dev/null 2>&1 || return 1
+        else
+            PATH=$PATH:/usr/sbin:/sbin have "$program" || return 1
+        fi
     done
 }
 
@@ -191,7 +201,11 @@ case "${1:-}" in
     "" | --check) ensure_study "$@" ;;
     --tests)
         ensure_study
-        ensure_for_tests
+        ensure_lines "${for_tests[@]}"
         ;;
-    *) fail "$1 is none of --check and --tests" ;;
+    --lint)
+        ensure_study
+        ensure_lines "${for_lint[@]}"
+        ;;
+    *) fail "$1 is none of --check, --tests and --lint" ;;
 esac

@@ -41,6 +41,7 @@ def draw(frames, sources: list[str], function: str, arguments: dict, output) -> 
             arguments={**arguments, "figure": function, "svg": str(svg), "png": str(png)},
             sources=[ANALYSIS / name for name in sources],
         )
+        assert row is not None, f"{function} gives no words"
         words.write_text(json.dumps(row.to_dict("records")[0], indent=1, ensure_ascii=False))
 
 

@@ -27,7 +27,8 @@ DRAWING = ["ggplot2", "ragg", "svglite"]  # R's packages behind the figures
 
 def origins(paths, base: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Where each table comes from, and the versions of all packages that they were made with."""
-    rows, versions = [], {}
+    rows: list[dict[str, Any]] = []
+    versions: dict[str, dict[str, None]] = {}
     for path in paths:
         made = tables.provenance(path)
         hashes, seeds = made.get("hashes", {}), made.get("seeds", {})

@@ -29,6 +29,7 @@ def main(snakemake) -> None:
         sources = [ANALYSIS / name for name in snakemake.params.sources]
         arguments = dict(snakemake.params.arguments)
         table = rbridge.call(snakemake.params.function, frames, arguments, sources)
+        assert table is not None, f"{snakemake.params.function} gives no table"
         made = provenance(snakemake, versions=rbridge.versions())
         tables.write(snakemake.output.parquet, table, None, made)
         with files.atomic(snakemake.output.csv) as path:

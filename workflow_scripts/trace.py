@@ -18,8 +18,8 @@ from locedit.workflow.job import (
 
 def main(snakemake) -> None:
     with running(snakemake) as log:
-        study = tables.records(snakemake.input.study, "facts")
-        study = shard_of(snakemake).part(study)
+        records = tables.records(snakemake.input.study, "facts")
+        study = shard_of(snakemake).part(records)
         settings, sigma = snakemake.params.settings, read_sigma(snakemake)
         trace_rows = partial(
             restoration.trace_rows,

@@ -10,8 +10,8 @@ from locedit.workflow.job import fact_by_fact, load_model, provenance, running, 
 
 def main(snakemake) -> None:
     with running(snakemake) as log:
-        study = tables.records(snakemake.input.study, "facts")
-        study = shard_of(snakemake).part(study)
+        records = tables.records(snakemake.input.study, "facts")
+        study = shard_of(snakemake).part(records)
         zero_rows = partial(
             zeroing.zero_rows,
             load_model(snakemake),

@@ -162,12 +162,14 @@ def tables_page() -> str:
     """results/README.md, its tables checked against the code's schemas and every column named."""
     text = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
     out: list[str] = []
-    seen, name, rows = set(), None, []
+    seen: set[str] = set()
+    rows: list[str] = []
+    name: str | None = None
     for line in [*text.splitlines(), "#"]:
         if line.startswith("|") and name:
             rows.append(line)
             continue
-        if rows:  # the first table below a heading is the schema's
+        if name and rows:  # the first table below a heading is the schema's
             out += _schema_rows(name, rows)
             seen.add(name)
             name, rows = None, []
@@ -255,22 +257,17 @@ def _help(*command: str) -> str:
 
 # The modules that a program of one's own may use, and what of each: the one list of them.
 API = {
-    "locedit.model.language_model": ("load", "LanguageModel"),
-    "locedit.localizers.restoration": ("trace", "Trace", "effects"),
+    "locedit": ("load", "trace", "edit", "FactEdit", "measure", "Scores"),
+    "locedit.model.language_model": ("LanguageModel",),
+    "locedit.localizers.restoration": ("Trace", "effects"),
     "locedit.localizers.zeroing": ("zero", "Zeroed"),
     "locedit.windows": ("window_layers",),
     "locedit.methods.problems": ("PROBLEMS", "Problem", "Request"),
     "locedit.methods": ("METHODS", "Method", "SharedInputs", "Edit", "register"),
     "locedit.methods.settings": ("Limit",),
     "locedit.engine.updates": ("LowRank", "Dense", "applied", "total_norms"),
-    "locedit.study.measure": (
-        "Probe",
-        "Measurement",
-        "measure",
-        "rewrite_score",
-        "neighbourhood_score",
-        "essence_score",
-    ),
+    "locedit.study.measure": ("Probe", "Measurement", "measure"),
+    "locedit.study.scores": ("rewrite_score", "neighbourhood_score", "essence_score"),
     "locedit.model.architectures": ("Architecture", "register"),
     "locedit.store.tables": ("read", "write", "provenance"),
 }

@@ -104,11 +104,11 @@ def svg(found: nx.DiGraph, stage_of: dict[str, str]) -> str:
         layout.xspace, layout.yspace = 18, GAP
         layout.init_all()
         layout.draw(8)
-        boxes = [vertex.view for vertex in component.sV]
-        shift = left - min(box.xy[0] - box.w / 2 for box in boxes)
-        for box in boxes:
+        views = [vertex.view for vertex in component.sV]
+        shift = left - min(box.xy[0] - box.w / 2 for box in views)
+        for box in views:
             box.xy = (box.xy[0] + shift, box.xy[1])
-        left = max(box.xy[0] + box.w / 2 for box in boxes) + 30
+        left = max(box.xy[0] + box.w / 2 for box in views) + 30
         parts += [_arrow(edge, shift) for edge in component.sE]
     boxes = {name: vertex.view for name, vertex in vertices.items()}
     parts += [

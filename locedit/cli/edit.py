@@ -11,16 +11,19 @@ from typing import Any
 
 import torch
 
+from locedit.api.inputs import shared_inputs
+from locedit.api.look import Look, check_length, look, next_word
+from locedit.api.one_fact import overlays
 from locedit.cli import drawing, terminal
-from locedit.cli.inputs import shared_inputs
-from locedit.cli.look import ROOT, Look, check_length, look, next_word, say, say_joins, say_place
 from locedit.cli.prompts import Prompt, neighbour, paraphrase, relation_of
+from locedit.cli.saying import say, say_joins, say_place
 from locedit.engine import passes
 from locedit.engine.updates import Updates, applied, total_norms
 from locedit.errors import LoceditError
 from locedit.methods import METHODS, Edit
 from locedit.methods.problems import PROBLEMS, Request
 from locedit.model.language_model import LanguageModel
+from locedit.store import shipped
 from locedit.study import measure
 from locedit.study.scores import neighbourhood_score, rewrite_score
 from locedit.windows import window_layers
@@ -33,8 +36,8 @@ Predictions = list[list[tuple[str, float]]]
 
 def run(options: argparse.Namespace) -> None:
     """Edit one fact and print predictions and probabilities before and after."""
-    seen = look(options.model)
-    plugins.load([*seen.config["plugins"], *options.plugin], [Path.cwd(), ROOT])
+    seen = look(options.model, say=say)
+    plugins.load([*seen.config["plugins"], *options.plugin], [Path.cwd(), shipped.root()])
     method = method_named(options.method)
     request = Request(
         case_id="prompt",
@@ -43,6 +46,7 @@ def run(options: argparse.Namespace) -> None:
         target=options.to,
         problem=PROBLEM,
     )
+    terminal.quieten()
     _check_layer(seen.lm, options.layer)
     prompts = _prompts(seen, options, request)
     texts = [prompt.text for prompt in prompts.values() if prompt.text is not None]
@@ -75,14 +79,6 @@ def method_named(name: str) -> str:
     raise LoceditError(f"--method: unknown method {name!r}{hint} (known: {', '.join(METHODS)})")
 
 
-def overlays(seen: Look, method: str, *, tuned: bool) -> list[Mapping[str, Any]]:
-    """Settings laid over the method's preset: the model's own, then config.yaml's."""
-    editing = seen.config["editing"]
-    own = seen.settings.get("tuned", {}).get("hyperparameters", {})
-    layers = [own] if tuned and editing["tuned"] else []
-    return [overlay.get(method, {}) for overlay in (*layers, editing["hyperparameters"])]
-
-
 def _check_layer(lm: LanguageModel, layer: int) -> None:
     if not 0 <= layer < lm.n_layers:
         raise LoceditError(
@@ -94,7 +90,7 @@ def _check_layer(lm: LanguageModel, layer: int) -> None:
 def _prompts(seen: Look, options: argparse.Namespace, request: Request) -> dict[str, Prompt]:
     """The prompt, its paraphrase and its neighbour, given or found."""
     known = next_word(seen.lm, request.prompt)
-    fits = relation_of(options.template, options.subject, known, ROOT / "data")
+    fits = relation_of(options.template, options.subject, known, shipped.root() / "data")
     relation, rows = (None, []) if fits is None else fits
     return {
         "prompt": Prompt(text=request.prompt, why="edited"),

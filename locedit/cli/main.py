@@ -1,6 +1,7 @@
 """Arguments, and errors as one sentence. Nothing heavy is imported before it is needed."""
 
 import argparse
+import gc
 import io
 import os
 import sys
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _word(options)
         import_module(f"locedit.cli.{options.command}").run(options)
+        gc.freeze()  # all stays until the program ends, which would else take a second longer
         return 0
     except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

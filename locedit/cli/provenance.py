@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from locedit.cli.look import say
+from locedit.cli.saying import say
 from locedit.store import tables
 
 

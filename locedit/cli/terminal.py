@@ -25,3 +25,11 @@ def ramp() -> str:
     except UnicodeEncodeError:
         return ASCII
     return PLAIN
+
+
+def quieten() -> None:
+    """No progress bars and no advice from transformers: what is shown is the command's own."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()

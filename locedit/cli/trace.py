@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from locedit.api.look import Look, check_length, continued, look
 from locedit.cli import drawing, terminal
-from locedit.cli.look import Look, check_length, continued, look, say, say_joins, say_place
+from locedit.cli.saying import say, say_joins, say_place
 from locedit.errors import LoceditError
 from locedit.localizers.restoration import Trace, trace
 from locedit.text.joining import join
@@ -21,7 +22,8 @@ def run(options: argparse.Namespace) -> None:
         from locedit.cli import picture  # a missing library is known before the work, not after
 
         picture.check(Path(options.out))
-    seen = look(options.model)
+    seen = look(options.model, say=say)
+    terminal.quieten()
     prompt = options.template.replace("{}", options.subject)
     target = options.target or _own_target(seen, prompt)
     check_length(seen.lm, [prompt], target)

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from locedit.errors import LoceditError
+from locedit.messages import shown
 from locedit.model.language_model import LanguageModel
 
 
@@ -47,7 +49,15 @@ def subject_embedding_sd(lm: LanguageModel, subjects: Iterable[str]) -> float:
 
 
 def parse_sigma(noise: float | str, embedding_sd: float) -> float:
-    """A number as it is; "3sd" as three times the subjects' embedding standard deviation."""
-    if isinstance(noise, str):
+    """A number as it is; "3sd" as three times the subjects' embedding standard deviation.
+
+    Raises LoceditError for another text.
+    """
+    if not isinstance(noise, str):
+        return float(noise)
+    try:
         return float(noise.removesuffix("sd")) * embedding_sd
-    return float(noise)
+    except ValueError:
+        raise LoceditError(
+            f"sigma: expected a number, or deviations as '3sd'; got {shown(noise)}"
+        ) from None

@@ -51,6 +51,17 @@ class Trace:
         """Mean over noise rows, [tokens, layers]."""
         return self.restored.mean(axis=-1)
 
+    @property
+    def fraction(self) -> np.ndarray:
+        """The tracing effect of each layer, [layers]: `fraction_max` of :func:`effects`.
+
+        At the token where restoring helps most, as a share of what corruption took; NaN where it
+        took nothing.
+        """
+        gap = abs(self.p_clean - self.p_corrupted)
+        brought = self.p_restored.max(axis=0) - self.p_corrupted
+        return (brought / (gap if gap > 0 else np.nan)).clip(min=0)
+
 
 @torch.inference_mode()
 def trace(

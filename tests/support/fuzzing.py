@@ -102,7 +102,7 @@ PROMPT = st.one_of(
     TEXT,
 )
 
-GOOD = {
+GOOD: dict[str, dict] = {
     "native": {**samples.NATIVE, "case_id": "1"},
     "counterfact": {
         "case_id": 1,

@@ -1,6 +1,8 @@
 """One record that all readers of data sets are tried with, in two formats."""
 
-NATIVE = {
+from typing import Any
+
+NATIVE: dict[str, Any] = {
     "case_id": "7",
     "relation_id": "capital",
     "subject": "France",
@@ -11,7 +13,7 @@ NATIVE = {
     "neighbourhood": ["The Louvre is in"],
     "generation_prompts": ["France has"],
 }
-COUNTERFACT = {
+COUNTERFACT: dict[str, Any] = {
     "case_id": 7,
     "pararel_idx": 2796,
     "requested_rewrite": {

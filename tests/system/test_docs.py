@@ -4,14 +4,13 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.parse import unquote
 
 import pyarrow as pa
 import pytest
 import yaml
 
-from locedit.cli import look
+from locedit.api import look, one_fact
 from locedit.cli.main import parser
 from locedit.store import schemas, tables
 
@@ -171,7 +170,7 @@ def test_the_command_lines_page_has_every_command():
 
 def test_the_api_page_names_what_there_is():
     page = generated.api_page()
-    assert ".. autofunction:: locedit.localizers.restoration.trace\n" in page
+    assert ".. autofunction:: locedit.trace\n" in page
     assert ".. autoclass:: locedit.methods.Method\n" in page
     assert ".. autodata:: locedit.methods.problems.PROBLEMS\n" in page
 
@@ -197,9 +196,15 @@ def test_the_score_pages_code_gives_a_number_a_fact(tmp_path):
 
 @pytest.fixture
 def seen(smollm2_lm, monkeypatch):
-    """What the pages' programs look at, without a second copy of the model."""
-    found = SimpleNamespace(lm=smollm2_lm, sigma=lambda given: (0.354, "sigma 0.354"))
-    monkeypatch.setattr(look, "look", lambda name: found)
+    """What the pages' programs load, without a second copy of the model."""
+    named = look.look("smollm2-135m-instruct")
+
+    def load(name):
+        assert name == named.name
+        one_fact._LOADED[smollm2_lm] = named
+        return smollm2_lm
+
+    monkeypatch.setattr(one_fact, "load", load)
 
 
 @pytest.mark.slow
@@ -210,8 +215,9 @@ def test_the_tutorial_runs_and_shows_what_its_text_says(seen, tmp_path):
     assert said["trace"].startswith("p(Paris): clean 0.64, subject corrupted 0.02")
     assert names["effect"].argmax() < 3  # "at the first layers"
     assert names["effect"].max() > 0.9
-    assert min(rewrite for rewrite, _ in names["scores"].values()) > 0.95  # "at every layer"
-    assert names["scores"][26][1] > names["scores"][2][1]  # "does not follow the trace"
+    assert min(score.rewrite for score in names["scores"].values()) > 0.95  # "at every layer"
+    kept = {layer: score.neighbourhood for layer, score in names["scores"].items()}
+    assert kept[26] > kept[2]  # "does not follow the trace"
     assert (tmp_path / "one_fact.png").stat().st_size > 10_000
 
 

@@ -35,7 +35,8 @@ def test_the_conda_environment_has_the_same_pins():
 
 def test_the_conda_environment_has_the_same_r_packages():
     script = (ROOT / "scripts/setup.sh").read_text()
-    wanted = set(re.findall(r"\br-cran-([a-z0-9]+)\b", script))
+    (listed,) = re.findall(r"^r_packages=\((.*?)\)", script, re.MULTILINE | re.DOTALL)
+    wanted = set(re.findall(r"\br-cran-([a-z0-9]+)\b", listed))
     given = re.findall(r"^r-(\w+)=", "\n".join(d for d in conda() if isinstance(d, str)), re.M)
     assert wanted == set(given) - {"base"}
 
@@ -59,8 +60,8 @@ def finished_environment(folder):
     return folder
 
 
-def set_up_for_tests(folder, venv, **programs):
-    """`setup.sh --tests` where only these programs and a shell's tools are to be found."""
+def set_up_for_tests(folder, venv, option="--tests", **programs):
+    """`setup.sh OPTION` where only these programs and a shell's tools are to be found."""
     folder.mkdir(exist_ok=True)
     for tool in TOOLS:
         if not (folder / tool).exists():
@@ -70,7 +71,7 @@ def set_up_for_tests(folder, venv, **programs):
         program.write_text(f"#!/bin/sh\n{body}\n")
         program.chmod(0o755)
     return subprocess.run(
-        [ROOT / "scripts/setup.sh", "--tests"],
+        [ROOT / "scripts/setup.sh", option],
         env={"PATH": str(folder), "VENV": str(venv)},
         capture_output=True,
         text=True,
@@ -101,3 +102,20 @@ def test_what_cannot_be_installed_is_tried_once_and_its_absence_said(tmp_path):
         assert "without slurm-wlm munge the tests of a Slurm are skipped" in first.stderr
     again = set_up_for_tests(*where)
     assert (again.returncode, again.stdout + again.stderr) == (0, "")
+
+
+def test_what_lints_r_is_installed_once_and_done_without_where_it_cannot_be(tmp_path):
+    where = (tmp_path / "bin", finished_environment(tmp_path / "venv"), "--lint")
+    lacking = {"Rscript": "exit 1", "sudo": 'shift; exec "$@"'}
+    without = set_up_for_tests(*where, apt_get="exit 1", **lacking)
+    assert (without.returncode, without.stderr.count("R's code is not linted")) == (0, 1)
+    again = set_up_for_tests(*where)
+    assert (again.returncode, again.stdout + again.stderr) == (0, "")
+
+    where = (tmp_path / "other", finished_environment(tmp_path / "there"), "--lint")
+    install = 'printf "#!/bin/sh\\n" > "${0%/*}/Rscript"'
+    first = set_up_for_tests(*where, apt_get=install, **lacking)
+    assert first.returncode == 0, first.stderr
+    assert "installing with apt-get: r-cran-lintr" in first.stderr
+    assert "not linted" not in first.stderr
+    assert set_up_for_tests(*where).stderr == ""

@@ -15,7 +15,8 @@ import torch
 import yaml
 from conftest import plugins_forgotten
 
-from locedit.cli import drawing, inputs, prompts, terminal
+from locedit.api import inputs
+from locedit.cli import drawing, prompts, terminal
 from locedit.cli import edit as edit_command
 from locedit.cli.main import main, parser
 from locedit.engine.updates import Dense
@@ -68,7 +69,7 @@ def fault(capsys):
         try:
             status = main([str(argument) for argument in arguments])
         except SystemExit as ended:
-            status = ended.code
+            status = int(ended.code or 0)
         error = capsys.readouterr().err
         assert error.count("\n") == 1, error
         return status, error.strip()

@@ -226,7 +226,7 @@ def test_every_true_answer_is_no_false_one(read):
 
 # ---- bad records ---------------------------------------------------------------------------------
 
-BAD = {
+BAD: dict[str, tuple[str, dict, str]] = {
     "easyedit without the subject": (
         "easyedit",
         {**EASYEDIT, "subject": "Spain"},

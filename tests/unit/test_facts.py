@@ -129,7 +129,7 @@ def test_knowledge_does_not_depend_on_the_batch(lm, read):
 
 def test_progress_counts_the_usable_facts(lm, read):
     rows = read([*many(5), {**NATIVE, "case_id": "bad", "subject": ""}])
-    counts = []
+    counts: list[int] = []
     add_knowledge(lm, rows, completion_tokens=1, batch=2, progress=counts.append)
     assert counts == [2, 2, 1]
     assert "is_correct" not in rows[-1]

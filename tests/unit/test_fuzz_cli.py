@@ -11,7 +11,7 @@ from fuzzing import PROMPT, TEXT, cases, one_sentence
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from locedit.cli import inputs
+from locedit.api import inputs
 from locedit.cli import main as command_line
 
 
@@ -77,7 +77,7 @@ def test_any_arguments_are_answered_or_refused_in_one_sentence(folder, weights, 
         try:
             status = command_line.main(line)
         except SystemExit as ended:
-            status = ended.code
+            status = int(ended.code or 0)
     if status != 0:
         assert status in (1, 2)
         assert err.getvalue().count("\n") == 1

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -36,7 +37,7 @@ def changed(draw, config: Mapping):
     """(a configuration with one to three keys of another value, new or gone; the keys)."""
     config, keys = copy.deepcopy(dict(config)), []
     for _ in range(draw(st.integers(1, 3))):
-        section = config
+        section: Any = config
         while (inner := [v for v in section.values() if isinstance(v, dict) and v]) and draw(
             st.booleans()
         ):

@@ -24,7 +24,8 @@ from safetensors.torch import load_file, save_file
 from test_hub import REVISION
 from transformers import BertConfig, ByT5Tokenizer, LlavaConfig, T5Config
 
-from locedit.cli.look import look
+from locedit.api.look import look
+from locedit.engine import gguf as unpacking
 from locedit.engine import key_statistics, loading
 from locedit.methods import METHODS, SharedInputs
 from locedit.methods.problems import PROBLEMS, Request
@@ -457,7 +458,7 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 
 def test_a_gguf_file_is_a_model_of_the_command_line(gguf_file, cache, pair, capsys):
-    seen = look(str(gguf_file))
+    seen = look(str(gguf_file), say=print)
     assert seen.settings["label"] == "Tiny-Llama.Q8"
     assert torch.equal(logits(seen.lm.model, pair), logits(pair.model, pair))
     assert capsys.readouterr().out == f"Unpacking {gguf_file}, once ...\n"
@@ -502,9 +503,9 @@ def test_a_gguf_file_that_is_damaged_may_be_fetched_again(gguf_file, tmp_path):
     file = tmp_path / "a.gguf"
     file.write_bytes(gguf_file.read_bytes()[:1000])
     with pytest.raises(pins.AssetError, match=r"cannot be read as a GGUF model.*fetch it again"):
-        gguf.unpack_file(file, tmp_path / "unpacked")
+        unpacking.unpack_file(file, tmp_path / "unpacked")
     shutil.copy(gguf_file, file)
-    folder = gguf.unpack_file(file, tmp_path / "unpacked")
+    folder = unpacking.unpack_file(file, tmp_path / "unpacked")
     assert loading.load(folder, device="cpu").n_layers == 2
 
 

@@ -178,7 +178,8 @@ def script(name):
 class Named(dict):
     """Files by name, as Snakemake gives them: items, attributes, indexing; one after the other."""
 
-    __getattr__ = dict.__getitem__
+    def __getattr__(self, name):
+        return self[name]
 
     def __iter__(self):
         return iter(self.values())

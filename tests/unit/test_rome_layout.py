@@ -8,6 +8,7 @@ import collections
 import json
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,6 +80,10 @@ def laid_out(tmp_path_factory):
 
 class Inputs(list):
     """Paths, some of them by name, as Snakemake gives them."""
+
+    study: Any
+    edits: Any
+    model: Any
 
     def get(self, name):
         return getattr(self, name, None)

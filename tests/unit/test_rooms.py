@@ -19,6 +19,7 @@ FLOORS = (
     {"localizers", "methods"},
     {"study"},
     {"exchange", "report", "workflow"},
+    {"api"},
     {"cli"},
     {"__init__", "__main__"},
 )

@@ -55,7 +55,8 @@ def test_what_a_row_leaves_out_is_missing(path):
 
 def test_rows_are_taken_from_a_generator_a_chunk_at_a_time(path, monkeypatch):
     monkeypatch.setattr(tables, "CHUNK", 3)
-    given, written = [], []
+    given: list = []
+    written: list = []
     from_rows = tables._from_rows
 
     def noted(*arguments):

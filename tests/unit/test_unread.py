@@ -20,7 +20,8 @@ def told(tmp_path):
     """A function that reads records and gives what is said of them, without the file's name."""
 
     def read(records, format, **how):
-        path, said = tmp_path / "facts.json", []
+        said: list[str] = []
+        path = tmp_path / "facts.json"
         path.write_text(json.dumps(records), encoding="utf-8")
         rows = read_records(path, format, say=said.append, **how)
         assert all(row["status"] == "kept" for row in rows), rows
@@ -100,7 +101,8 @@ def test_many_keys_are_counted(told):
 
 
 def test_columns_of_a_table_that_are_not_named_are_not_read(tmp_path):
-    path, said = tmp_path / "own.csv", []
+    said: list[str] = []
+    path = tmp_path / "own.csv"
     path.write_text("entity,sentence,answer,wrong,paraphrase\nFrance,{} is,Paris,Rome,One\n")
     columns = {"subject": "entity", "template": "sentence", "target_true": "answer"}
     columns |= {"target_new": "wrong"}

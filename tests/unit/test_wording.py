@@ -153,7 +153,7 @@ def test_a_prompt_of_blanks_alone_is_empty(read):
 
 
 def test_remarks_are_kept_in_the_table_and_counted(read, tmp_path):
-    said = []
+    said: list[str] = []
     row = read("native", {**GOOD["native"], "template": "{} is "}, say=said.append)
     path = tmp_path / "facts.parquet"
     tables.write(path, [row, read("native", GOOD["native"])], "facts")

@@ -14,8 +14,8 @@ from conftest import ROOT
 from snakemake.iocontainers import InputFiles
 from tiny_study import OUT, snakemake
 
-from locedit.cli import inputs
-from locedit.cli.look import look
+from locedit.api import inputs
+from locedit.api.look import look
 from locedit.engine import key_statistics, loading
 from locedit.stated import StatedError, check_facts, check_stated
 from locedit.store import assets, hashing, tables

@@ -73,9 +73,10 @@ make_diff_intervals <- function(...) {
 }
 
 make_regret <- function(...) {
-  table <- make_statistics(...)
+  plain <- make_statistics(...)
   strategies <- c("tracing_peak", "best_fixed", "random", "oracle")
   rows <- lapply(seq_along(strategies), function(i) {
+    table <- plain
     table$strategy <- strategies[i]
     table$regret <- c(0.2, 0.05, 0.3, 0)[i] + draws(table, 0, 0.02)
     table$regret_low <- table$regret - 0.04

@@ -1,8 +1,8 @@
 """What one prompt is looked at with: the default configuration, a model, its noise, its texts."""
 
-import gc
-from collections.abc import Mapping
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,39 +12,26 @@ from locedit.errors import LoceditError
 from locedit.facts import bundled
 from locedit.model import language_model
 from locedit.stated import check_layers
-from locedit.store import assets, folders, hashing, hub
-from locedit.text import joining, subjects
+from locedit.store import assets, folders, hashing, hub, shipped
+from locedit.text import joining
 from locedit.workflow import config as configuration
 
-ROOT = Path(__file__).resolve().parents[2]  # the checkout: config.yaml, models/, data/
-
-
-def say(text: str = "") -> None:
-    """A line on standard output."""
-    print(text, flush=True)
-
-
-def say_place(template: str, subject: str) -> None:
-    """Where the subject stands, if its text occurs elsewhere in the prompt too."""
-    start = subjects.in_template(template, subject)
-    places = subjects.occurrences(template.replace("{}", subject), subject)
-    others = ", ".join(str(place + 1) for place in places if place != start)
-    if others:
-        where = f"character {start + 1}, where the template has it"
-        say(f'subject: "{subject}" at {where}, not at {others}')
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
     """config: config.yaml. name, settings: the model's (models/NAME.yaml; or of a plain folder).
 
-    configured: whether the model has such a file, and so perhaps a study.
+    configured: whether the model has such a file, and so perhaps a study. say: is told what takes
+    time, and where texts and statistics are from.
     """
 
     config: Mapping[str, Any]
     name: str
     settings: Mapping[str, Any]
     configured: bool
+    say: Callable[[str], None] = logger.info
 
     @cached_property
     def cache(self) -> Path:
@@ -57,16 +44,22 @@ class Look:
 
     @cached_property
     def lm(self) -> language_model.LanguageModel:
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
-        logging.set_verbosity_error()
+        """The model, on the configured device and in the configured dtype."""
         lm = loading.load(self.folder, device=self.config["device"], dtype=self.config["dtype"])
         check_layers(
             self.settings.get("n_layers"), lm.n_layers, f"the file of {self.name}", self.folder
         )
-        gc.freeze()  # all that stays until the program ends, which would else take a second longer
         return lm
+
+    def without(self) -> "Look":
+        """The same, not holding the model."""
+        return replace(self)
+
+    def having(self, lm: language_model.LanguageModel) -> "Look":
+        """The same with that model, loaded from it before."""
+        found = self.without()
+        found.__dict__["lm"] = lm  # where the cached property would keep it
+        return found
 
     @cached_property
     def weights(self) -> str:
@@ -80,9 +73,9 @@ class Look:
         if assets.is_folder(self.settings) or (folder / "config.json").is_file():
             return folder
         if "path" in self.settings:
-            say(f"Unpacking {self.settings['path']}, once ...")
+            self.say(f"Unpacking {self.settings['path']}, once ...")
             return gguf.unpack_file(Path(self.settings["path"]), folder)
-        say(f"Fetching {self.name}, once ...")
+        self.say(f"Fetching {self.name}, once ...")
         if "hub" in self.settings:
             return hub.download(self.settings["hub"], self.settings["revision"], folder)
         name = self.settings["asset"]
@@ -104,7 +97,7 @@ class Look:
         wanted = self.settings["noise"] if given is None else given
         if not isinstance(wanted, str):
             return float(wanted), f"sigma {wanted:g}"
-        records = bundled.build_records(ROOT / "data")[: self.config["facts"]["n"]]
+        records = bundled.build_records(shipped.root() / "data")[: self.config["facts"]["n"]]
         sd = noise.subject_embedding_sd(self.lm, [record["subject"] for record in records])
         sigma = noise.parse_sigma(wanted, sd)
         times = wanted.removesuffix("sd")
@@ -112,25 +105,32 @@ class Look:
         return sigma, f"sigma {sigma:.3g} ({times} sd of {of})"
 
 
-def look(model: str | None) -> Look:
+def look(
+    model: str | None,
+    *,
+    say: Callable[[str], None] = logger.info,
+    **changes: Any,
+) -> Look:
     """The default configuration with a model: of models/, a YAML file, or weights themselves.
 
-    Raises ConfigError where there is no such model.
+    say: as `Look` has it. changes: of the configuration's top level, such as `device`. Raises
+    ConfigError where there is no such model.
     """
-    config = configuration.load_yaml(ROOT / "config.yaml")
+    root = shipped.root()
+    config = configuration.load_yaml(root / "config.yaml") | changes
     name = config["model"] if model is None else model
     weights = _weights_named(name)
     if weights is not None:
         path = weights.resolve()
         label = path.name if path.is_dir() else path.stem
         own = {"label": label, "noise": "3sd", "path": str(weights)}
-        return Look(config=config, name=own["label"], settings=own, configured=False)
-    schema = configuration.load_yaml(ROOT / "schemas" / "model.schema.yaml")
+        return Look(config=config, name=own["label"], settings=own, configured=False, say=say)
+    schema = configuration.load_yaml(root / "schemas" / "model.schema.yaml")
     try:
-        name, settings = configuration.load_model(name, ROOT, schema)
+        name, settings = configuration.load_model(name, root, schema)
     except configuration.ConfigError as error:
         raise configuration.ConfigError(str(error).removeprefix("config: ")) from error
-    return Look(config=config, name=name, settings=settings, configured=True)
+    return Look(config=config, name=name, settings=settings, configured=True, say=say)
 
 
 def _weights_named(name: str) -> Path | None:
@@ -164,13 +164,3 @@ def continued(lm: language_model.LanguageModel, prompt: str) -> tuple[str, str]:
     text = sampling.complete(lm, [prompt], 8)[0].partition(joining.PART)[0]
     words = text.split()
     return text, joining.first_word(words[0].lstrip(".,;:!?\"'()")) if words else ""
-
-
-def say_joins(lm: language_model.LanguageModel, prompts: list[str], target: str) -> None:
-    """Where it is doubtful how prompt and target join."""
-    for prompt in prompts:
-        shown = f'"{prompt}" and "{target}"'
-        if doubt := joining.doubt(prompt, target):
-            say(f"{shown}: {doubt}, though text may go on the other way")
-        if lm.text.merges(prompt, target):
-            say(f"{shown}: as one text they have other tokens than one behind the other")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from locedit.cli.look import Look, say
+from locedit.api.look import Look
 from locedit.engine import key_statistics, sampling
 from locedit.errors import LoceditError
 from locedit.facts import corpus
@@ -23,14 +23,15 @@ PARAGRAPHS = 5  # of an article
 
 
 def shared_inputs(
-    seen: Look, method: str, layers: Sequence[int], results: Path, tokens: int | None
+    seen: Look, method: str, layers: Sequence[int], results: Path | None, tokens: int | None
 ) -> SharedInputs:
     """What the method takes of context templates and of the key moments of `layers`.
 
-    tokens: behind key moments that are not taken from a study.
+    results: the folder of studies that these are taken from where they are there. tokens: behind
+    key moments that are not.
     """
     needs = METHODS[method]
-    study = results / seen.name if seen.configured else None
+    study = results / seen.name if results is not None and seen.configured else None
     found: dict[str, Any] = {}
     if needs.contexts is not None:
         found["contexts"] = _contexts(seen, needs.contexts, study)
@@ -41,7 +42,7 @@ def shared_inputs(
 
 def _contexts(seen: Look, kind: str, study: Path | None) -> list[list[str]]:
     if study is not None and (study / "contexts.parquet").is_file():
-        say(f"contexts: {study / 'contexts.parquet'}")
+        seen.say(f"contexts: {study / 'contexts.parquet'}")
         _check_origin(study / "contexts.parquet", seen)
         return tables.context_sets(study / "contexts.parquet", kind)
     settings, seed = seen.config["contexts"], seen.config["seed"]
@@ -49,7 +50,7 @@ def _contexts(seen: Look, kind: str, study: Path | None) -> list[list[str]]:
         groups = [sampling.rome_contexts(seen.lm, settings["rome"], seed)]
     else:
         groups = sampling.memit_contexts(seen.lm, settings["memit_tokens"], seed)
-    say(f"contexts: {sum(map(len, groups))}, sampled as config.yaml says")
+    seen.say(f"contexts: {sum(map(len, groups))}, sampled as config.yaml says")
     return groups
 
 
@@ -59,7 +60,7 @@ def _moments(
     ridge = seen.config["statistics"]["ridge"]
     stored = None if study is None else study / "key_statistics.safetensors"
     if tokens is None and stored is not None and stored.is_file():
-        say(f"key statistics: {stored}")
+        seen.say(f"key statistics: {stored}")
         _check_origin(stored, seen)
         key_statistics.check_size(stored, seen.lm)
         return key_statistics.moments_from_file(stored, seen.lm.device, ridge=ridge)
@@ -68,11 +69,11 @@ def _moments(
     missing = [layer for layer, path in paths.items() if not path.is_file()]
     where = f"kept in {next(iter(paths.values())).parent}"
     if missing:
-        say(f"key statistics: from {tokens:,} tokens of Wikipedia, {where};")
-        say(f"  a study takes {10 * seen.lm.inner_size:,}, --tokens sets another number")
+        seen.say(f"key statistics: from {tokens:,} tokens of Wikipedia, {where};")
+        seen.say(f"  a study takes {10 * seen.lm.inner_size:,}, `tokens` sets another number")
         _collect(seen, {layer: paths[layer] for layer in missing}, tokens)
     else:
-        say(f"key statistics: of {tokens:,} tokens of Wikipedia, {where}")
+        seen.say(f"key statistics: of {tokens:,} tokens of Wikipedia, {where}")
     readers = {
         layer: key_statistics.moments_from_file(path, seen.lm.device, ridge=ridge)
         for layer, path in paths.items()
@@ -110,7 +111,7 @@ def _collect(seen: Look, paths: dict[int, Path], tokens: int) -> None:
         tokens=tokens,
     )
     if count < tokens:
-        raise LoceditError(f"--tokens: there are only {count:,} tokens of text for {tokens:,}")
+        raise LoceditError(f"tokens: there are only {count:,} tokens of text for {tokens:,}")
     for layer, path in paths.items():
         with files.atomic(path) as temporary:
             key_statistics.write_moments(temporary, {layer: moments[layer]}, tokens=str(count))

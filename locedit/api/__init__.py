@@ -1,0 +1,1 @@
+"""What `import locedit` gives: a model by its name, and one fact traced, edited and measured."""

@@ -1,0 +1,29 @@
+"""What the commands print: lines, and what is doubtful about a prompt."""
+
+from locedit.model.language_model import LanguageModel
+from locedit.text import joining, subjects
+
+
+def say(text: str = "") -> None:
+    """A line on standard output."""
+    print(text, flush=True)
+
+
+def say_place(template: str, subject: str) -> None:
+    """Where the subject stands, if its text occurs elsewhere in the prompt too."""
+    start = subjects.in_template(template, subject)
+    places = subjects.occurrences(template.replace("{}", subject), subject)
+    others = ", ".join(str(place + 1) for place in places if place != start)
+    if others:
+        where = f"character {start + 1}, where the template has it"
+        say(f'subject: "{subject}" at {where}, not at {others}')
+
+
+def say_joins(lm: LanguageModel, prompts: list[str], target: str) -> None:
+    """Where it is doubtful how prompt and target join."""
+    for prompt in prompts:
+        shown = f'"{prompt}" and "{target}"'
+        if doubt := joining.doubt(prompt, target):
+            say(f"{shown}: {doubt}, though text may go on the other way")
+        if lm.text.merges(prompt, target):
+            say(f"{shown}: as one text they have other tokens than one behind the other")
