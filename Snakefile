@@ -13,6 +13,7 @@ configfile: f"{workflow.basedir}/config.yaml"
 
 include: "rules/common.smk"
 include: "rules/sharding.smk"
+include: "rules/params.smk"
 include: "rules/assets.smk"
 include: "rules/resources.smk"
 include: "rules/facts.smk"

@@ -12,31 +12,6 @@ LAID_OUT = ("locedit.report.grids", "locedit.report.layouts")
 TEMPLATES = ROOT / "locedit" / "report" / "templates"
 
 
-def table_outputs(name, caption):
-    """A table as Parquet, CSV and a page, which is in Snakemake's own report too."""
-    return {
-        "parquet": f"{OUT}/analysis/{name}.parquet",
-        "csv": f"{OUT}/tables/{name}.csv",
-        "html": report(
-            f"{OUT}/tables/{name}.html",
-            caption=f"../analysis/words/{caption}.md",
-            category="Tables",
-            labels={"table": name.replace("_", " ")},
-        ),
-    }
-
-
-def page_code(caption):
-    """A hash of what lays a table out as a page; no number depends on it."""
-    modules = [ROOT.joinpath(*name.split(".")).with_suffix(".py") for name in LAID_OUT]
-    texts = [TEMPLATES / f"{name}.html.jinja" for name in ("table", "grid")]
-    texts.append(ROOT / "analysis" / "words" / f"{caption}.md")
-    return [
-        *(hashing.code(path, ROOT) for path in modules),
-        hashing.files(texts),
-    ]
-
-
 SCORES = ["rewrite", "paraphrase", "neighbourhood", "essence", "overall"]
 
 
@@ -116,22 +91,6 @@ TABLES = {
         "Reliability of the tracing effect",
     ),
 }
-
-
-def described(name):
-    """What the page of a table is made of beside its rows, and its caption's names."""
-    function, _, arguments, inputs, label = TABLES[name]
-    scored = {"problem": PROBLEMS, "method": METHODS, "score": SCORES}
-    return {
-        "function": function,
-        "arguments": arguments,
-        "title": label.replace("R2", "R²"),
-        "model_label": MODEL_SETTINGS["label"],
-        "dataset": DATASET,
-        "own": OWN if "effects" in inputs else {},
-        "orders": scored if "scores" in inputs else {},
-        "caption": f"{function}.md",
-    }
 
 
 for _name, (_function, _sources, _, _inputs, _) in TABLES.items():

@@ -15,22 +15,6 @@ MEASURING = {
 COLLECTING = {k: v for k, v in config["statistics"].items() if k != "ridge"}
 
 
-def solving(method):
-    """The settings of key statistics that a method's own solving reads."""
-    return picked("statistics", "ridge") if methods.METHODS[method].statistics else {}
-
-
-def edit_inputs(wildcards):
-    """The shared inputs that the method takes, beside those of every edit."""
-    needs = methods.METHODS[wildcards.method]
-    files = {}
-    if needs.statistics:
-        files["statistics"] = f"{SHARED}/key_statistics.safetensors"
-    if needs.contexts:
-        files["contexts"] = f"{SHARED}/contexts.parquet"
-    return files
-
-
 rule key_statistics:
     input:
         corpus=ancient(CORPUS),

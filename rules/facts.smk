@@ -15,21 +15,6 @@ READING = {
 }
 
 
-@functools.cache
-def dataset_identity():
-    """A hash of the data that the facts are read from."""
-    if DATA_FILE is None:
-        data = [
-            p
-            for p in (ROOT / "data").rglob("*")
-            if p.suffix in (".csv", ".yaml", ".yml")
-        ]
-        return [hashing.files(data), code("build_dataset")]
-    if DATA_SOURCE and DATA_SOURCE.asset:
-        return pinned.named(DATA_SOURCE.asset).sha256
-    return hashing.files([DATA_FILE]) if DATA_FILE.is_file() else DATA_FILE.name
-
-
 if DATA_FILE is None:
     RECORDS = "results/datasets/bundled.json"
 

@@ -4,28 +4,6 @@
 # Steps: trace the heat map's fact, draw (R).
 
 
-def tables_of(*names):
-    """The inputs of a figure by the names that its R function gives them."""
-    paths = {name: f"{OUT}/{name}.parquet" for name in ("scores", "effects")}
-    paths["cells"] = f"{OUT}/analysis/heatmap_cells.parquet"
-    return {name: paths.get(name, f"{OUT}/analysis/{name}.parquet") for name in names}
-
-
-def r2_figure(score, **settings):
-    """R2 of one score, bars by problem and method."""
-    return (
-        "r2",
-        "r2_by_problem",
-        {**AT, "score": score, **settings},
-        tables_of("r2"),
-    )
-
-
-def figure_sources(file):
-    """Labels and R files of a figure, in their order: those of every figure, and its own."""
-    return [LABELS, "frames.R", "theme.R", "figures.R", f"figures_{file}.R"]
-
-
 STUDY = {"study": [MODEL_SETTINGS["label"], f"data set {DATASET}"]}
 EFFECT = {"effect": config["analysis"]["tracing"]}
 # name: (R file figures_*.R, R function, its arguments, its inputs)

@@ -1,16 +1,17 @@
 # Lints the R code: Rscript scripts/lint.R
 #
-# All files of analysis/ are read first, as the workflow reads them, so that a name is known to be
-# defined in another file, and one that is defined nowhere is found.
+# The helpers of the tests, with the labels, and all files of analysis/ are read first, as the
+# workflow reads them, so that a name is known to be defined in another file, and one that is
+# defined nowhere is found.
 
 if (!requireNamespace("lintr", quietly = TRUE)) {
   message("R is not linted: there is no lintr here (Debian: r-cran-lintr)")
   quit(status = 0)
 }
 suppressPackageStartupMessages(library(testthat))
-for (file in list.files("analysis", "[.]R$", full.names = TRUE)) sys.source(file, globalenv())
 helpers <- list.files("analysis/tests/testthat", "^helper.*[.]R$", full.names = TRUE)
 for (file in helpers) sys.source(file, globalenv(), chdir = TRUE)
+for (file in list.files("analysis", "[.]R$", full.names = TRUE)) sys.source(file, globalenv())
 
 lints <- lintr::lint_dir(
   "analysis",

@@ -54,7 +54,7 @@ SENTENCES = [
 class Pair(NamedTuple):
     """A model and the tokenizer made for it."""
 
-    model: nn.Module
+    model: Any
     tokenizer: PreTrainedTokenizerFast
 
 

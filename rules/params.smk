@@ -1,0 +1,95 @@
+# What inputs, outputs and params of single stages are made of: functions alone, without rules.
+
+
+@functools.cache
+def dataset_identity():
+    """A hash of the data that the facts are read from."""
+    if DATA_FILE is None:
+        data = [
+            p
+            for p in (ROOT / "data").rglob("*")
+            if p.suffix in (".csv", ".yaml", ".yml")
+        ]
+        return [hashing.files(data), code("build_dataset")]
+    if DATA_SOURCE and DATA_SOURCE.asset:
+        return pinned.named(DATA_SOURCE.asset).sha256
+    return hashing.files([DATA_FILE]) if DATA_FILE.is_file() else DATA_FILE.name
+
+
+def solving(method):
+    """The settings of key statistics that a method's own solving reads."""
+    return picked("statistics", "ridge") if methods.METHODS[method].statistics else {}
+
+
+def edit_inputs(wildcards):
+    """The shared inputs that the method takes, beside those of every edit."""
+    needs = methods.METHODS[wildcards.method]
+    files = {}
+    if needs.statistics:
+        files["statistics"] = f"{SHARED}/key_statistics.safetensors"
+    if needs.contexts:
+        files["contexts"] = f"{SHARED}/contexts.parquet"
+    return files
+
+
+def table_outputs(name, caption):
+    """A table as Parquet, CSV and a page, which is in Snakemake's own report too."""
+    return {
+        "parquet": f"{OUT}/analysis/{name}.parquet",
+        "csv": f"{OUT}/tables/{name}.csv",
+        "html": report(
+            f"{OUT}/tables/{name}.html",
+            caption=f"../analysis/words/{caption}.md",
+            category="Tables",
+            labels={"table": name.replace("_", " ")},
+        ),
+    }
+
+
+def page_code(caption):
+    """A hash of what lays a table out as a page; no number depends on it."""
+    modules = [ROOT.joinpath(*name.split(".")).with_suffix(".py") for name in LAID_OUT]
+    texts = [TEMPLATES / f"{name}.html.jinja" for name in ("table", "grid")]
+    texts.append(ROOT / "analysis" / "words" / f"{caption}.md")
+    return [
+        *(hashing.code(path, ROOT) for path in modules),
+        hashing.files(texts),
+    ]
+
+
+def described(name):
+    """What the page of a table is made of beside its rows, and its caption's names."""
+    function, _, arguments, inputs, label = TABLES[name]
+    scored = {"problem": PROBLEMS, "method": METHODS, "score": SCORES}
+    return {
+        "function": function,
+        "arguments": arguments,
+        "title": label.replace("R2", "R²"),
+        "model_label": MODEL_SETTINGS["label"],
+        "dataset": DATASET,
+        "own": OWN if "effects" in inputs else {},
+        "orders": scored if "scores" in inputs else {},
+        "caption": f"{function}.md",
+    }
+
+
+def tables_of(*names):
+    """The inputs of a figure by the names that its R function gives them."""
+    paths = {name: f"{OUT}/{name}.parquet" for name in ("scores", "effects")}
+    paths["cells"] = f"{OUT}/analysis/heatmap_cells.parquet"
+    return {name: paths.get(name, f"{OUT}/analysis/{name}.parquet") for name in names}
+
+
+def r2_figure(score, **settings):
+    """R2 of one score, bars by problem and method."""
+    return (
+        "r2",
+        "r2_by_problem",
+        {**AT, "score": score, **settings},
+        tables_of("r2"),
+    )
+
+
+def figure_sources(file):
+    """Labels and R files of a figure, in their order: those of every figure, and its own."""
+    return [LABELS, "frames.R", "theme.R", "figures.R", f"figures_{file}.R"]
