@@ -19,27 +19,30 @@ _LEADING = "#@"  # and currency signs: they open a word, but not always
 _EITHER = "/\\*_~=+<>|^&"  # and dashes: text has a blank behind them or has none
 _CLOSING = ",.;:!?)]}%"
 
-# Scripts that part words by no blank, with their punctuation: Thai, Lao, Burmese, Khmer, Chinese
-# and Japanese. Korean has blanks.
+# Scripts that part words by no blank, with their punctuation: Thai, Lao, Tibetan, Burmese, Khmer,
+# four Tai scripts, Balinese, Javanese, Chinese and Japanese. Korean has blanks.
 _BLANKLESS = (
-    (0x0E01, 0x0EFF),
+    (0x0E01, 0x0FFF),
     (0x1000, 0x109F),
     (0x1780, 0x17FF),
-    (0x19E0, 0x19FF),
+    (0x1950, 0x19FF),
+    (0x1A20, 0x1AAF),
+    (0x1B00, 0x1B7F),
     (0x3001, 0x30FF),
     (0x3100, 0x312F),
     (0x31A0, 0x31BF),
     (0x31F0, 0x31FF),
     (0x3400, 0x4DBF),
     (0x4E00, 0x9FFF),
-    (0xA9E0, 0xA9FF),
-    (0xAA60, 0xAA7F),
+    (0xA980, 0xA9FF),
+    (0xAA60, 0xAADF),
     (0xF900, 0xFAFF),
     (0xFE30, 0xFE4F),
     (0xFF01, 0xFF9F),
     (0x1B000, 0x1B16F),
     (0x20000, 0x3FFFF),
 )
+_WITHIN_WORDS = "\u30fb\u0f0b\u0f0c"  # marks of theirs between the parts of a name, or syllables
 
 
 def join(prompt: str, target: str) -> str:
@@ -70,7 +73,7 @@ def first_word(text: str) -> str:
     """
     word = next(iter(text.split()), "")
     for i, character in enumerate(word):
-        if blankless(character) and _is_mark(character) and character != "\u30fb":  # within names
+        if blankless(character) and _is_mark(character) and character not in _WITHIN_WORDS:
             word = word[:i]
             break
     while word and _closes(word[-1]):

@@ -11,26 +11,8 @@ from dataclasses import dataclass
 
 from locedit.errors import LoceditError
 from locedit.messages import shown
+from locedit.text.joining import blankless
 
-# How Unicode's names of the letters begin, of scripts that put no blanks between words
-_UNSPACED = (
-    "CJK ",
-    "IDEOGRAPHIC ",
-    "VERTICAL IDEOGRAPHIC ",
-    "HIRAGANA ",
-    "KATAKANA",
-    "HALFWIDTH KATAKANA",
-    "BOPOMOFO ",
-    "THAI ",
-    "LAO ",
-    "KHMER ",
-    "MYANMAR ",
-    "TIBETAN ",
-    "JAVANESE ",
-    "BALINESE ",
-    "TAI ",
-    "NEW TAI LUE ",
-)
 _JOINERS = "\u00ad\u200c\u200d\u2060"  # unseen within a word: soft hyphen, (non-)joiners of letters
 
 
@@ -129,4 +111,5 @@ def _is_of_word(character: str) -> bool:
     """Whether it is a letter, a digit or a mark of a script that puts blanks between words."""
     if not unicodedata.category(character).startswith(("L", "N", "M")):
         return False
-    return not unicodedata.name(character, "").startswith(_UNSPACED)
+    plain = unicodedata.normalize("NFKC", character)[0]  # a full-width letter is a Latin one
+    return not blankless(plain)

@@ -86,6 +86,13 @@ WITHOUT = [
     ("\u0e99\u0eb0\u0e84\u0ead\u0e99", "\u0e9b\u0eb2"),  # Lao
     ("\u179a\u178a\u17d2\u178b\u1792\u17b6\u1793\u17b8", "\u1794\u17c9\u17b6"),  # Khmer
     ("\u1019\u103c\u102d\u102f\u1037", "\u1015\u102b"),  # Burmese
+    ("\u0f56\u0f7c\u0f51\u0f0b", "\u0f63\u0fb7"),  # Tibetan, behind the mark of a syllable
+    ("\ua98f\ua9b8", "\ua997\ua9ae"),  # Javanese
+    ("\u1b13\u1b38", "\u1b22\u1b36"),  # Balinese
+    ("\u1950", "\u1951"),  # Tai Le
+    ("\u1980", "\u1981"),  # New Tai Lue
+    ("\u1a20", "\u1a21"),  # Tai Tham
+    ("\uaa80", "\uaa81"),  # Tai Viet
 ]
 DOUBTFUL = [  # and what is put there
     ('The screen measures 27"', "Paris", " "),
@@ -145,6 +152,7 @@ def test_the_bundled_facts_are_prose():
         ("Paris\u00bb,", "Paris"),
         ("\u6771\u4eac\u3067\u3059\u3002\u65e5\u672c", "\u6771\u4eac\u3067\u3059"),
         ("\u30ec\u30aa\u30fb\u30c0\u300d", "\u30ec\u30aa\u30fb\u30c0"),
+        (" \u0f54\u0f0b\u0f62\u0f72\u0f0d", "\u0f54\u0f0b\u0f62\u0f72"),  # Tibetan: Paris
         (" ...", ""),
         ("", ""),
     ],

@@ -262,6 +262,7 @@ PLACES = {
     "an unseen joiner": ("Niger and Niger\u00adia", "Niger", 0),
     "another script with blanks": ("Нигер граничит с Нигерией", "Нигер", 0),
     "capitals are other letters": ("Niger and NIGER", "Niger", 0),
+    "full-width Latin": ("ＮＨ and ＮＨＫ", "ＮＨ", 0),
     "several words": ("New York and New Yorkers", "New York", 0),
 }
 
@@ -280,6 +281,11 @@ def test_a_whole_word_is_preferred_to_a_part_of_one(case):
         ("これはニジェールです", "ニジェール", 3),
         ("เมืองหลวงของฝรั่งเศสคือ", "ฝรั่งเศส", 12),
         ("2020年的冠军", "2020", 0),
+        ("\u0f54\u0f0b\u0f62\u0f72\u0f66", "\u0f62\u0f72", 2),
+        ("\ua98f\ua98f\ua992", "\ua992", 2),
+        ("\u1b13\u1b14", "\u1b14", 1),
+        ("\uaa80\uaa81", "\uaa81", 1),
+        ("ﾆｼﾞﾆﾎﾝ", "ﾆﾎﾝ", 3),
     ],
 )
 def test_without_blanks_a_word_may_end_after_any_letter(prompt, subject, start):
