@@ -50,6 +50,9 @@ PROSE = [
     ("He said that,", "Paris"),
     ("In 1990", "Paris"),
     ('The author of "Dracula"', "Bram Stoker"),
+    ('The author of {"title":"Dracula"', "is Bram Stoker"),
+    ('The author of title="Dracula"', "is Bram Stoker"),
+    ("The author of title='Dracula'", "is Bram Stoker"),
     ("The author of 'Dracula'", "Bram Stoker"),
     ("The author of \u201cDracula\u201d", "Bram Stoker"),
     ("Der Autor von \u201eDracula\u201c", "Bram Stoker"),
@@ -69,6 +72,17 @@ WITHOUT = [
     *((f"The capital of France is called {mark}", "Paris") for mark in (*OPENING, '"', "'", "`")),
     *((f"The capital of France {mark}", "Paris") for mark in OPENING),
     ('"', "Paris"),
+    *(
+        (data, "Paris")
+        for data in (
+            '{"country": "France", "capital":"',
+            '{"country":"France","capital":"',
+            '{"year":1990,"name":"","capital":"',
+            "{'country':'France','capital':'",
+            '<country name="France" capital="',
+            'capital("France","',
+        )
+    ),
     ('(said of "France" and "', "Paris"),
     ("is called \"'", "Paris"),
     ("is called ``", "Paris"),
@@ -97,7 +111,13 @@ WITHOUT = [
 DOUBTFUL = [  # and what is put there
     ('The screen measures 27"', "Paris", " "),
     ('The "5 inch disc is called "', "Paris", ""),
+    ('The screens measure 27" and 32"', "each", " "),
+    ('The capital of France is"', "Paris", ""),
+    ('The capital of France?"', "Paris", ""),
+    ('"Dracula" was written by"', "Bram Stoker", ""),
+    ("The capital of France is`", "Paris", ""),
     ("The Beatles'", "album", " "),
+    ("The people of the U.S.'", "president", " "),
     ("Il \u00e9tait l\u2019", "auteur", " "),
     ("It is in New York-", "based", " "),
     ("It is \u2014", "Paris", " "),
