@@ -13,7 +13,17 @@ import torch
 
 from locedit.cli import drawing, terminal
 from locedit.cli.inputs import shared_inputs
-from locedit.cli.look import ROOT, Look, check_length, look, next_word, say, say_joins, say_place
+from locedit.cli.look import (
+    ROOT,
+    Look,
+    check_known,
+    check_length,
+    look,
+    next_word,
+    say,
+    say_joins,
+    say_place,
+)
 from locedit.cli.prompts import Prompt, neighbour, paraphrase, relation_of
 from locedit.engine import passes
 from locedit.engine.updates import Updates, applied, total_norms
@@ -47,6 +57,7 @@ def run(options: argparse.Namespace) -> None:
     prompts = _prompts(seen, options, request)
     texts = [prompt.text for prompt in prompts.values() if prompt.text is not None]
     check_length(seen.lm, texts, options.to)
+    check_known(seen.lm, options.template, options.subject, texts, options.to)
     hyper = METHODS[method].hyperparameters(
         PROBLEM.name,
         seen.config["editing"]["preset"] if options.preset is None else options.preset,

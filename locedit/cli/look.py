@@ -154,6 +154,15 @@ def check_length(lm: language_model.LanguageModel, texts: list[str], target: str
             )
 
 
+def check_known(
+    lm: language_model.LanguageModel, template: str, subject: str, texts: list[str], target: str
+) -> None:
+    """Raise LoceditError where the tokenizer does not know the subject or the target."""
+    prompt, start = template.replace("{}", subject), subjects.in_template(template, subject)
+    if unknown := lm.unknown(prompt, subject, start, [target], texts):
+        raise LoceditError(f"{unknown}; write it otherwise, or take another model")
+
+
 def next_word(lm: language_model.LanguageModel, prompt: str) -> str:
     """The first word of the model's greedy continuation, "" where it says none."""
     return continued(lm, prompt)[1]
@@ -167,10 +176,12 @@ def continued(lm: language_model.LanguageModel, prompt: str) -> tuple[str, str]:
 
 
 def say_joins(lm: language_model.LanguageModel, prompts: list[str], target: str) -> None:
-    """Where it is doubtful how prompt and target join."""
+    """Where it is doubtful how prompt and target join, or the tokenizer changes one of them."""
     for prompt in prompts:
         shown = f'"{prompt}" and "{target}"'
         if doubt := joining.doubt(prompt, target):
             say(f"{shown}: {doubt}, though text may go on the other way")
         if lm.text.merges(prompt, target):
             say(f"{shown}: as one text they have other tokens than one behind the other")
+    if changed := lm.text.changes([*prompts, target]):
+        say(changed)
