@@ -154,6 +154,15 @@ def check_length(lm: language_model.LanguageModel, texts: list[str], target: str
             )
 
 
+def check_known(
+    lm: language_model.LanguageModel, template: str, subject: str, texts: list[str], target: str
+) -> None:
+    """Raise LoceditError where the tokenizer does not know the subject or the target."""
+    prompt, start = template.replace("{}", subject), subjects.in_template(template, subject)
+    if unknown := lm.unknown(prompt, subject, start, [target], texts):
+        raise LoceditError(f"{unknown}; write it otherwise, or take another model")
+
+
 def next_word(lm: language_model.LanguageModel, prompt: str) -> str:
     """The first word of the model's greedy continuation, "" where it says none."""
     return continued(lm, prompt)[1]

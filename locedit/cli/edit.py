@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from locedit.api.inputs import shared_inputs
-from locedit.api.look import Look, check_length, look, next_word
+from locedit.api.look import Look, check_known, check_length, look, next_word
 from locedit.api.one_fact import overlays
 from locedit.cli import drawing, terminal
 from locedit.cli.prompts import Prompt, neighbour, paraphrase, relation_of
@@ -51,6 +51,7 @@ def run(options: argparse.Namespace) -> None:
     prompts = _prompts(seen, options, request)
     texts = [prompt.text for prompt in prompts.values() if prompt.text is not None]
     check_length(seen.lm, texts, options.to)
+    check_known(seen.lm, options.template, options.subject, texts, options.to)
     hyper = METHODS[method].hyperparameters(
         PROBLEM.name,
         seen.config["editing"]["preset"] if options.preset is None else options.preset,

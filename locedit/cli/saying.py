@@ -20,10 +20,12 @@ def say_place(template: str, subject: str) -> None:
 
 
 def say_joins(lm: LanguageModel, prompts: list[str], target: str) -> None:
-    """Where it is doubtful how prompt and target join."""
+    """Where it is doubtful how prompt and target join, or the tokenizer changes one of them."""
     for prompt in prompts:
         shown = f'"{prompt}" and "{target}"'
         if doubt := joining.doubt(prompt, target):
             say(f"{shown}: {doubt}, though text may go on the other way")
         if lm.text.merges(prompt, target):
             say(f"{shown}: as one text they have other tokens than one behind the other")
+    if changed := lm.text.changes([*prompts, target]):
+        say(changed)

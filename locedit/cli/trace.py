@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from locedit.api.look import Look, check_length, continued, look
+from locedit.api.look import Look, check_known, check_length, continued, look
 from locedit.cli import drawing, terminal
 from locedit.cli.saying import say, say_joins, say_place
 from locedit.errors import LoceditError
@@ -27,6 +27,7 @@ def run(options: argparse.Namespace) -> None:
     prompt = options.template.replace("{}", options.subject)
     target = options.target or _own_target(seen, prompt)
     check_length(seen.lm, [prompt], target)
+    check_known(seen.lm, options.template, options.subject, [prompt], target)
     found, sigma, settings = _traced(seen, options, prompt, target)
     heading = f'{seen.settings["label"]}: "{prompt}" -> "{target}"'
     restored = f"{NAMES[settings['module']]} restored, {_layers(settings['window'])} at a time"

@@ -162,6 +162,24 @@ class LanguageModel:
             raise LoceditError(f"no token of {text!r} overlaps the subject {subject!r}")
         return inside[0], inside[-1] + 1
 
+    def unknown(
+        self, prompt: str, subject: str, start: int, targets: Sequence[str], texts: Sequence[str]
+    ) -> str:
+        """Which of subject and targets is no text of the tokenizer's, in words; "" if none.
+
+        The subject stands in the prompt, behind `start` characters; the targets behind any text.
+        """
+        b, e = self.subject_range(prompt, subject, start)
+        found = [subject] if self.text.unknown(self.encode(prompt)[b:e]) else []
+        for target in targets:
+            if any(self.text.unknown(self.encode_target(target, text)) for text in texts):
+                found.append(target)
+        if not found:
+            return ""
+        return (
+            f"the model's tokenizer has no tokens for a part of {found[0]!r}, but its unknown one"
+        )
+
     @cached_property
     def special_ids(self) -> list[int]:
         """Tokens that end or structure a chat, never part of running text."""

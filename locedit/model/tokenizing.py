@@ -4,12 +4,14 @@ METHODS section 0 puts a target's tokens behind a prompt's. That asks more of a 
 it turns text into numbers: a `Tokenizer` checks it once, when a model is loaded.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
 from locedit.errors import LoceditError
+from locedit.messages import shown
 from locedit.model.architectures import ModelError
 from locedit.text.joining import join
 
@@ -26,6 +28,9 @@ SAMPLES = (
     ("Microsoft developed", "Microsoft"),
 )
 TARGETS = ("Paris", "the government", "Windows, an operating system")
+# Any data set has what is in these. Accents and other scripts it need not have: `reads` tells of
+# each text that does not come back.
+PLAIN = ("Of 19,370 people 2,468 (5 %) were born in 1990", "Question: 2 + 2?\nAnswer: 4")
 
 
 class Tokenizer:
@@ -120,6 +125,33 @@ class Tokenizer:
             list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
 
+    def reads(self, text: str) -> str | None:
+        """What the tokens of a text are as text, where that is another one; else None.
+
+        The same text in other cases, composed otherwise (NFC) or behind a blank is no other one.
+        """
+        back = self.decode(self.encode(text)).strip()
+        return None if _as_read(back) == _as_read(text) else back
+
+    def changes(self, texts: Sequence[str]) -> str:
+        """How the tokenizer changes the first text that it changes, in words; "" if none."""
+        found = [(text, back) for text in texts if (back := self.reads(text)) is not None]
+        if not found:
+            return ""
+        more = f", and changes {len(found) - 1} more" if found[1:] else ""
+        return f"the tokenizer reads {shown(found[0][0])} as {shown(found[0][1])}{more}"
+
+    def unknown(self, ids: Sequence[int]) -> bool:
+        """Whether the token for what the tokenizer does not know is among these."""
+        return not self._unknown.isdisjoint(ids)
+
+    @cached_property
+    def _unknown(self) -> set[int | None]:
+        inner = self.plain.backend_tokenizer
+        name = getattr(inner.model, "unk_token", None)
+        own = None if name is None else inner.token_to_id(name)
+        return {self.plain.unk_token_id, own} - {None}
+
     def token_text(self, token: int) -> str:
         """One token as it is shown, special ones too."""
         return self.plain.decode([token], clean_up_tokenization_spaces=False)
@@ -130,11 +162,7 @@ class Tokenizer:
         self._behind = self._added_behind({text: of["input_ids"] for text, of in whole.items()})
         for prompt, word in SAMPLES:
             ids = self.encode(prompt)
-            if (text := self.decode(ids)).strip().casefold() != prompt.casefold():
-                self._lacks(
-                    f"reads {prompt!r} as {text!r}: what the model is asked and what it answers "
-                    "would be other texts than they seem"
-                )
+            self._check_read(prompt)
             start, stop = prompt.index(word), prompt.index(word) + len(word)
             offsets = whole[prompt]["offset_mapping"][: len(ids)]
             of_word = [i for i, (a, z) in zip(ids, offsets, strict=True) if a < stop and z > start]
@@ -145,6 +173,15 @@ class Tokenizer:
                 )
             for target in TARGETS:
                 self._check_target(prompt, target)
+        for text in PLAIN:
+            self._check_read(text)
+
+    def _check_read(self, text: str) -> None:
+        if (back := self.reads(text)) is not None:
+            self._lacks(
+                f"reads {text!r} as {back!r}: what the model is asked and what it answers would be "
+                "other texts than they seem"
+            )
 
     def _added_behind(self, whole: dict[str, list[int]]) -> list[int]:
         """The tokens that stand behind every text's own; those in front are the same too."""
@@ -179,6 +216,11 @@ class Tokenizer:
             f"the tokenizer of {name} {what}; use the tokenizer that the model was trained with, "
             "as it was published"
         )
+
+
+def _as_read(text: str) -> str:
+    composed = unicodedata.normalize("NFC", text)
+    return unicodedata.normalize("NFC", composed.strip().casefold())
 
 
 def load(folder: str | Path) -> Tokenizer:

@@ -9,6 +9,7 @@ from locedit.engine import log_probs, passes, sampling
 from locedit.facts.formats import LISTS
 from locedit.facts.record import EXCLUDED, KEPT, one_remark
 from locedit.model.language_model import LanguageModel
+from locedit.text.subjects import in_template
 
 
 @torch.inference_mode()
@@ -23,8 +24,9 @@ def add_knowledge(
     """Fill in is_correct, completion and p_true of kept rows, in place.
 
     is_correct: o_true, lower-cased, is a substring of the greedy completion, which ends soon after
-    it where it is. Rows whose prompt does not fit the model become excluded; those whose prompt and
-    target the tokenizer would merge get a remark.
+    it where it is. Rows whose prompt does not fit the model, or whose subject or object its
+    tokenizer does not know, become excluded; those whose prompt and target the tokenizer would
+    merge, or that hold a text that it changes, get a remark.
     """
     usable = [row for row in rows if row["status"] == KEPT and _fits(lm, row, completion_tokens)]
     usable.sort(key=lambda row: (len(lm.encode(row["prompt"])), row["case_id"]))
@@ -45,13 +47,19 @@ def add_knowledge(
 
 
 def _fits(lm: LanguageModel, row: dict[str, Any], extra: int) -> bool:
-    """Whether the model can read the fact's longest prompt with its completion or either object."""
+    """Whether the model can read the fact's longest prompt with its completion or either object.
+
+    And has tokens for subject and objects. Texts that the tokenizer changes are a remark.
+    """
     texts = (row["prompt"], *(text for name in LISTS for text in row[name]))
     names = ("target_true", "target_new")
     try:
         objects = {
             name: [len(lm.encode_target(row[name], text)) for text in texts] for name in names
         }
+        start = in_template(row["template"], row["subject"])
+        targets = [row[name] for name in names]
+        unknown = lm.unknown(row["prompt"], row["subject"], start, targets, texts)
     except ValueError as error:
         row.update(status=EXCLUDED, reason=str(error), remark=None)
         return False
@@ -62,13 +70,14 @@ def _fits(lm: LanguageModel, row: dict[str, Any], extra: int) -> bool:
         reason = f"a prompt of {tokens} tokens and {extra} more exceed the model's {limit}"
     else:
         empty = [name for name, counts in objects.items() if not min(counts)]
-        reason = f"{empty[0]} holds no token of the model's" if empty else ""
+        reason = f"{empty[0]} holds no token of the model's" if empty else unknown
     if reason:
         row.update(status=EXCLUDED, reason=reason, remark=None)
         return False
     merged = [row[name] for name in names if lm.text.merges(row["prompt"], row[name])]
     said = [f"as one text, the prompt and {target!r} have other tokens" for target in merged]
-    row["remark"] = one_remark(row["remark"], *said)
+    changed = lm.text.changes(list(dict.fromkeys((*texts, *targets))))
+    row["remark"] = one_remark(row["remark"], *said, changed)
     return True
 
 

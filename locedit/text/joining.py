@@ -14,32 +14,36 @@ PART = "\ufffd"  # what a tokenizer makes of some of a letter's bytes
 # Quotation marks and backticks that open and close with the same character
 _STRAIGHT = "\"'`"
 _APOSTROPHES = "'\u2019"
+_JOINTS = ":=,;"  # in data and code a quotation begins behind them without a blank
 _SPANISH = "\u00bf\u00a1"  # the question and exclamation marks that open a sentence
 _LEADING = "#@"  # and currency signs: they open a word, but not always
 _EITHER = "/\\*_~=+<>|^&"  # and dashes: text has a blank behind them or has none
 _CLOSING = ",.;:!?)]}%"
 
-# Scripts that part words by no blank, with their punctuation: Thai, Lao, Burmese, Khmer, Chinese
-# and Japanese. Korean has blanks.
+# Scripts that part words by no blank, with their punctuation: Thai, Lao, Tibetan, Burmese, Khmer,
+# four Tai scripts, Balinese, Javanese, Chinese and Japanese. Korean has blanks.
 _BLANKLESS = (
-    (0x0E01, 0x0EFF),
+    (0x0E01, 0x0FFF),
     (0x1000, 0x109F),
     (0x1780, 0x17FF),
-    (0x19E0, 0x19FF),
+    (0x1950, 0x19FF),
+    (0x1A20, 0x1AAF),
+    (0x1B00, 0x1B7F),
     (0x3001, 0x30FF),
     (0x3100, 0x312F),
     (0x31A0, 0x31BF),
     (0x31F0, 0x31FF),
     (0x3400, 0x4DBF),
     (0x4E00, 0x9FFF),
-    (0xA9E0, 0xA9FF),
-    (0xAA60, 0xAA7F),
+    (0xA980, 0xA9FF),
+    (0xAA60, 0xAADF),
     (0xF900, 0xFAFF),
     (0xFE30, 0xFE4F),
     (0xFF01, 0xFF9F),
     (0x1B000, 0x1B16F),
     (0x20000, 0x3FFFF),
 )
+_WITHIN_WORDS = "\u30fb\u0f0b\u0f0c"  # marks of theirs between the parts of a name, or syllables
 
 
 def join(prompt: str, target: str) -> str:
@@ -70,7 +74,7 @@ def first_word(text: str) -> str:
     """
     word = next(iter(text.split()), "")
     for i, character in enumerate(word):
-        if blankless(character) and _is_mark(character) and character != "\u30fb":  # within names
+        if blankless(character) and _is_mark(character) and character not in _WITHIN_WORDS:
             word = word[:i]
             break
     while word and _closes(word[-1]):
@@ -118,19 +122,31 @@ def _behind_quotation_mark(prompt: str, target: str) -> tuple[str, str]:
     """Whether the mark at the prompt's end opens a quotation or closes one."""
     last, before = prompt[-1], prompt.rstrip(prompt[-1])
     kind, opened = unicodedata.category(last), _open_quotations(before, last)
-    opens = _begins_word(before)
+    opens, odd = _begins_word(before), bool(opened)
     if kind == "Pf" and opened:
         opens = False  # French has a blank in front of it
     elif not opens and (kind == "Pi" or blankless(before[-1])):
         opens = not opened
+    elif not opens and not opened and _opens_within(before, last):
+        opens, odd = True, before[-1] not in _JOINTS
     if opens:
-        return "", f"{last!r} is taken to open a quotation, not to close one" if opened else ""
+        return "", f"{last!r} is taken to open a quotation, not to close one" if odd else ""
     gap, said = _by_script(before, target)
     if not said and not opened and last in _APOSTROPHES:
         said = f"behind the apostrophe {last!r} a blank is put" if gap else ""
     elif not said and not opened:
         said = f"{last!r} is taken to close a quotation, not to open one"
     return gap, said
+
+
+def _opens_within(before: str, mark: str) -> bool:
+    """Whether a straight mark that has nothing to close opens, though no word begins there.
+
+    Not behind a digit (inches, feet); an apostrophe's only where text is data or code.
+    """
+    if mark not in _STRAIGHT:
+        return False
+    return before[-1] in _JOINTS or not (mark in _APOSTROPHES or before[-1].isnumeric())
 
 
 # What opens a quotation that this mark may close; German's low marks, Danish's turned ones
@@ -154,10 +170,16 @@ def _open_quotations(text: str, mark: str) -> int:
     opened = 0
     for found in re.finditer(re.escape(mark) + "+", text):
         before, behind = text[: found.start()], text[found.end() : found.end() + 1]
+        if found[0] == '""' and behind:  # an empty text, or doubled marks
+            continue
         if _begins_word(before):
             opened += 1
-        elif not (before[-1].isalpha() and behind.isalpha()):  # an apostrophe within a word
-            opened = max(0, opened - 1)
+        elif before[-1].isalpha() and behind.isalpha() and not blankless(before[-1]):
+            continue  # an apostrophe within a word
+        elif opened:
+            opened -= 1
+        elif _opens_within(before, mark):
+            opened = 1
     return opened
 
 

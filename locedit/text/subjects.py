@@ -11,26 +11,9 @@ from dataclasses import dataclass
 
 from locedit.errors import LoceditError
 from locedit.messages import shown
+from locedit.text.joining import blankless
 
-# How Unicode's names of the letters begin, of scripts that put no blanks between words
-_UNSPACED = (
-    "CJK ",
-    "IDEOGRAPHIC ",
-    "VERTICAL IDEOGRAPHIC ",
-    "HIRAGANA ",
-    "KATAKANA",
-    "HALFWIDTH KATAKANA",
-    "BOPOMOFO ",
-    "THAI ",
-    "LAO ",
-    "KHMER ",
-    "MYANMAR ",
-    "TIBETAN ",
-    "JAVANESE ",
-    "BALINESE ",
-    "TAI ",
-    "NEW TAI LUE ",
-)
+_HYPHENS = "-\u2010\u2011"
 _JOINERS = "\u00ad\u200c\u200d\u2060"  # unseen within a word: soft hyphen, (non-)joiners of letters
 
 
@@ -57,12 +40,14 @@ def locate(prompt: str, subject: str, template: str | None = None) -> Place | No
     """Where the subject stands in a filled prompt; None where it does not.
 
     template: one that the prompt begins with, filled, if such is known. Else the last whole word
-    that is the subject; without one, its last occurrence inside other words.
+    that is the subject, rather one that is no part of a longer name; without one, its last
+    occurrence inside other words.
     """
     if template is not None and _begins(prompt, template, subject):
         return Place(start=in_template(template, subject))
     places = occurrences(prompt, subject)
     words = [start for start in places if _is_word(prompt, start, start + len(subject))]
+    words = [start for start in words if not _in_name(prompt, start, start + len(subject))] or words
     if words:
         several = f"the subject stands {len(words)} times in the prompt; the last one is taken"
         return Place(start=words[-1], remark=several if len(words) > 1 else None)
@@ -94,6 +79,18 @@ def _begins(prompt: str, template: str, subject: str) -> bool:
 
 def _is_word(text: str, start: int, end: int) -> bool:
     return _may_break(text, start) and _may_break(text, end)
+
+
+def _in_name(text: str, start: int, end: int) -> bool:
+    """Whether a word is a part of a longer one: Guinea-Bissau, amazon.com, U.S.A., C# or C++."""
+    before, behind = text[max(0, start - 2) : start], text[end : end + 2]
+    if behind[1:].isalpha() and behind[0] in _HYPHENS + ".":
+        return True
+    if before[:1].isalpha() and before[1:] and before[1] in _HYPHENS:
+        return True
+    if not behind or behind[0] in "#+":
+        return bool(behind)
+    return _is_of_word(behind[0]) and behind[0].isalpha() and not text[end - 1].isalpha()
 
 
 def _word_around(text: str, start: int, end: int) -> str:
@@ -129,4 +126,5 @@ def _is_of_word(character: str) -> bool:
     """Whether it is a letter, a digit or a mark of a script that puts blanks between words."""
     if not unicodedata.category(character).startswith(("L", "N", "M")):
         return False
-    return not unicodedata.name(character, "").startswith(_UNSPACED)
+    plain = unicodedata.normalize("NFKC", character)[0]  # a full-width letter is a Latin one
+    return not blankless(plain)

@@ -71,10 +71,11 @@ def tokenizer(
     if spaced:
         inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
         inner.decoder = decoders.Metaspace(prepend_scheme="first")
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         special_tokens=["<s>", "</s>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=[*alphabet, "\n"] if spaced else alphabet,
         show_progress=False,
     )
     inner.train_from_iterator(SENTENCES, trainer)

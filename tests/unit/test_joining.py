@@ -50,6 +50,9 @@ PROSE = [
     ("He said that,", "Paris"),
     ("In 1990", "Paris"),
     ('The author of "Dracula"', "Bram Stoker"),
+    ('The author of {"title":"Dracula"', "is Bram Stoker"),
+    ('The author of title="Dracula"', "is Bram Stoker"),
+    ("The author of title='Dracula'", "is Bram Stoker"),
     ("The author of 'Dracula'", "Bram Stoker"),
     ("The author of \u201cDracula\u201d", "Bram Stoker"),
     ("Der Autor von \u201eDracula\u201c", "Bram Stoker"),
@@ -69,6 +72,17 @@ WITHOUT = [
     *((f"The capital of France is called {mark}", "Paris") for mark in (*OPENING, '"', "'", "`")),
     *((f"The capital of France {mark}", "Paris") for mark in OPENING),
     ('"', "Paris"),
+    *(
+        (data, "Paris")
+        for data in (
+            '{"country": "France", "capital":"',
+            '{"country":"France","capital":"',
+            '{"year":1990,"name":"","capital":"',
+            "{'country':'France','capital':'",
+            '<country name="France" capital="',
+            'capital("France","',
+        )
+    ),
     ('(said of "France" and "', "Paris"),
     ("is called \"'", "Paris"),
     ("is called ``", "Paris"),
@@ -86,11 +100,24 @@ WITHOUT = [
     ("\u0e99\u0eb0\u0e84\u0ead\u0e99", "\u0e9b\u0eb2"),  # Lao
     ("\u179a\u178a\u17d2\u178b\u1792\u17b6\u1793\u17b8", "\u1794\u17c9\u17b6"),  # Khmer
     ("\u1019\u103c\u102d\u102f\u1037", "\u1015\u102b"),  # Burmese
+    ("\u0f56\u0f7c\u0f51\u0f0b", "\u0f63\u0fb7"),  # Tibetan, behind the mark of a syllable
+    ("\ua98f\ua9b8", "\ua997\ua9ae"),  # Javanese
+    ("\u1b13\u1b38", "\u1b22\u1b36"),  # Balinese
+    ("\u1950", "\u1951"),  # Tai Le
+    ("\u1980", "\u1981"),  # New Tai Lue
+    ("\u1a20", "\u1a21"),  # Tai Tham
+    ("\uaa80", "\uaa81"),  # Tai Viet
 ]
 DOUBTFUL = [  # and what is put there
     ('The screen measures 27"', "Paris", " "),
     ('The "5 inch disc is called "', "Paris", ""),
+    ('The screens measure 27" and 32"', "each", " "),
+    ('The capital of France is"', "Paris", ""),
+    ('The capital of France?"', "Paris", ""),
+    ('"Dracula" was written by"', "Bram Stoker", ""),
+    ("The capital of France is`", "Paris", ""),
     ("The Beatles'", "album", " "),
+    ("The people of the U.S.'", "president", " "),
     ("Il \u00e9tait l\u2019", "auteur", " "),
     ("It is in New York-", "based", " "),
     ("It is \u2014", "Paris", " "),
@@ -145,6 +172,7 @@ def test_the_bundled_facts_are_prose():
         ("Paris\u00bb,", "Paris"),
         ("\u6771\u4eac\u3067\u3059\u3002\u65e5\u672c", "\u6771\u4eac\u3067\u3059"),
         ("\u30ec\u30aa\u30fb\u30c0\u300d", "\u30ec\u30aa\u30fb\u30c0"),
+        (" \u0f54\u0f0b\u0f62\u0f72\u0f0d", "\u0f54\u0f0b\u0f62\u0f72"),  # Tibetan: Paris
         (" ...", ""),
         ("", ""),
     ],

@@ -262,6 +262,17 @@ PLACES = {
     "an unseen joiner": ("Niger and Niger\u00adia", "Niger", 0),
     "another script with blanks": ("Нигер граничит с Нигерией", "Нигер", 0),
     "capitals are other letters": ("Niger and NIGER", "Niger", 0),
+    "a longer name behind": ("Guinea borders Guinea-Bissau", "Guinea", 0),
+    "a longer name behind, unbroken": ("Guinea borders Guinea\u2011Bissau", "Guinea", 0),
+    "a longer name in front": ("Bissau is the capital of Guinea-Bissau", "Bissau", 0),
+    "a dash parts": ("Guinea - or Guinea \u2013 is", "Guinea", 12),
+    "a longer abbreviation": ("The U.S. is the U.S.A. too", "U.S.", 4),
+    "a longer abbreviation, no dot": ("The U.S is the U.S.A. too", "U.S", 4),
+    "a dot that ends": ("It is U.S.A. or U.S.", "U.S.", 16),
+    "a language's sharp": ("C came before C# did", "C", 0),
+    "a language's plus": ("C came before C++ did", "C", 0),
+    "a web address": ("Amazon owns www.Amazon.com", "Amazon", 0),
+    "full-width Latin": ("ＮＨ and ＮＨＫ", "ＮＨ", 0),
     "several words": ("New York and New Yorkers", "New York", 0),
 }
 
@@ -280,6 +291,12 @@ def test_a_whole_word_is_preferred_to_a_part_of_one(case):
         ("これはニジェールです", "ニジェール", 3),
         ("เมืองหลวงของฝรั่งเศสคือ", "ฝรั่งเศส", 12),
         ("2020年的冠军", "2020", 0),
+        ("\u0f54\u0f0b\u0f62\u0f72\u0f66", "\u0f62\u0f72", 2),
+        ("\ua98f\ua98f\ua992", "\ua992", 2),
+        ("\u1b13\u1b14", "\u1b14", 1),
+        ("\uaa80\uaa81", "\uaa81", 1),
+        ("ﾆｼﾞﾆﾎﾝ", "ﾆﾎﾝ", 3),
+        ("Windows和Windows。中国", "中国", 16),
     ],
 )
 def test_without_blanks_a_word_may_end_after_any_letter(prompt, subject, start):
@@ -300,6 +317,13 @@ def test_of_several_words_the_last_is_taken_and_said():
     place = subjects.locate("In France, Frances, the capital of France is", "France")
     assert place.start == 35
     assert place.remark == "the subject stands 2 times in the prompt; the last one is taken"
+
+
+@pytest.mark.parametrize("subject", ["Guinea", "Bissau"])
+def test_a_part_of_a_longer_name_is_no_second_place(subject):
+    text = f"{subject} and Guinea-Bissau"
+    assert subjects.remark(text, subject) is None
+    assert subjects.locate("It is Guinea-Bissau", subject).start == 6 + 7 * (subject == "Bissau")
 
 
 def test_a_subject_inside_other_words_alone_is_taken_and_said():

@@ -12,12 +12,23 @@ import pytest
 import tiny
 import torch
 from test_engine import NOISE, close, probe, requests
-from tokenizers import AddedToken, Regex, decoders, normalizers, pre_tokenizers, processors
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import PreTrainedTokenizerFast
 
+from locedit.cli.main import main
 from locedit.engine import key_statistics, sampling
 from locedit.engine.loading import load
-from locedit.facts.record import _row
+from locedit.facts.record import EXCLUDED, KEPT, _row
 from locedit.localizers import restoration, zeroing
 from locedit.model import tokenizing
 from locedit.model.architectures import ModelError
@@ -167,6 +178,123 @@ def test_a_tokenizer_that_lowers_every_letter():
 
 
 # --------------------------------------------------------------------------------------------------
+# Texts that a tokenizer does not know, or changes
+
+POLISH = "\u0141\u00f3d\u017a"  # its letters are in no word of the tokenizer's
+
+
+def without_bytes(*, told: bool = True) -> PreTrainedTokenizerFast:
+    """It knows the letters of English, and makes <unk> of others; `told`: its settings say so."""
+    inner = Tokenizer(models.BPE(unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    inner.decoder = decoders.Metaspace(prepend_scheme="first")
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<s>", "</s>", "<unk>"],
+        initial_alphabet=[chr(code) for code in (10, *range(33, 127))],
+        show_progress=False,
+    )
+    inner.train_from_iterator(tiny.SENTENCES, trainer)
+    more = {"unk_token": "<unk>"} if told else {}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, bos_token="<s>", eos_token="</s>", pad_token="</s>", **more
+    )
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("name", ["subject", "target_true", "target_new"])
+def test_a_fact_with_unknown_tokens_is_excluded_and_the_others_are_kept(name, told):
+    words = without_bytes(told=told)
+    unknown = words.backend_tokenizer.token_to_id("<unk>")
+    lm = LanguageModel(tiny.model("llama", len(words)), words)
+    rows = [_row("1", ROW, ""), _row("2", {**ROW, name: f"{POLISH} it is"}, "")]
+    assert unknown in lm.encode(rows[1][name])
+    add_knowledge(lm, rows, completion_tokens=3)
+    good, bad = rows
+    assert (good["status"], good["remark"]) == (KEPT, None)
+    assert good["p_true"] > 0
+    assert bad["status"] == EXCLUDED
+    assert bad.get("p_true") is None
+    assert bad["reason"] == (
+        f"the model's tokenizer has no tokens for a part of '{POLISH} it is', but its unknown one"
+    )
+
+
+def test_an_unknown_text_elsewhere_is_a_remark():
+    words = without_bytes()
+    lm = LanguageModel(tiny.model("llama", len(words)), words)
+    row = _row("1", {**ROW, "paraphrases": [f"Not {POLISH} but Rome is"]}, "")
+    add_knowledge(lm, [row], completion_tokens=3)
+    assert row["status"] == KEPT
+    assert row["remark"].startswith(f"the tokenizer reads 'Not {POLISH} but Rome is' as 'Not ")
+
+
+def test_the_commands_refuse_an_unknown_subject_or_target(tmp_path, capsys):
+    words = without_bytes()
+    tiny.save(tiny.Pair(tiny.model("llama", len(words)), words), tmp_path)
+    fact = ("The capital city of {} is", "--model", str(tmp_path), "--subject")
+    trace, edit = ("trace", *fact), ("edit", *fact)
+    for arguments in (
+        (*trace, POLISH, "--target", "Rome"),
+        (*trace, "France", "--target", POLISH),
+        (*edit, POLISH, "--to", "Rome", "--layer", "1"),
+        (*edit, "France", "--to", POLISH, "--layer", "1"),
+    ):
+        assert main([*arguments]) != 0
+        said = capsys.readouterr().err
+        assert f"the model's tokenizer has no tokens for a part of '{POLISH}'" in said
+        assert "write it otherwise, or take another model" in said
+
+
+def strips_accents() -> PreTrainedTokenizerFast:
+    words = tiny.tokenizer()
+    words.backend_tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFD(), normalizers.StripAccents()]
+    )
+    return words
+
+
+def test_a_tokenizer_that_strips_accents_is_told_by_the_facts_that_have_them():
+    words = strips_accents()
+    lm = LanguageModel(tiny.model("llama", len(words)), words)
+    rows = [_row("1", ROW, ""), _row("2", {**ROW, "target_new": "S\u00e3o Paulo"}, "")]
+    rows.append(_row("3", {**ROW, "subject": POLISH, "target_true": "\u017b"}, ""))
+    add_knowledge(lm, rows, completion_tokens=3)
+    assert [row["status"] for row in rows] == [KEPT] * 3
+    assert [row["remark"] for row in rows] == [
+        None,
+        "the tokenizer reads 'S\u00e3o Paulo' as 'Sao Paulo'",
+        f"the tokenizer reads 'The capital city of {POLISH} is' as "
+        "'The capital city of \u0141odz is', and changes 1 more",
+    ]
+
+
+@pytest.mark.parametrize("form", [normalizers.NFC, normalizers.NFD])
+def test_another_form_of_the_same_letters_is_no_change(form):
+    words = tiny.tokenizer()
+    words.backend_tokenizer.normalizer = form()
+    of = tokenizing.Tokenizer(words)
+    for text in (POLISH, "S\u00e3o", "Sa\u0303o", "\u6771\u4eac", "\uc11c\uc6b8", "\u0130stanbul"):
+        assert of.reads(text) is None
+
+
+def test_a_script_that_is_dropped_is_no_text():
+    words = tiny.tokenizer()
+    words.backend_tokenizer.normalizer = normalizers.Replace(Regex("[\u4e00-\u9fff]"), "")
+    of = tokenizing.Tokenizer(words)
+    assert of.reads("\u6771\u4eac is Tokyo") == "is Tokyo"
+    assert of.changes(["Tokyo", "\u6771\u4eac"]) == "the tokenizer reads '\u6771\u4eac' as ''"
+
+
+def test_a_command_says_how_a_text_is_read(tmp_path, capsys):
+    words = strips_accents()
+    tiny.save(tiny.Pair(tiny.model("llama", len(words)), words), tmp_path)
+    more = ["--subject", "Rome", "--model", str(tmp_path), "--noise", ".5", "--n-noise", "2"]
+    assert main(["trace", "{} is not", "--target", "S\u00e3o Paulo", *more]) == 0
+    assert "the tokenizer reads 'S\u00e3o Paulo' as 'Sao Paulo'" in capsys.readouterr().out
+
+
+# --------------------------------------------------------------------------------------------------
 # Refused
 
 
@@ -216,7 +344,26 @@ def of_class(kind: type) -> PreTrainedTokenizerFast:
     return kind(tokenizer_object=tiny.tokenizer().backend_tokenizer)
 
 
+def drops(pattern: str):
+    def make() -> PreTrainedTokenizerFast:
+        words = tiny.tokenizer()
+        words.backend_tokenizer.normalizer = normalizers.Replace(Regex(pattern), "")
+        return words
+
+    return make
+
+
+def blanks_for_line_feeds() -> PreTrainedTokenizerFast:
+    words = tiny.tokenizer()
+    words.backend_tokenizer.normalizer = normalizers.Replace("\n", " ")
+    return words
+
+
 REFUSED = {
+    "digits dropped": (drops("[0-9]"), "as 'Of , people , ( %) were born in'"),
+    "a digit dropped": (drops("7"), "as 'Of 19,30 people"),
+    "line feeds dropped": (drops("\n"), "as 'Question: 2 + 2?Answer: 4'"),
+    "line feeds turned": (blanks_for_line_feeds, "as 'Question: 2 + 2? Answer: 4'"),
     "no decoder": (without_decoder, "reads 'The capital city of France is' as 'TheĠcapital"),
     "letters dropped": (drops_letters, "as 'he capital city of rance is'"),
     "tokens across blanks": (
