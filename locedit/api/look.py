@@ -13,7 +13,7 @@ from locedit.facts import bundled
 from locedit.model import language_model
 from locedit.stated import check_layers
 from locedit.store import assets, folders, hashing, hub, shipped
-from locedit.text import joining
+from locedit.text import joining, subjects
 from locedit.workflow import config as configuration
 
 logger = logging.getLogger(__name__)
