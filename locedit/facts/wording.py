@@ -9,20 +9,25 @@ import unicodedata
 HOLE = "{}"
 LEFT_OUT, STAYS = "blanks at an end left out", "a line feed at the end stays"
 
-_BLANK = "(?:[^\\S\n\r]|[\u200b\u2060\ufeff])"  # also no-break ones and those without a width
-_ENDS = re.compile(f"\\A{_BLANK}+|{_BLANK}+\\Z")
+# Also no-break ones, and what has no width: soft hyphens and marks of direction. The (non-)joiners
+# of letters have none either, but end words of some scripts.
+_BLANK = "(?:[^\\S\n\r]|[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff])"
+_START, _END = re.compile(f"\\A{_BLANK}+"), re.compile(f"(?:{_BLANK}|[\n\r])+\\Z")
 _OUTER = re.compile(f"\\A(?:{_BLANK}|\\s)+|(?:{_BLANK}|\\s)+\\Z")
 
 
 def trimmed(prompt: str) -> tuple[str, list[str]]:
-    """A prompt without blanks at its ends, and what is to be said of these; line feeds stay."""
-    text = _ENDS.sub("", prompt)
+    """A prompt without blanks at its ends, and what is to be said of these; line feeds stay.
+
+    Blanks and carriage returns among the line feeds at its end are no part of them.
+    """
+    text = _END.sub(lambda end: "\n" * end[0].count("\n"), _START.sub("", prompt))
     said = [LEFT_OUT] if text != prompt else []
-    return text, said + ([STAYS] if text.endswith(("\n", "\r")) else [])
+    return text, said + ([STAYS] if text.endswith("\n") else [])
 
 
 def bare(text: str) -> tuple[str, list[str]]:
-    """What stands inside a prompt, such as a subject, without blanks and line feeds around it."""
+    """What stands inside a prompt or behind it: a subject, a target, without anything around it."""
     inner = _OUTER.sub("", text)
     return inner, [LEFT_OUT] if inner != text else []
 

@@ -24,6 +24,9 @@ BLANKS = {
     "no-break": "\u00a0",
     "no width": "\u200b",
     "wide": "\u3000",
+    "a soft hyphen": "\u00ad",
+    "a byte order mark": "\ufeff",
+    "a mark of direction": "\u200f",
 }
 LEFT_OUT, STAYS = "blanks at an end left out", "a line feed at the end stays"
 
@@ -93,12 +96,31 @@ def test_remarks_name_fields_as_the_file_does(read):
 @pytest.mark.parametrize("format", [name for name in GOOD if name != "zsre"])
 def test_a_line_feed_at_the_end_of_a_prompt_stays_and_is_said(read, format):
     clean = read(format, GOOD[format])
-    row = read(format, changed(GOOD[format], lambda text: text + " \n\t"))
-    assert row["status"] == "kept"
-    assert row["prompt"] == f"{clean['prompt']} \n"
-    for name in formats.LISTS:
-        assert row[name] == [f"{text} \n" for text in clean[name]]
-    assert row["remark"].count(STAYS) == row["remark"].count(LEFT_OUT) >= 1
+    for end in (" \n", "\r\n", " \n\t", "\u200b\r\n "):
+        row = read(format, changed(GOOD[format], lambda text, end=end: text + end))
+        assert row["status"] == "kept"
+        assert row["prompt"] == f"{clean['prompt']}\n"
+        for name in formats.LISTS:
+            assert row[name] == [f"{text}\n" for text in clean[name]]
+        assert row["remark"].count(STAYS) == row["remark"].count(LEFT_OUT) >= 1
+
+
+@pytest.mark.parametrize(
+    ("given", "text", "said"),
+    [
+        ("Answer:\n", "Answer:\n", [STAYS]),
+        ("Answer: \n", "Answer:\n", [LEFT_OUT, STAYS]),
+        ("Answer:\r\n", "Answer:\n", [LEFT_OUT, STAYS]),
+        ("Answer:\r", "Answer:", [LEFT_OUT]),
+        ("Answer: \r\n\t\n ", "Answer:\n\n", [LEFT_OUT, STAYS]),
+        ("a \r\n b", "a \r\n b", []),
+        ("\nAnswer:", "\nAnswer:", []),
+        ("\u0d28\u0d4d\u200d", "\u0d28\u0d4d\u200d", []),  # a joiner that ends a word
+    ],
+)
+def test_line_feeds_at_the_end_stay_without_what_is_around_them(given, text, said):
+    assert wording.trimmed(given) == (text, said)
+    assert wording.trimmed(text)[0] == text
 
 
 def test_a_question_in_a_frame_has_nothing_around_it(read):
@@ -126,6 +148,38 @@ def test_blanks_around_a_subject_are_none_of_its_own(read, format, subject):
     assert row["remark"] == f"subject: {LEFT_OUT}"
 
 
+def with_target(value, change):
+    """A record with each of its targets changed, whatever its form calls them."""
+    targets = {"target_true", "target_new", "ground_truth", "attribute", "answers", "str"}
+
+    def one(key, inner):
+        if isinstance(inner, dict):
+            return with_target(inner, change)
+        if key not in targets:
+            return inner
+        return [change(text) for text in inner] if isinstance(inner, list) else change(inner)
+
+    return {key: one(key, inner) for key, inner in value.items()}
+
+
+@pytest.mark.parametrize("around", ["{}\u200b", "\ufeff{}", "{}\u00ad", " {}", "{}\r\n"])
+@pytest.mark.parametrize("format", GOOD)
+def test_nothing_around_a_target_is_its_own(read, format, around):
+    clean, form = read(format, GOOD[format]), formats.FORMATS[format]
+    row = read(format, with_target(GOOD[format], around.format))
+    assert without_remark(row) == without_remark(clean)
+    fields = ["target_true"] + (["target_new"] if not form.draws_target else [])
+    assert row["remark"] == "; ".join(f"{form.names[name]}: {LEFT_OUT}" for name in fields)
+
+
+def test_targets_are_compared_without_what_is_around_them(read):
+    row = read("native", {**GOOD["native"], "target_new": "\u00adParis\u200b"})
+    assert row["reason"] == "target_new equals target_true"
+    assert row["target_new"] == "Paris"
+    row = read("native", {**GOOD["native"], "target_new": "\u00ad"})
+    assert row["reason"] == "target_new is empty"
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "tsv", "parquet"])
 def test_every_kind_of_file_is_read_by_the_same_policy(tmp_path, suffix):
     record = {"subject": "France", "template": "The capital of {} is ", "target_true": "Paris"}
@@ -143,8 +197,9 @@ def test_every_kind_of_file_is_read_by_the_same_policy(tmp_path, suffix):
             path.write_text(f"{cell.join(record)}\n{cell.join(quoted)}\n")
     (row,) = read_records(path, "native")
     assert row["prompt"] == "The capital of France is"
-    assert row["paraphrases"] == ["France has", "Rule France \n"]
-    assert row["remark"] == f"template: {LEFT_OUT}; paraphrases: {STAYS}"
+    assert row["paraphrases"] == ["France has", "Rule France\n"]
+    fields = (f"template: {LEFT_OUT}", f"paraphrases: {LEFT_OUT}", f"paraphrases: {STAYS}")
+    assert row["remark"] == "; ".join(fields)
 
 
 def test_a_prompt_of_blanks_alone_is_empty(read):
