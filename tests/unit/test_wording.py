@@ -219,6 +219,43 @@ def test_remarks_are_kept_in_the_table_and_counted(read, tmp_path):
     assert said == [f"{source}: 1 of 1 records changed or odd: 1 x template: {LEFT_OUT}"]
 
 
+# ---- what is missing -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["json", "jsonl", "parquet"])
+def test_what_is_no_number_is_missing_and_no_text(tmp_path, suffix):
+    keys = ("subject", "template", "target_true", "target_new")
+    record = {key: GOOD["native"][key] for key in keys}
+    record |= {"case_id": float("nan"), "relation_id": float("nan"), "prompt": float("nan")}
+    path = tmp_path / f"facts.{suffix}"
+    match suffix:
+        case "parquet":
+            parquet.write_table(pyarrow.Table.from_pylist([record, record]), path)
+        case "jsonl":
+            path.write_text(f"{json.dumps(record)}\n" * 2)
+        case _:
+            path.write_text(json.dumps([record, record]))
+    rows = read_records(path, "native")
+    assert [row["case_id"] for row in rows] == ["record-0", "record-1"]
+    assert [row["relation_id"] for row in rows] == ["", ""]
+    assert [row["status"] for row in rows] == ["kept", "kept"]
+
+
+@pytest.mark.parametrize("format", ["counterfact", "easyedit", "known_1000"])
+def test_so_it_is_in_every_form(read, format):
+    record = json.loads(json.dumps(GOOD[format]))
+    record |= {"known_id" if format == "known_1000" else "case_id": float("nan")}
+    record.get("requested_rewrite", record)["relation_id"] = float("nan")
+    row = read(format, record)
+    assert row["case_id"] == "record-0"
+    assert row["relation_id"] in ("", GOOD[format].get("template", ""))
+
+
+def test_a_missing_target_is_told_as_missing(read):
+    row = read("native", {**GOOD["native"], "target_true": float("nan")})
+    assert row["reason"] == "target_true is missing"
+
+
 # ---- a place-holder ------------------------------------------------------------------------------
 
 
