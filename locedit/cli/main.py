@@ -63,8 +63,10 @@ def _word(options: argparse.Namespace) -> None:
     for name in ("subject", "template", "target", "to", "paraphrase", "neighbour"):
         given = getattr(options, name, None)
         if given is not None:
-            inner = name in ("subject", "target", "to")
-            text, said = (wording.bare if inner else wording.trimmed)(given)
+            if name in ("subject", "target", "to"):
+                text, said = wording.bare(given)
+            else:
+                text, said = wording.prompt(given, options.subject)
             setattr(options, name, text)
             for what in said:
                 print(f"{name}: {what}")

@@ -99,7 +99,23 @@ def _native(record: Raw) -> Values:
             raise RecordError("template, or prompt with the subject in it, is missing")
         values["template"] = with_hole(record["prompt"], record["subject"], "prompt")
         values["remarks"] = _place_remarks(record["prompt"], record["subject"])
+    else:
+        _check_prompt(values["template"], record.get("prompt"), record.get("subject"))
     return values
+
+
+def _check_prompt(template: Any, prompt: Any, subject: Any) -> None:
+    """Raise RecordError where a record's prompt, if it has one too, is not its template filled."""
+    texts = all(isinstance(text, str) for text in (template, prompt, subject))
+    if not texts or template.count(wording.HOLE) != 1 or not wording.bare(prompt)[0]:
+        return  # nothing to compare with, or at fault itself
+    subject = wording.bare(subject)[0]
+    here, there = (wording.filled(wording.trimmed(t)[0], subject) for t in (template, prompt))
+    if here != there:
+        raise RecordError(
+            f"template and prompt contradict each other, {shown(here)} and {shown(there)}; correct "
+            "one or leave it out"
+        )
 
 
 def _counterfact(record: Raw) -> Values:
@@ -428,8 +444,10 @@ def _worded(values: Values, names: Mapping[str, str]) -> Values:
     def take(field_name: str, text: Any) -> Any:
         if not isinstance(text, str):
             return text
-        inner = field_name in ("subject", *_TARGETS)
-        text, said = (wording.bare if inner else wording.trimmed)(text)
+        if field_name in ("subject", *_TARGETS):
+            text, said = wording.bare(text)
+        else:
+            text, said = wording.prompt(text, changed.get("subject"))
         remarks.extend(f"{names.get(field_name, field_name)}: {what}" for what in said)
         if field_name in _ABOUT_THE_SUBJECT and isinstance(changed.get("subject"), str):
             return wording.filled(text, changed["subject"])

@@ -141,8 +141,8 @@ def _check_header(path: Path, text: str, separator: str) -> None:
     if len(header) == 1 and any(len(header[0].split(one)) > 1 for one in _SEPARATORS):
         raise DataError(
             f"{path} has its header in double quotes as a whole, {shown(header[0])}, which makes "
-            "it one cell; take the quotes from around each such line, and write doubled quotes inside "
-            "it as single ones"
+            "it one cell; take the quotes from around each such line, and write doubled quotes "
+            "inside it as single ones"
         )
 
 

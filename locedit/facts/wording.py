@@ -5,6 +5,9 @@ One policy for every reader of records and for the command line (METHODS section
 
 import re
 import unicodedata
+from typing import Any
+
+from locedit.messages import shown
 
 HOLE = "{}"
 LEFT_OUT, STAYS = "blanks at an end left out", "a line feed at the end stays"
@@ -26,6 +29,17 @@ def trimmed(prompt: str) -> tuple[str, list[str]]:
     return text, said + ([STAYS] if text.endswith("\n") else [])
 
 
+def prompt(text: str, subject: Any = None) -> tuple[str, list[str]]:
+    """A prompt, `trimmed`, and all that is to be said of it: also of place-holders left in it.
+
+    subject: what it may be about, in which nothing is a place-holder.
+    """
+    text, said = trimmed(text)
+    own = text.replace(subject, "") if isinstance(subject, str) and subject else text
+    kinds = dict.fromkeys(_OTHER_HOLES.findall(own))
+    return text, said + [f"{shown(hole)} is put to the model as it stands" for hole in kinds]
+
+
 def bare(text: str) -> tuple[str, list[str]]:
     """What stands inside a prompt or behind it: a subject, a target, without anything around it."""
     inner = _OUTER.sub("", text)
@@ -35,6 +49,14 @@ def bare(text: str) -> tuple[str, list[str]]:
 def filled(prompt: str, subject: str) -> str:
     """A prompt about the subject, in which `{}` stands for it."""
     return prompt.replace(HOLE, subject)
+
+
+_NAMES = "(?:subject|subj|sub|object|obj|entity|name|mask|blank|placeholder)"
+_OTHER_HOLES = re.compile(
+    # {{}}, {subject}, {0}, { }; [X], <subject>, %s
+    r"\{\{[^{}\n]*\}\}|\{(?:\w+|[^\S\n]+|[^\S\n]+\w+[^\S\n]+)\}"
+    rf"|\[[XYZ]\]|(?i:\[{_NAMES}\]|<{_NAMES}>)|%s\b"
+)
 
 
 # ---- texts that differ in form only --------------------------------------------------------------

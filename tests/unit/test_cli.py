@@ -158,6 +158,11 @@ def test_the_new_object_is_worded_as_a_records_target_is(folder, say):
     assert timeless[0] == f"to: blanks at an end left out\n{timeless[1]}"
 
 
+def test_another_place_holder_is_told_as_a_records_is(folder, say):
+    out = say("trace", f"[X] {TEMPLATE}", *trace(folder, "--target", "Paris", *NOISE)[2:])
+    assert out.startswith("template: '[X]' is put to the model as it stands\n")
+
+
 def test_a_picture_is_saved(folder, say, tmp_path):
     say(*trace(folder, "--target", "Paris", *NOISE, "--out", tmp_path / "map.png"))
     image = (tmp_path / "map.png").read_bytes()

@@ -307,6 +307,88 @@ def test_a_filled_prompt_under_the_key_of_a_template_says_what_to_write(read):
     assert read("native", {**GOOD["native"], "template": "The capital of {} is"})["reason"] == ""
 
 
+OTHER_HOLES = (
+    "{subject}",
+    "{0}",
+    "{ }",
+    "{ x }",
+    "{{}}",
+    "[X]",
+    "[Y]",
+    "<subject>",
+    "[MASK]",
+    "%s",
+)
+
+
+@pytest.mark.parametrize("hole", OTHER_HOLES)
+@pytest.mark.parametrize("format", ["native", "counterfact", "easyedit", "zsre"])
+def test_another_place_holder_is_told_and_the_record_kept(read, format, hole):
+    form = formats.FORMATS[format]
+    inside = changed(GOOD[format], lambda text: f"So {hole}: {text}")
+    if hole == "{{}}":  # filled in templates and paraphrases, braces staying; no neighbour has {}
+        text = f"So {{{{}}}}: {GOOD['native']['paraphrases'][0]}"
+        row = read("native", {**GOOD["native"], "paraphrases": [text]})
+        assert row["remark"] == "paraphrases: '{{}}' is put to the model as it stands"
+        return
+    row = read(format, inside)
+    assert row["status"] == "kept"
+    assert hole in row["prompt"]
+    held = ["template", *(name for name in formats.LISTS if row[name])]
+    assert row["remark"] == "; ".join(
+        f"{form.names[name]}: '{hole}' is put to the model as it stands" for name in held
+    )
+
+
+def test_it_is_told_at_once_by_the_job_of_the_facts(read, tmp_path):
+    said = []
+    read("native", {**GOOD["native"], "neighbourhood": ["[X] borders"]}, say=said.append)
+    assert said[-1].endswith(
+        "1 of 1 records changed or odd: 1 x neighbourhood: '[X]' is put to the model as it stands"
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["a {} b", "f(x) = {1, 2}", "[1]", "a < b > c", "100% sure", "<s>"]
+)
+def test_what_is_no_place_holder_is_not_told(text):
+    assert wording.prompt(text) == (text, [])
+
+
+def test_nothing_in_a_subject_is_a_place_holder(read):
+    subject = "Malcolm [X]"
+    record = {"subject": subject, "prompt": f"{subject} was born in"}
+    native = {key: GOOD["native"][key] for key in ("target_true", "target_new")}
+    row = read("native", {**native, **record, "paraphrases": [f"Where was {subject} born?"]})
+    assert (row["status"], row["remark"]) == ("kept", None)
+
+
+# ---- a prompt beside its template ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prompt", ["The capital of Italy is", "The capital of France", "{} has"])
+def test_a_prompt_that_is_not_its_template_filled_is_a_reason(read, prompt):
+    template = GOOD["native"]["template"]
+    row = read("native", {**GOOD["native"], "prompt": prompt})
+    assert row["status"] == "excluded"
+    filled = [text.replace("{}", "France") for text in (template, prompt)]
+    assert row["reason"] == (
+        f"template and prompt contradict each other, {filled[0]!r} and {filled[1]!r}; correct one "
+        "or leave it out"
+    )
+    left = {key: value for key, value in GOOD["native"].items() if key != "template"}
+    for record in ({**left, "prompt": "The capital of France is"}, GOOD["native"]):
+        assert read("native", record)["status"] == "kept"
+
+
+@pytest.mark.parametrize("change", ["{}", " {} ", "{}\u200b", ""])
+def test_one_that_is_may_stand_beside_it(read, change):
+    record = {**GOOD["native"], "subject": "France ", "template": " The capital of {} is"}
+    for prompt in ("The capital of France is", "The capital of {} is"):
+        row = read("native", {**record, "prompt": change.format(prompt)})
+        assert (row["status"], row["prompt"]) == ("kept", "The capital of France is")
+
+
 # ---- forms ---------------------------------------------------------------------------------------
 
 DECOMPOSED = unicodedata.normalize("NFD", "Côte d'Ivoire")
