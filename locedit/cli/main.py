@@ -62,10 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _word(options: argparse.Namespace) -> None:
     """The texts as a record's are put to a model, saying what that changes."""
-    for name in ("subject", "template", "paraphrase", "neighbour"):
+    for name in ("subject", "template", "target", "to", "paraphrase", "neighbour"):
         given = getattr(options, name, None)
         if given is not None:
-            text, said = (wording.bare if name == "subject" else wording.trimmed)(given)
+            if name in ("subject", "target", "to"):
+                text, said = wording.bare(given)
+            else:
+                text, said = wording.prompt(given, options.subject)
             setattr(options, name, text)
             for what in said:
                 print(f"{name}: {what}")
@@ -89,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
 def _add_trace(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("trace", help="causal tracing of one prompt, as a heat map")
     _add_fact(command)
-    command.add_argument("--target", type=_text, help="default: the model's own next word")
+    command.add_argument("--target", type=_prompt, help="default: the model's own next word")
     command.add_argument("--module", choices=("mlp", "attn", "hidden"), help="what is restored")
     command.add_argument("--window", type=_count, help="layers restored together")
     command.add_argument("--noise", type=_noise, help="sigma: a number, or 3sd (default: model's)")
@@ -101,7 +104,7 @@ def _add_trace(commands: argparse._SubParsersAction) -> None:
 def _add_edit(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("edit", help="one edit, with predictions before and after")
     _add_fact(command)
-    command.add_argument("--to", type=_text, required=True, help="the object to be edited in")
+    command.add_argument("--to", type=_prompt, required=True, help="the object to be edited in")
     command.add_argument("--method", default="ROME", help="an editing method (default: ROME)")
     command.add_argument("--plugin", action="append", default=[], help="a .py file of methods")
     command.add_argument("--layer", type=int, required=True, help="the edit layer, from 0")
@@ -126,10 +129,6 @@ def _add_fact(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--model", help="a file models/NAME.yaml, by name or path, a folder, or a GGUF file"
     )
-
-
-def _text(text: str) -> str:
-    return _prompt(text).strip()
 
 
 def _prompt(text: str) -> str:

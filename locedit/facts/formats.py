@@ -27,6 +27,7 @@ Values = dict[str, Any]
 
 TEXTS = ("case_id", "relation_id", "subject", "template", "target_true", "target_new")
 LISTS = ("paraphrases", "neighbourhood", "generation_prompts")
+_TARGETS = ("target_true", "target_new")
 _ABOUT_THE_SUBJECT = ("paraphrases", "generation_prompts")  # neighbours are of another one
 SEPARATOR = "|"  # between the prompts in one cell of a table
 _ENOUGH = 100  # records looked at to recognise a format
@@ -98,7 +99,23 @@ def _native(record: Raw) -> Values:
             raise RecordError("template, or prompt with the subject in it, is missing")
         values["template"] = with_hole(record["prompt"], record["subject"], "prompt")
         values["remarks"] = _place_remarks(record["prompt"], record["subject"])
+    else:
+        _check_prompt(values["template"], record.get("prompt"), record.get("subject"))
     return values
+
+
+def _check_prompt(template: Any, prompt: Any, subject: Any) -> None:
+    """Raise RecordError where a record's prompt, if it has one too, is not its template filled."""
+    texts = all(isinstance(text, str) for text in (template, prompt, subject))
+    if not texts or template.count(wording.HOLE) != 1 or not wording.bare(prompt)[0]:
+        return  # nothing to compare with, or at fault itself
+    subject = wording.bare(subject)[0]
+    here, there = (wording.filled(wording.trimmed(t)[0], subject) for t in (template, prompt))
+    if here != there:
+        raise RecordError(
+            f"template and prompt contradict each other, {shown(here)} and {shown(there)}; correct "
+            "one or leave it out"
+        )
 
 
 def _counterfact(record: Raw) -> Values:
@@ -419,21 +436,24 @@ def _as_it_stands(form: Format, record: Raw) -> Values:
 def _worded(values: Values, names: Mapping[str, str]) -> Values:
     """The values as they are put to a model, with remarks on what that changed.
 
-    Blanks at the ends of prompts and subjects are left out; `{}` in prompts about the subject
-    stands for it.
+    Blanks at the ends of prompts, subjects and targets are left out; `{}` in prompts about the
+    subject stands for it.
     """
     changed, remarks = dict(values), list(values.get("remarks", []))
 
     def take(field_name: str, text: Any) -> Any:
         if not isinstance(text, str):
             return text
-        text, said = (wording.bare if field_name == "subject" else wording.trimmed)(text)
+        if field_name in ("subject", *_TARGETS):
+            text, said = wording.bare(text)
+        else:
+            text, said = wording.prompt(text, changed.get("subject"))
         remarks.extend(f"{names.get(field_name, field_name)}: {what}" for what in said)
         if field_name in _ABOUT_THE_SUBJECT and isinstance(changed.get("subject"), str):
             return wording.filled(text, changed["subject"])
         return text
 
-    for field_name in ("subject", "template"):
+    for field_name in ("subject", "template", *_TARGETS):
         if field_name in values:
             changed[field_name] = take(field_name, values[field_name])
     for field_name in LISTS:

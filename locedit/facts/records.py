@@ -36,6 +36,21 @@ def read_file(path: Path, what: str) -> tuple[list[Any], bool]:
         raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
 
 
+def _known(value: Any) -> Any:
+    """A record's value, with None for what is no number (NaN), as tables write what is missing."""
+    match value:
+        case dict():
+            return {key: _known(inner) for key, inner in value.items()}
+        case list():
+            return [_known(inner) for inner in value]
+    return None if isinstance(value, float) and value != value else value
+
+
+def _constant(name: str) -> float | None:
+    """What Python writes as JSON although it is none: NaN, Infinity or -Infinity."""
+    return _known(float(name))
+
+
 # Besides bad syntax: numbers of thousands of digits, lists nested thousands deep
 _NO_JSON = (ValueError, RecursionError)
 
@@ -43,7 +58,7 @@ _NO_JSON = (ValueError, RecursionError)
 def _json(path: Path, what: str) -> list[Any]:
     text = _text(path, "JSON", what)
     try:
-        records = json.loads(text)
+        records = json.loads(text, parse_constant=_constant)
     except _NO_JSON as error:
         raise _no("JSON", path, what, error) from error
     if not isinstance(records, list):
@@ -55,9 +70,19 @@ def _json(path: Path, what: str) -> list[Any]:
 
 
 def _inner(value: Any) -> str:
-    """Where in an object the records may be; "" where it holds no list or several."""
-    lists = [key for key in value if isinstance(value[key], list)] if type(value) is dict else []
-    return f"; save the list under {shown(lists[0])} alone" if len(lists) == 1 else ""
+    """What to do with an object: where in it the records may be; "" for another value."""
+    if not isinstance(value, dict):
+        return ""
+    lists = [key for key, inner in value.items() if isinstance(inner, list) and _objects(inner)]
+    if len(lists) == 1:
+        return f"; save the list under {shown(lists[0])} alone"
+    if lists:
+        return f"; save one of its lists alone, such as the one under {shown(lists[0])}"
+    return "; if it is one record, put [ and ] around it, else write its records as one list"
+
+
+def _objects(values: list[Any]) -> bool:
+    return any(isinstance(value, dict) for value in values)
 
 
 def _json_lines(path: Path, what: str) -> list[Any]:
@@ -65,7 +90,7 @@ def _json_lines(path: Path, what: str) -> list[Any]:
     # at line feeds alone: a text may hold other characters that Python takes for line breaks
     for number, line in enumerate(_text(path, "JSON Lines", what).split("\n"), start=1):
         try:
-            records += [json.loads(line)] if line.strip() else []
+            records += [json.loads(line, parse_constant=_constant)] if line.strip() else []
         except _NO_JSON as error:
             raise _no("JSON Lines", path, what, f"line {number}: {error}") from error
     if len(records) == 1 and isinstance(records[0], list):
@@ -77,13 +102,16 @@ def _csv(path: Path, what: str) -> list[Any]:
     text = _text(path, "CSV", what)
     if _is_json(text):
         raise _no("CSV", path, what, "it is JSON")
-    separator = _separator(text, "\t" if path.suffix.lower() == ".tsv" else ",")
+    top = _TOP.match(text)
+    text, before = text[top.end() :], text[: top.end()].count("\n")  # lines
+    separator = top["separator"] or _separator(text, "\t" if path.suffix.lower() == ".tsv" else ",")
     rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, **_CELLS)
     try:
+        _check_header(path, text, separator)
         rows.fieldnames = header = [column.strip() for column in rows.fieldnames or []]
         records = list(rows)
     except csv.Error as error:
-        raise _no("CSV", path, what, f"line {rows.line_num}: {error}") from error
+        raise _no("CSV", path, what, f"line {before + rows.line_num}: {error}") from error
     if len(header) == 1 and len(re.findall(r"[|:/^~]", header[0])) > 1:
         raise DataError(
             f"{path} has one column, {shown(header[0])}; separate the names of its header, and the "
@@ -91,7 +119,7 @@ def _csv(path: Path, what: str) -> list[Any]:
         )
     if twice := [column for column in header if column and header.count(column) > 1]:
         raise DataError(f"{path} has more than one column {shown(twice[0])}; rename the others")
-    for number, record in enumerate(records, start=2):
+    for number, record in enumerate(records, start=before + 2):
         if None in record:
             raise DataError(
                 f"{path}, row {number}: more cells than the header has; put a text that holds "
@@ -100,6 +128,30 @@ def _csv(path: Path, what: str) -> list[Any]:
     return records
 
 
+def _check_header(path: Path, text: str, separator: str) -> None:
+    """Raise DataError for a table that begins with a comment, or has lines within quotes."""
+    comments, rest = _COMMENTS.fullmatch(text).groups()
+    widths = _widths(rest, _separator(rest, separator)) if comments else []
+    if widths and widths[:1] != _widths(comments, separator)[:1]:  # else it is a header: #id, ...
+        raise DataError(
+            f"{path} begins with a comment, {shown(comments.splitlines()[0])}; delete what stands "
+            "before the line with the names of the columns"
+        )
+    header = next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), [""])
+    if len(header) == 1 and any(len(header[0].split(one)) > 1 for one in _SEPARATORS):
+        raise DataError(
+            f"{path} has its header in double quotes as a whole, {shown(header[0])}, which makes "
+            "it one cell; take the quotes from around each such line, and write doubled quotes "
+            "inside it as single ones"
+        )
+
+
+# Empty lines, and the one in which Excel is told the separator, in front of a table's header
+_TOP: Any = re.compile(
+    r"(?:[\s,;]*[\r\n])?(?:\"?sep=(?P<separator>[^\"\r\n])\"?[,;\t]*[\r\n][\s,;]*(?<=[\r\n]))?",
+    re.IGNORECASE,
+)
+_COMMENTS: Any = re.compile(r"((?:#[^\n]*\n)*)(.*)", re.DOTALL)
 _SEPARATORS = (",", ";", "\t")
 _CELLS: dict[str, Any] = {"strict": True, "skipinitialspace": True}  # a blank may follow a comma
 
@@ -143,7 +195,7 @@ def _parquet(path: Path, what: str) -> list[Any]:
     if not path.is_file():
         raise FileNotFoundError(path)
     try:
-        return parquet.read_table(path).to_pylist()
+        return _known(parquet.read_table(path).to_pylist())
     except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
         # the last two from values that Python cannot hold: no UTF-8, dates of the year 10000
         raise _no("Parquet", path, what, error) from error

@@ -127,8 +127,9 @@ def test_the_noise_is_the_models_multiple_of_the_bundled_subjects_deviation(pair
 def test_blanks_at_the_ends_of_texts_change_no_number_and_are_said(folder, say, end):
     clean = say(*trace(folder, "--target", "Paris", *NOISE))
     padded = [end + TEMPLATE + end, "--subject", f" {SUBJECT}{end}", "--model", folder]
-    out = say("trace", *padded, "--target", f"{end}Paris ".replace("\u200b", ""), *NOISE)
-    said = "subject: blanks at an end left out\ntemplate: blanks at an end left out\n"
+    out = say("trace", *padded, "--target", f"{end}Paris ", *NOISE)
+    fields = ("subject", "template", "target")
+    said = "".join(f"{name}: blanks at an end left out\n" for name in fields)
     assert out == said + clean
 
 
@@ -147,6 +148,20 @@ def test_a_paraphrase_and_a_neighbour_are_worded_as_the_prompt_is(folder, say):
     said = "paraphrase: blanks at an end left out\nneighbour: blanks at an end left out\n"
     timeless = [re.sub(r"in [\d.]+ s", "", text) for text in (out, said + clean)]
     assert timeless[0] == timeless[1]
+
+
+def test_the_new_object_is_worded_as_a_records_target_is(folder, say):
+    options = ("--method", "FT-1", "--untuned", "--neighbour", "Italy is")
+    clean = say(*edit(folder, *options))
+    given = [f"\u00ad{word}\u200b" if word == "Rome" else word for word in edit(folder, *options)]
+    assert given != list(edit(folder, *options))
+    timeless = [re.sub(r"in [\d.]+ s", "", text) for text in (say(*given), clean)]
+    assert timeless[0] == f"to: blanks at an end left out\n{timeless[1]}"
+
+
+def test_another_place_holder_is_told_as_a_records_is(folder, say):
+    out = say("trace", f"[X] {TEMPLATE}", *trace(folder, "--target", "Paris", *NOISE)[2:])
+    assert out.startswith("template: '[X]' is put to the model as it stands\n")
 
 
 def test_a_picture_is_saved(folder, say, tmp_path):

@@ -24,6 +24,9 @@ BLANKS = {
     "no-break": "\u00a0",
     "no width": "\u200b",
     "wide": "\u3000",
+    "a soft hyphen": "\u00ad",
+    "a byte order mark": "\ufeff",
+    "a mark of direction": "\u200f",
 }
 LEFT_OUT, STAYS = "blanks at an end left out", "a line feed at the end stays"
 
@@ -93,12 +96,31 @@ def test_remarks_name_fields_as_the_file_does(read):
 @pytest.mark.parametrize("format", [name for name in GOOD if name != "zsre"])
 def test_a_line_feed_at_the_end_of_a_prompt_stays_and_is_said(read, format):
     clean = read(format, GOOD[format])
-    row = read(format, changed(GOOD[format], lambda text: text + " \n\t"))
-    assert row["status"] == "kept"
-    assert row["prompt"] == f"{clean['prompt']} \n"
-    for name in formats.LISTS:
-        assert row[name] == [f"{text} \n" for text in clean[name]]
-    assert row["remark"].count(STAYS) == row["remark"].count(LEFT_OUT) >= 1
+    for end in (" \n", "\r\n", " \n\t", "\u200b\r\n "):
+        row = read(format, changed(GOOD[format], lambda text, end=end: text + end))
+        assert row["status"] == "kept"
+        assert row["prompt"] == f"{clean['prompt']}\n"
+        for name in formats.LISTS:
+            assert row[name] == [f"{text}\n" for text in clean[name]]
+        assert row["remark"].count(STAYS) == row["remark"].count(LEFT_OUT) >= 1
+
+
+@pytest.mark.parametrize(
+    ("given", "text", "said"),
+    [
+        ("Answer:\n", "Answer:\n", [STAYS]),
+        ("Answer: \n", "Answer:\n", [LEFT_OUT, STAYS]),
+        ("Answer:\r\n", "Answer:\n", [LEFT_OUT, STAYS]),
+        ("Answer:\r", "Answer:", [LEFT_OUT]),
+        ("Answer: \r\n\t\n ", "Answer:\n\n", [LEFT_OUT, STAYS]),
+        ("a \r\n b", "a \r\n b", []),
+        ("\nAnswer:", "\nAnswer:", []),
+        ("\u0d28\u0d4d\u200d", "\u0d28\u0d4d\u200d", []),  # a joiner that ends a word
+    ],
+)
+def test_line_feeds_at_the_end_stay_without_what_is_around_them(given, text, said):
+    assert wording.trimmed(given) == (text, said)
+    assert wording.trimmed(text)[0] == text
 
 
 def test_a_question_in_a_frame_has_nothing_around_it(read):
@@ -126,6 +148,38 @@ def test_blanks_around_a_subject_are_none_of_its_own(read, format, subject):
     assert row["remark"] == f"subject: {LEFT_OUT}"
 
 
+def with_target(value, change):
+    """A record with each of its targets changed, whatever its form calls them."""
+    targets = {"target_true", "target_new", "ground_truth", "attribute", "answers", "str"}
+
+    def one(key, inner):
+        if isinstance(inner, dict):
+            return with_target(inner, change)
+        if key not in targets:
+            return inner
+        return [change(text) for text in inner] if isinstance(inner, list) else change(inner)
+
+    return {key: one(key, inner) for key, inner in value.items()}
+
+
+@pytest.mark.parametrize("around", ["{}\u200b", "\ufeff{}", "{}\u00ad", " {}", "{}\r\n"])
+@pytest.mark.parametrize("format", GOOD)
+def test_nothing_around_a_target_is_its_own(read, format, around):
+    clean, form = read(format, GOOD[format]), formats.FORMATS[format]
+    row = read(format, with_target(GOOD[format], around.format))
+    assert without_remark(row) == without_remark(clean)
+    fields = ["target_true"] + (["target_new"] if not form.draws_target else [])
+    assert row["remark"] == "; ".join(f"{form.names[name]}: {LEFT_OUT}" for name in fields)
+
+
+def test_targets_are_compared_without_what_is_around_them(read):
+    row = read("native", {**GOOD["native"], "target_new": "\u00adParis\u200b"})
+    assert row["reason"] == "target_new equals target_true"
+    assert row["target_new"] == "Paris"
+    row = read("native", {**GOOD["native"], "target_new": "\u00ad"})
+    assert row["reason"] == "target_new is empty"
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "tsv", "parquet"])
 def test_every_kind_of_file_is_read_by_the_same_policy(tmp_path, suffix):
     record = {"subject": "France", "template": "The capital of {} is ", "target_true": "Paris"}
@@ -143,8 +197,9 @@ def test_every_kind_of_file_is_read_by_the_same_policy(tmp_path, suffix):
             path.write_text(f"{cell.join(record)}\n{cell.join(quoted)}\n")
     (row,) = read_records(path, "native")
     assert row["prompt"] == "The capital of France is"
-    assert row["paraphrases"] == ["France has", "Rule France \n"]
-    assert row["remark"] == f"template: {LEFT_OUT}; paraphrases: {STAYS}"
+    assert row["paraphrases"] == ["France has", "Rule France\n"]
+    fields = (f"template: {LEFT_OUT}", f"paraphrases: {LEFT_OUT}", f"paraphrases: {STAYS}")
+    assert row["remark"] == "; ".join(fields)
 
 
 def test_a_prompt_of_blanks_alone_is_empty(read):
@@ -162,6 +217,43 @@ def test_remarks_are_kept_in_the_table_and_counted(read, tmp_path):
     assert remarks.isna().tolist() == [False, True]
     source = tmp_path / "facts.json"
     assert said == [f"{source}: 1 of 1 records changed or odd: 1 x template: {LEFT_OUT}"]
+
+
+# ---- what is missing -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["json", "jsonl", "parquet"])
+def test_what_is_no_number_is_missing_and_no_text(tmp_path, suffix):
+    keys = ("subject", "template", "target_true", "target_new")
+    record = {key: GOOD["native"][key] for key in keys}
+    record |= {"case_id": float("nan"), "relation_id": float("nan"), "prompt": float("nan")}
+    path = tmp_path / f"facts.{suffix}"
+    match suffix:
+        case "parquet":
+            parquet.write_table(pyarrow.Table.from_pylist([record, record]), path)
+        case "jsonl":
+            path.write_text(f"{json.dumps(record)}\n" * 2)
+        case _:
+            path.write_text(json.dumps([record, record]))
+    rows = read_records(path, "native")
+    assert [row["case_id"] for row in rows] == ["record-0", "record-1"]
+    assert [row["relation_id"] for row in rows] == ["", ""]
+    assert [row["status"] for row in rows] == ["kept", "kept"]
+
+
+@pytest.mark.parametrize("format", ["counterfact", "easyedit", "known_1000"])
+def test_so_it_is_in_every_form(read, format):
+    record = json.loads(json.dumps(GOOD[format]))
+    record |= {"known_id" if format == "known_1000" else "case_id": float("nan")}
+    record.get("requested_rewrite", record)["relation_id"] = float("nan")
+    row = read(format, record)
+    assert row["case_id"] == "record-0"
+    assert row["relation_id"] in ("", GOOD[format].get("template", ""))
+
+
+def test_a_missing_target_is_told_as_missing(read):
+    row = read("native", {**GOOD["native"], "target_true": float("nan")})
+    assert row["reason"] == "target_true is missing"
 
 
 # ---- a place-holder ------------------------------------------------------------------------------
@@ -213,6 +305,88 @@ def test_a_filled_prompt_under_the_key_of_a_template_says_what_to_write(read):
     row = read("native", {**GOOD["native"], "template": "The capital of France is"})
     assert row["reason"] == ("template: the subject itself is in the prompt; write {} in its place")
     assert read("native", {**GOOD["native"], "template": "The capital of {} is"})["reason"] == ""
+
+
+OTHER_HOLES = (
+    "{subject}",
+    "{0}",
+    "{ }",
+    "{ x }",
+    "{{}}",
+    "[X]",
+    "[Y]",
+    "<subject>",
+    "[MASK]",
+    "%s",
+)
+
+
+@pytest.mark.parametrize("hole", OTHER_HOLES)
+@pytest.mark.parametrize("format", ["native", "counterfact", "easyedit", "zsre"])
+def test_another_place_holder_is_told_and_the_record_kept(read, format, hole):
+    form = formats.FORMATS[format]
+    inside = changed(GOOD[format], lambda text: f"So {hole}: {text}")
+    if hole == "{{}}":  # filled in templates and paraphrases, braces staying; no neighbour has {}
+        text = f"So {{{{}}}}: {GOOD['native']['paraphrases'][0]}"
+        row = read("native", {**GOOD["native"], "paraphrases": [text]})
+        assert row["remark"] == "paraphrases: '{{}}' is put to the model as it stands"
+        return
+    row = read(format, inside)
+    assert row["status"] == "kept"
+    assert hole in row["prompt"]
+    held = ["template", *(name for name in formats.LISTS if row[name])]
+    assert row["remark"] == "; ".join(
+        f"{form.names[name]}: '{hole}' is put to the model as it stands" for name in held
+    )
+
+
+def test_it_is_told_at_once_by_the_job_of_the_facts(read, tmp_path):
+    said = []
+    read("native", {**GOOD["native"], "neighbourhood": ["[X] borders"]}, say=said.append)
+    assert said[-1].endswith(
+        "1 of 1 records changed or odd: 1 x neighbourhood: '[X]' is put to the model as it stands"
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["a {} b", "f(x) = {1, 2}", "[1]", "a < b > c", "100% sure", "<s>"]
+)
+def test_what_is_no_place_holder_is_not_told(text):
+    assert wording.prompt(text) == (text, [])
+
+
+def test_nothing_in_a_subject_is_a_place_holder(read):
+    subject = "Malcolm [X]"
+    record = {"subject": subject, "prompt": f"{subject} was born in"}
+    native = {key: GOOD["native"][key] for key in ("target_true", "target_new")}
+    row = read("native", {**native, **record, "paraphrases": [f"Where was {subject} born?"]})
+    assert (row["status"], row["remark"]) == ("kept", None)
+
+
+# ---- a prompt beside its template ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prompt", ["The capital of Italy is", "The capital of France", "{} has"])
+def test_a_prompt_that_is_not_its_template_filled_is_a_reason(read, prompt):
+    template = GOOD["native"]["template"]
+    row = read("native", {**GOOD["native"], "prompt": prompt})
+    assert row["status"] == "excluded"
+    filled = [text.replace("{}", "France") for text in (template, prompt)]
+    assert row["reason"] == (
+        f"template and prompt contradict each other, {filled[0]!r} and {filled[1]!r}; correct one "
+        "or leave it out"
+    )
+    left = {key: value for key, value in GOOD["native"].items() if key != "template"}
+    for record in ({**left, "prompt": "The capital of France is"}, GOOD["native"]):
+        assert read("native", record)["status"] == "kept"
+
+
+@pytest.mark.parametrize("change", ["{}", " {} ", "{}\u200b", ""])
+def test_one_that_is_may_stand_beside_it(read, change):
+    record = {**GOOD["native"], "subject": "France ", "template": " The capital of {} is"}
+    for prompt in ("The capital of France is", "The capital of {} is"):
+        row = read("native", {**record, "prompt": change.format(prompt)})
+        assert (row["status"], row["prompt"]) == ("kept", "The capital of France is")
 
 
 # ---- forms ---------------------------------------------------------------------------------------

@@ -187,6 +187,24 @@ def test_a_list_inside_an_object_is_to_be_saved_alone(refused, works):
     works("facts.json", json.dumps([NATIVE]))
 
 
+def test_one_of_several_lists_inside_an_object_is_to_be_saved_alone(refused, works):
+    said = refused("facts.json", json.dumps({"train": [NATIVE], "test": [NATIVE], "tags": ["a"]}))
+    assert said.endswith("; save one of its lists alone, such as the one under 'train'")
+    works("facts.json", json.dumps([NATIVE]))
+
+
+@pytest.mark.parametrize("format", formats.FORMATS)
+def test_a_record_alone_is_to_be_put_in_brackets(refused, works, format):
+    record = json.dumps(SAMPLES[format])
+    said = refused("facts.json", record, format)
+    assert said.endswith(
+        f"holds a JSON dict; expected a list of {format} records; if it is one record, put [ and ] "
+        "around it, else write its records as one list"
+    )
+    if not formats.FORMATS[format].draws_target:  # from other records
+        works("facts.json", f"[{record}]", format)
+
+
 # ---- tables --------------------------------------------------------------------------------------
 
 CELLS = {
@@ -242,6 +260,50 @@ def test_a_column_that_is_there_twice_is_refused(refused, works):
     said = refused("facts.csv", twice)
     assert said.endswith("facts.csv has more than one column 'subject'; rename the others")
     works("facts.csv", twice.replace("subject ", "notes"))
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize(
+    "top", ["\n", "\r\n \r\n", ",,,,\n", "sep={}\n", '"sep={}"\r\n\r\n', "\nSEP={}\n"]
+)
+def test_lines_that_spreadsheets_write_above_a_table_are_no_part_of_it(works, separator, top):
+    if separator == "|" and "{}" not in top:
+        return  # unusual separators are known only where they are told
+    cells = {**CELLS, "paraphrases": "One; two"}
+    row = works("facts.csv", top.format(separator) + table([cells], separator))
+    assert {key: row[key] for key in cells} == {**cells, "paraphrases": ["One; two"]}
+
+
+def test_rows_are_counted_with_the_lines_above_the_table(refused):
+    text = "\nsep=,\nsubject,template,target_true,target_new\nFrance,In Europe, {} has,Paris,Rome\n"
+    assert "row 4: more cells than" in refused("facts.csv", text)
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+@pytest.mark.parametrize("comment", ["# my facts", '# mine, and "others"; 2020\n#\n# all'])
+def test_a_comment_above_a_table_is_to_be_deleted(refused, works, comment, separator):
+    content = table([CELLS] * 2, separator)
+    said = refused("facts.csv", f"{comment}\n{content}")
+    first = comment.split("\n", 1)[0]
+    assert said.endswith(
+        f"begins with a comment, {first!r}; delete what stands before the line with the names of "
+        "the columns"
+    )
+    works("facts.csv", content)
+
+
+def test_a_column_whose_name_begins_as_a_comment_is_one(works):
+    works("facts.csv", table([{"#": "1", **CELLS}, {"#": "2", **CELLS}]))
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_lines_within_quotes_are_told_as_such(refused, works, separator):
+    content = table([CELLS], separator, lineterminator="\n")
+    doubled = (line.replace('"', '""') for line in content.splitlines())
+    said = refused("facts.csv", "".join(f'"{line}"\n' for line in doubled))
+    assert "facts.csv has its header in double quotes as a whole, 'subject" in said
+    assert "take the quotes from around each such line, and write doubled quotes inside" in said
+    works("facts.csv", content)
 
 
 def test_a_cell_with_a_comma_is_to_be_quoted(refused, works):
