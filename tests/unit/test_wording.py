@@ -341,7 +341,7 @@ def test_another_place_holder_is_told_and_the_record_kept(read, format, hole):
 
 
 def test_it_is_told_at_once_by_the_job_of_the_facts(read, tmp_path):
-    said = []
+    said: list[str] = []
     read("native", {**GOOD["native"], "neighbourhood": ["[X] borders"]}, say=said.append)
     assert said[-1].endswith(
         "1 of 1 records changed or odd: 1 x neighbourhood: '[X]' is put to the model as it stands"
