@@ -44,7 +44,7 @@ class Tokenizer:
         if not tokenizer.is_fast:
             raise ModelError(
                 f"tokenizer {type(tokenizer).__name__} gives no character offsets, which finding a "
-                "subject's tokens needs; use the model's fast tokenizer"
+                "subject's tokens needs; use the model's fast one: put its tokenizer.json there"
             )
         self._behind: list[int] = []  # what the tokenizer puts behind every text
         self._spaced = lru_cache(maxsize=1 << 14)(self._target_behind_a_word)

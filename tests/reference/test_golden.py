@@ -19,6 +19,7 @@ from locedit.localizers import restoration
 from locedit.methods import METHODS, SharedInputs
 from locedit.methods.problems import PROBLEMS, Request
 from locedit.model.language_model import LanguageModel
+from locedit.study import measure as measuring
 from locedit.study.measure import Probe
 
 pytestmark = pytest.mark.slow
@@ -77,7 +78,7 @@ def measured(lm, golden):
         probe = Probe(
             request=request, other=expected["baseline"], paraphrases=others, neighbourhood=[]
         )
-        got = measure(lm, [probe], updates, sigma=golden["noise_sd"])[0]
+        got = measuring.measure(lm, [probe], updates, sigma=golden["noise_sd"])[0]
         target, baseline = (
             np.array([a, *b]) for a, b in zip(got.rewrite, got.paraphrase, strict=True)
         )

@@ -399,7 +399,7 @@ def test_a_models_own_code_may_become_a_plug_in(folder, pair, tmp_path, kind):
     expected = "code of a checkpoint is never run here" if named else "does not have built in"
     assert expected in said
     assert "a plug-in, as docs/how-to/model.md shows" in said
-    assert "AutoModelForCausalLM.register" in (ROOT / "docs" / "adding-a-model.md").read_text()
+    assert "AutoModelForCausalLM.register" in (ROOT / "docs" / "how-to" / "model.md").read_text()
     (tmp_path / "own_family.py").write_text(PLUGIN.replace("KIND", kind))
     with plugins_forgotten():
         plugins.load(["own_family.py"], [tmp_path])

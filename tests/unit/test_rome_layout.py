@@ -78,6 +78,16 @@ def laid_out(tmp_path_factory):
     return base, edits
 
 
+class Params(SimpleNamespace):
+    """Settings by name, as Snakemake gives them."""
+
+    def items(self):
+        return vars(self).items()
+
+    def get(self, name):
+        return getattr(self, name, None)
+
+
 class Inputs(list):
     """Paths, some of them by name, as Snakemake gives them."""
 
@@ -92,9 +102,7 @@ class Inputs(list):
 def fake_snakemake(base, paths):
     hyper = {f"{m} {p}": {"lr": 0.25} for m in METHODS for p in PROBLEM_NAMES}
     settings = {"methods": METHODS, "preset": "paper", "hyperparameters": hyper, "model": "Tiny"}
-    params = SimpleNamespace(
-        **settings, n_layers=N_LAYERS, dataset="drawn", seed=0, get={"fingerprint": "f"}.get
-    )
+    params = Params(**settings, n_layers=N_LAYERS, dataset="drawn", seed=0)
     output = SimpleNamespace(
         runs=[str(base / "rome" / method) for method in METHODS],
         parquet=str(base / "rome/summary.parquet"),

@@ -142,9 +142,9 @@ def test_what_the_errors_say_to_delete_is_made_again_and_the_run_completes(study
 
 def test_a_converted_model_that_was_deleted_is_unpacked_again(tmp_path, monkeypatch):
     pair = tiny.pair("llama", layers=1)
-    gguf = tmp_path / "model.gguf"
-    gguf.write_bytes(b"weights")
-    pinned = Url(url=gguf.as_uri(), sha256=hashlib.sha256(b"weights").hexdigest(), size=7)
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"weights")
+    pinned = Url(url=file.as_uri(), sha256=hashlib.sha256(b"weights").hexdigest(), size=7)
     monkeypatch.setattr(gguf, "_read_gguf", lambda _: (pair.model, pair.tokenizer))
     folder = unpack(pinned, None, tmp_path / "model", cache=tmp_path / "cache")
     (folder / "model.safetensors").write_bytes(b"")
