@@ -22,7 +22,7 @@ import tiny
 import torch
 from tiny_study import OUT, record
 
-from locedit.engine import key_statistics, loading
+from locedit.engine import gguf, key_statistics, loading
 from locedit.engine.gguf import unpack
 from locedit.facts.record import read_records
 from locedit.store import assets, files, tables
