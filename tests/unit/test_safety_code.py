@@ -45,6 +45,10 @@ ALLOWED = {  # what is used all the same, and why that is no way in
     ("locedit/workflow/plugins.py", ".import_module"): "plug-ins: the user names code to be run",
     ("locedit/workflow/plugins.py", ".exec_module"): "likewise, a file of it",
     ("locedit/methods/base.py", ".import_module"): "a method's own module, named when registered",
+    (
+        "locedit/__init__.py",
+        "import_module",
+    ): "the public face: modules of its own, by a fixed table",
     ("locedit/cli/main.py", "import_module"): "one of the parser's three commands",
     ("locedit/report/rbridge.py", ".evalr"): "R texts of that file, all of them constants",
     ("locedit/report/grids.py", "jinja2.Template"): "a caption of ours; what comes out is escaped",
