@@ -336,7 +336,7 @@ def test_a_job_without_memory_says_so_and_which_settings_to_lower(job, library):
 
 
 def test_memory_that_runs_out_ends_the_job_and_is_no_fault_of_the_fact(monkeypatch):
-    fact = SimpleNamespace(case_id="1", prompt="", subject="", target_true="")
+    fact = SimpleNamespace(case_id="1", prompt="", subject="", subject_start=0, target_true="")
     for module, rows in ((tracing_module, "trace_rows"), (zeroing, "zero_rows")):
         monkeypatch.setattr(
             module, rows.removesuffix("_rows"), lambda *_, **__: torch.empty(1 << 50)

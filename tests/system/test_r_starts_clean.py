@@ -230,7 +230,10 @@ def test_an_r_that_prints_more_than_it_is_asked_for_is_told(tmp_path):
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "Rscript"
     program.write_text(f'#!/bin/sh\necho Hello\nexec {real}/bin/Rscript "$@"\n')
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    own = tmp_path / "bin" / "R"
+    own.write_text(f"#!/bin/sh\necho {tmp_path}\n")
+    for one in (program, own):
+        one.chmod(one.stat().st_mode | stat.S_IXUSR)
     environment = {**OURS, "PYTHONPATH": str(ROOT), "R_HOME": str(tmp_path)}
     code = "from locedit.report import rbridge; rbridge._start_r()"
     done = subprocess.run(
