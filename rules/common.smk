@@ -119,7 +119,7 @@ def code(script, *more, without=()):
 
     Comments and layout do not count; nor do logging and progress, on which no number depends.
     """
-    without = ("locedit.workflow.job", *without)
+    without = ("locedit", "locedit.workflow.job", *without)
     python = [ROOT / "workflow_scripts" / f"{script}.py"]
     python += [path for path in more if path.suffix == ".py"]
     others = [path for path in more if path.suffix != ".py"]

@@ -46,7 +46,7 @@ class Plugin:
         folders = [Path(folder) for folder in getattr(package, "__path__", [])]
         beside = [path for folder in folders for path in folder.rglob("*.py")]
         # hyperparameters count by their values, not by the code that says them
-        without = ("locedit.methods", "locedit.methods.builtin")
+        without = ("locedit", "locedit.methods", "locedit.methods.builtin")
         return [hashing.code(self.file, root, without), hashing.files(beside)]
 
 
