@@ -176,7 +176,7 @@ Error in rule sweep:
 (status command is not 'sacct').For further error details see the cluster/cloud log.
     jobid: 0
     output: sweep.parquet
-    log: {log}, /work/logs/slurm/rule_sweep/7.log (check log file(s) for error details)
+    log: {log}, /study/logs/slurm/rule_sweep/7.log (check log file(s) for error details)
     external_jobid: 7
 Logfile {log} not found.
 """
@@ -206,7 +206,7 @@ def test_a_job_on_slurm_is_told_by_its_own_word_or_slurms_state(tmp_path, state,
 GROUP = """\
 [Thu Nov 26 22:17:54 2026]
     message: Error in group edits
-    log: /work/logs/slurm/group_edits/7.log (check log file(s) for error details)
+    log: /study/logs/slurm/group_edits/7.log (check log file(s) for error details)
     jobs:
         rule edit:
             jobid: 1
@@ -238,7 +238,7 @@ def test_of_a_submission_that_failed_those_jobs_are_told_that_say_why(tmp_path):
     assert line.startswith(
         "edits: ended before a job of it could say why; what its command printed"
     )
-    assert line.endswith(" [/work/logs/slurm/group_edits/8.log]")
+    assert line.endswith(" [/study/logs/slurm/group_edits/8.log]")
 
 
 def test_jobs_of_several_scripts_that_end_together_keep_their_own_status(tmp_path):

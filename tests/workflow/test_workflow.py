@@ -113,8 +113,15 @@ def test_a_table_says_how_it_was_made(study):
     assert made["fingerprint"]
     assert made["config"]["editing"]["layers"] == LAYERS
     assert "torch" in made["versions"]
-    assert set(made["hashes"]) == {"code", "model", "data"}
-    assert made["hashes"]["model"] == hashing.weights(study.folder.parent / "model")
+    base, root = study.folder.parent, study.root
+    files = (root / "workflow_scripts/edit.py", root / "locedit/methods/rome.py")
+    without = ("locedit", "locedit.workflow.job", "locedit.methods", "locedit.methods.builtin")
+    code = [[hashing.code(file, root, without) for file in files], hashing.files([])]
+    assert made["hashes"] == {
+        "code": hashing.digest(hashing.digest(code)),
+        "model": hashing.weights(base / "model"),
+        "data": hashing.digest([OUT.name, hashing.files([base / "facts.json"])]),
+    }
 
 
 def test_facts_are_known_unknown_or_excluded_with_the_reason(study):
