@@ -1,0 +1,124 @@
+"""What every localizer takes and gives, and what it says of itself.
+
+No heavy imports: Snakemake reads this each time it starts.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from locedit.engine.key_statistics import KeyMoments
+    from locedit.facts.record import Fact
+    from locedit.model.language_model import LanguageModel
+
+MODULES = ("mlp", "attn", "hidden")  # whose outputs a localizer may look at
+NO_MODULE = "none"  # in tables: of a localizer that looks at no module (the controls)
+
+Need = Literal["noise", "key_statistics", "contexts"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a localizer looks: a module's outputs, so many layers together centred at each."""
+
+    module: str
+    window: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedInputs:
+    """What localizers take that is computed once for a study; a localizer names its `needs`.
+
+    study: all of its facts, whatever batch or shard is localized (partners, means over prompts).
+    sigma, n_noise, noise_seed: the noise of causal tracing. moments: C = E[k k^T] of each layer.
+    contexts: sets of templates, the first set starting with the bare "{}". seed: of other draws.
+    """
+
+    study: Sequence[Fact] = ()
+    sigma: float = 0.0
+    n_noise: int = 10
+    noise_seed: int = 1
+    moments: KeyMoments | None = None
+    contexts: Sequence[Sequence[str]] = (("{}",),)
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Localization:
+    """One fact's answer: `values` [layers], large where the fact is held; NaN where there is none.
+
+    halves: [2, layers], the same from each half of what was drawn at random, for reliability.
+    further: other measures by name, each [layers]. passes: what it cost, in forward passes of the
+    whole prompt (a backward pass counts as two, a pass over half of the layers as a half).
+    """
+
+    values: np.ndarray
+    passes: float
+    halves: np.ndarray | None = None
+    further: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unavailable:
+    """Why a fact has no value from this localizer: foreseen, no failure, never a stand-in."""
+
+    reason: str
+
+
+Answer = Localization | Unavailable
+LocalizerFunction = Callable[
+    ["LanguageModel", Sequence["Fact"], Place, Any, SharedInputs], Sequence[Answer]
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Localizer:
+    """A localizer: its name in the configuration and in tables, and what it needs.
+
+    function: (model, facts, place, settings, shared inputs) -> an answer a fact, or
+    "module:function", imported when it is first used. settings: the dataclass of its settings.
+    modules: whose outputs it can look at; none of them where it looks at no module (controls).
+    windows: whether layers can be taken together; else the window is 1. control: whether it is no
+    claim about where a fact is held but what such claims are compared with. new_target: whether it
+    looks at the object that an edit would write.
+    """
+
+    name: str
+    function: LocalizerFunction | str
+    settings: type
+    modules: tuple[str, ...] = ("mlp",)
+    windows: bool = False
+    needs: frozenset[Need] = frozenset()
+    control: bool = False
+    new_target: bool = False
+
+    @property
+    def localize(self) -> LocalizerFunction:
+        """The function itself."""
+        if not isinstance(self.function, str):
+            return self.function
+        module, _, name = self.function.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+    @property
+    def module(self) -> str:
+        """The module that holds the function."""
+        if isinstance(self.function, str):
+            return self.function.partition(":")[0]
+        return self.function.__module__
+
+    def places(self, modules: Sequence[str], windows: Sequence[int]) -> list[Place]:
+        """Of the configured modules and windows, those that it has; one where it has no choice."""
+        own = [module for module in modules if module in self.modules]
+        own = own or list(self.modules[:1]) or [NO_MODULE]
+        return [
+            Place(module=module, window=window)
+            for module in own
+            for window in (windows if self.windows else [1])
+        ]
