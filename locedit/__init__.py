@@ -11,8 +11,13 @@
 What is imported here costs nothing: torch and the models' library come with the first use.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# Threads that wait for each other sleep instead of spinning: beside other work, spinning ones make
+# two threads many times slower than one (benchmarks/busy.py). Read when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 if TYPE_CHECKING:
     from locedit.api.one_fact import FactEdit, Scores, edit, load, measure, trace

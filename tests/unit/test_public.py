@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+import os
 import logging
 import math
 import subprocess
@@ -80,6 +81,21 @@ def test_the_import_is_quick_and_brings_nothing_heavy():
         assert heavy == "[]"
         times.append(float(seconds))
     assert min(times) < 0.2
+
+
+@pytest.mark.parametrize(("given", "held"), [(None, "passive"), ("active", "active")])
+def test_threads_that_wait_sleep_unless_told_otherwise(given, held):
+    """Set before torch is there, whose threads read it once."""
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import os, locedit; print(os.environ['OMP_WAIT_POLICY'])"],
+        cwd=ROOT,
+        env=environment if given is None else {**environment, "OMP_WAIT_POLICY": given},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [held]
 
 
 def test_it_names_what_it_has_and_nothing_else():
