@@ -2,9 +2,9 @@
 
 import gc
 import inspect
-import os
 import logging
 import math
+import os
 import subprocess
 import sys
 import tomllib
