@@ -457,8 +457,11 @@ def _worded(values: Values, names: Mapping[str, str]) -> Values:
         if field_name in values:
             changed[field_name] = take(field_name, values[field_name])
     for field_name in LISTS:
-        if isinstance(values.get(field_name), list):
-            changed[field_name] = [take(field_name, text) for text in values[field_name]]
+        given = values.get(field_name)
+        if given is None:  # null, in whatever kind of file: no prompts are given
+            changed[field_name] = []
+        elif isinstance(given, list):
+            changed[field_name] = [take(field_name, text) for text in given]
     return {**changed, "remarks": list(dict.fromkeys(remarks))}
 
 
@@ -552,13 +555,11 @@ def _renamed(path: Path, records: Sequence[Any], columns: Mapping[str, str]) -> 
 
 
 def _cells(record: Any, separator: str) -> Any:
-    """A table's row with the text of list fields split, and empty cells of them left out."""
+    """A table's row with the text of list fields split."""
     values = dict(record)
     for field_name in LISTS:
         cell = values.get(field_name)
-        if cell is None:
-            values.pop(field_name, None)
-        elif isinstance(cell, str):
+        if isinstance(cell, str):
             blank = r"\s" if separator.isspace() else r"[^\S\n\r]"
             parts = re.split(f"{blank}*{re.escape(separator)}{blank}*", cell)
             values[field_name] = [part for part in parts if part.strip()]

@@ -350,7 +350,41 @@ def write_kind(path, record):
             path.write_text(json.dumps([{**NATIVE, **record}]))
 
 
-@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ""])
+KINDS = [".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ""]
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_null_is_no_prompts_in_every_kind_of_file(tmp_path, suffix):
+    """In CSV: an empty cell."""
+    path = tmp_path / f"facts{suffix}"
+    write_kind(path, dict.fromkeys(formats.LISTS))
+    row = only(read_records(path, "native"))
+    assert row == {**row, **NATIVE, **{name: [] for name in formats.LISTS}}
+
+
+@pytest.mark.parametrize("form", ["native", "counterfact", "easyedit", "zsre"])
+def test_null_is_no_prompts_in_every_form(read, form):
+    """Of the usual keys; native records have our names."""
+    keys = [formats.FORMATS[form].reads.get(name, ()) for name in formats.LISTS]
+    none = dict.fromkeys(spellings[0] for spellings in keys if spellings)
+    other = {"answers": ["Yale"], "subject": "Jean Dee", "src": "What did Jean Dee attend?"}
+    rows = read([{**SAMPLES[form], **none}, {**SAMPLES[form], **other}], form)
+    row = only(rows[:1])
+    assert [row[name] for name in formats.LISTS] == [[], [], []]
+
+
+def test_null_under_a_column_of_ones_own_is_no_prompts(tmp_path):
+    (tmp_path / "own.json").write_text(json.dumps([{**OWN, "ways": None}]))
+    row = only(read_records(tmp_path / "own.json", "native", columns=COLUMNS))
+    assert row["paraphrases"] == []
+
+
+def test_null_among_prompts_is_a_reason(read):
+    (row,) = read([{**NATIVE, "paraphrases": ["France is governed from", None]}], "native")
+    assert (row["status"], row["reason"]) == ("excluded", "paraphrases: expected a list of texts")
+
+
+@pytest.mark.parametrize("suffix", KINDS)
 def test_every_kind_of_file_holds_the_same_fact(tmp_path, suffix):
     path = tmp_path / f"facts{suffix}"
     write_kind(path, {"subject": 'Côte "d’Ivoire", the'})
