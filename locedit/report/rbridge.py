@@ -78,6 +78,22 @@ function(theirs, needed) {
 """
 
 
+# What numbers, texts and models depend on, as R itself has it: the installation's Rprofile.site may
+# have set it otherwise, and what our packages look for.
+_OPTIONS = """
+function(packages) {
+  options(
+    OutDec = ".", digits = 7, scipen = 0, digits.secs = NULL, width = 80, encoding = "native.enc",
+    stringsAsFactors = FALSE, na.action = "na.omit", matprod = "default",
+    contrasts = c(unordered = "contr.treatment", ordered = "contr.poly"),
+    warn = 0, warnPartialMatchArgs = FALSE, error = NULL, expressions = 5000
+  )
+  theirs <- Filter(function(name) sub("[.].*", "", name) %in% packages, names(options()))
+  options(sapply(theirs, function(name) NULL))
+}
+"""
+
+
 _VERSIONS = """
 function(more) {
   version <- function(name) as.character(utils::packageVersion(name))
@@ -160,7 +176,8 @@ def read_frame(path: str | Path) -> pd.DataFrame:
 def environment() -> dict[str, str]:
     """The environment variables with which R, and Rscript, starts as if nobody had set it up.
 
-    The files of the installation (Rprofile.site) are read; no user's are, wherever they lie.
+    The files of the installation (Rprofile.site) are read, since they may say where packages are
+    (the options that they set are set back, ``_OPTIONS``); no user's are, wherever they lie.
     """
     kept = {k: v for k, v in os.environ.items() if k in _INSTALLED or not _USERS.match(k)}
     # R takes an empty name of a file for none, but an empty name of a library for its default
@@ -202,8 +219,9 @@ def _start_r() -> ModuleType:
             ) from error
     ri.evalr('Sys.setlocale("LC_COLLATE", "C")')  # byte-wise sorting everywhere
     ri.evalr('Sys.setlocale("LC_MESSAGES", "C")')  # R's words are looked for: no translation
-    libraries = ri.StrSexpVector([":".join(filter(None, theirs))])
-    ri.evalr(_LIBRARIES)(libraries, ri.StrSexpVector(PACKAGES))
+    libraries, packages = ":".join(filter(None, theirs)), ri.StrSexpVector(PACKAGES)
+    ri.evalr(_LIBRARIES)(ri.StrSexpVector([libraries]), packages)
+    ri.evalr(_OPTIONS)(packages)
     return ri
 
 

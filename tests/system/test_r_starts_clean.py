@@ -105,6 +105,58 @@ def test_no_profile_of_the_working_folder_or_the_environment_is_read(
     assert made(tmp_path, inputs, **({variable: str(file)} if variable else {})) == clean
 
 
+# A study's figures and tables would change with each of these
+SITE = """options(OutDec = ",", scipen = -9, digits = 3, digits.secs = 3, width = 20, warn = 2,
+  encoding = "latin1", contrasts = c("contr.sum", "contr.helmert"), na.action = "na.fail",
+  ggplot2.discrete.colour = "red", ggplot2.discrete.fill = "red",
+  svglite.fix_text_size = FALSE, error = quote(q("no")))
+"""
+
+
+def installation(folder: Path, profile: str) -> Path:
+    """The home of the machine's R with another Rprofile.site."""
+    printed = subprocess.run(["R", "RHOME"], env=OURS, capture_output=True, text=True, check=True)
+    real = Path(printed.stdout.strip())
+    for part in (folder / "bin", folder / "etc"):
+        part.mkdir(parents=True)
+        for own in (real / part.name).iterdir():
+            (part / own.name).symlink_to(own.resolve())
+    for part in real.iterdir():
+        if not (folder / part.name).exists():
+            (folder / part.name).symlink_to(part)
+    own = {
+        "etc/Rprofile.site": profile,
+        "bin/R": (real / "bin" / "R").read_text().replace(f"={real}\n", f"={folder}\n"),
+        "bin/Rscript": f'#!/bin/sh\nexec {folder}/bin/R --no-echo --no-restore "$@"\n',
+    }
+    for name, text in own.items():
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    return folder
+
+
+def test_no_option_of_the_installations_profile_counts(tmp_path, inputs, clean):
+    home = installation(tmp_path / "R", SITE + 'Sys.setenv(READ = "yes")\n')
+    assert made(tmp_path, inputs, R_HOME=str(home)) == clean
+    read = "from locedit.report import rbridge as r; print(*r._start_r().evalr('Sys.getenv(1)'))"
+    environment = {**OURS, "PYTHONPATH": str(ROOT), "R_HOME": str(home)}
+    command = [sys.executable, "-c", read.replace("(1)", '("READ")')]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "yes\n"  # else nothing was tried
+
+
+def test_the_options_that_are_set_are_rs_own():
+    code = f"""
+    before <- options()
+    ({rbridge._OPTIONS})("ggplot2")
+    cat(identical(before, options()))
+    """
+    command = ["Rscript", "--vanilla", "-e", code]
+    done = subprocess.run(command, env=OURS, capture_output=True, text=True, check=True)
+    assert done.stdout == "TRUE", done.stderr
+
+
 def library(folder: Path, *packages: str) -> Path:
     """A user's library of packages that cannot be loaded."""
     for package in packages:
