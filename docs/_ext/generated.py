@@ -5,19 +5,18 @@ neither the site nor a test passes over it. Nothing here needs Sphinx.
 """
 
 import importlib
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import yaml
+from typer import Context
+from typer.cli import get_docs_for_click
 
 from locedit import methods
-from locedit.cli.main import parser
+from locedit.cli import parsing
 from locedit.store import schemas
 from locedit.workflow import config as configuration
 
@@ -235,22 +234,16 @@ def _names(row: list[str]) -> Iterator[str]:
 
 
 def commands_page() -> str:
-    """What `python -m locedit --help`, and each command's, prints at 80 columns."""
-    choices = next(a.choices for a in parser()._actions if a.dest == "command")
-    pages = [f"```text\n{_help()}```\n"]
-    pages += [f"## `{name}`\n\n```text\n{_help(name)}```\n" for name in choices or ()]
-    return "\n".join(pages)
-
-
-def _help(*command: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "locedit", *command, "--help"],
-        env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout
+    """What `locedit --help` says, and of each command its arguments, from the typer commands."""
+    pages = [parsing.HELP, f"```sh\n{parsing.EXAMPLES}```", parsing.NOTES]
+    program = parsing.program()
+    for name, one in program.commands.items():
+        context: Any = Context(one, **program.context_settings)
+        page = get_docs_for_click(
+            obj=one, ctx=context, indent=1, name=name, call_prefix="locedit", title=f"`{name}`"
+        )
+        pages.append(page.rstrip())
+    return "\n\n".join(pages) + "\n"
 
 
 # ---- Python --------------------------------------------------------------------------------------

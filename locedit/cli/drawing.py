@@ -7,8 +7,8 @@ from itertools import zip_longest
 
 import numpy as np
 
-PLAIN = " ▁▂▃▄▅▆▇█"
-ASCII = " .:-=+*#%@"
+from locedit.cli.terminal import PLAIN
+
 COLOURS = (17, 18, 19, 25, 31, 37, 36, 42, 77, 113, 149, 185, 221, 227)  # of 256, dark to bright
 LABEL = 18  # columns for a token at most
 

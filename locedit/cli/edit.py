@@ -1,6 +1,5 @@
 """`locedit edit`: one edit, and what the model says before and after it."""
 
-import argparse
 import dataclasses
 import difflib
 import math
@@ -15,6 +14,7 @@ from locedit.api.inputs import shared_inputs
 from locedit.api.look import Look, check_known, check_length, look, next_word
 from locedit.api.one_fact import overlays
 from locedit.cli import drawing, terminal
+from locedit.cli.options import Edit as Options
 from locedit.cli.prompts import Prompt, neighbour, paraphrase, relation_of
 from locedit.cli.saying import say, say_joins, say_place
 from locedit.engine import passes
@@ -34,7 +34,7 @@ PROBLEM = PROBLEMS["error_injection"]
 Predictions = list[list[tuple[str, float]]]
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: Options) -> None:
     """Edit one fact and print predictions and probabilities before and after."""
     seen = look(options.model, say=say)
     plugins.load([*seen.config["plugins"], *options.plugin], [Path.cwd(), shipped.root()])
@@ -88,7 +88,7 @@ def _check_layer(lm: LanguageModel, layer: int) -> None:
         )
 
 
-def _prompts(seen: Look, options: argparse.Namespace, request: Request) -> dict[str, Prompt]:
+def _prompts(seen: Look, options: Options, request: Request) -> dict[str, Prompt]:
     """The prompt, its paraphrase and its neighbour, given or found."""
     known = next_word(seen.lm, request.prompt)
     fits = relation_of(options.template, options.subject, known, shipped.root() / "data")
@@ -129,9 +129,7 @@ def measured(
     return [math.exp(log_p) for log_p in (found.rewrite[0], *found.paraphrase[0])]
 
 
-def _say_what(
-    seen: Look, options: argparse.Namespace, request: Request, method: str, hyper: Any
-) -> None:
+def _say_what(seen: Look, options: Options, request: Request, method: str, hyper: Any) -> None:
     place = f"layer {options.layer} (number {options.layer + 1} of {seen.lm.n_layers})"
     say(f'{seen.settings["label"]}: {method} at {place}: "{request.prompt}" -> "{request.target}"')
     say_place(request.template, request.subject)

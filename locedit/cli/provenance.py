@@ -1,17 +1,17 @@
 """`locedit provenance`: what a table's file says of how it was made."""
 
-import argparse
 import json
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
+from locedit.cli.options import Provenance as Options
 from locedit.cli.saying import say
 from locedit.store import tables
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: Options) -> None:
     """Print it, for people or as JSON."""
     made = tables.provenance(options.file)
     if not made:

@@ -1,7 +1,13 @@
 """What the commands print: lines, and what is doubtful about a prompt."""
 
-from locedit.model.language_model import LanguageModel
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from locedit.text import joining, subjects
+
+if TYPE_CHECKING:  # torch is not needed for words
+    from locedit.model.language_model import LanguageModel
 
 
 def say(text: str = "") -> None:

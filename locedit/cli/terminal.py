@@ -4,7 +4,8 @@ import os
 import shutil
 import sys
 
-from locedit.cli.drawing import ASCII, PLAIN
+PLAIN = " ▁▂▃▄▅▆▇█"  # shades, from none to full
+ASCII = " .:-=+*#%@"
 
 
 def width() -> int:

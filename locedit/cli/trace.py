@@ -1,12 +1,13 @@
 """`locedit trace`: the heat map of one prompt's causal tracing."""
 
-import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from locedit.api.look import Look, check_known, check_length, continued, look
 from locedit.cli import drawing, terminal
+from locedit.cli.options import Trace as Options
 from locedit.cli.saying import say, say_joins, say_place
 from locedit.errors import LoceditError
 from locedit.localizers.restoration import Trace, trace
@@ -16,7 +17,7 @@ from locedit.text.subjects import in_template
 NAMES = {"mlp": "MLP outputs", "attn": "attention outputs", "hidden": "hidden states"}
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: Options) -> None:
     """Trace, print, and save a picture if asked to."""
     if options.out is not None:
         from locedit.cli import picture  # a missing library is known before the work, not after
@@ -67,12 +68,10 @@ def _own_target(seen: Look, prompt: str) -> str:
     return target
 
 
-def _traced(
-    seen: Look, options: argparse.Namespace, prompt: str, target: str
-) -> tuple[Trace, str, dict]:
+def _traced(seen: Look, options: Options, prompt: str, target: str) -> tuple[Trace, str, dict]:
     defaults, shown = seen.config["tracing"], seen.config["analysis"]
     sigma, how = seen.sigma(options.noise)
-    settings = {
+    settings: dict[str, Any] = {
         "module": shown["module"] if options.module is None else options.module,
         "window": shown["window"] if options.window is None else options.window,
         "n_noise": defaults["n_noise"] if options.n_noise is None else options.n_noise,

@@ -1,10 +1,12 @@
 """The command line on a tiny model: numbers equal the oracle's, faults are one sentence each."""
 
 import os
+import pty
 import re
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +18,9 @@ import yaml
 from conftest import plugins_forgotten
 
 from locedit.api import inputs
-from locedit.cli import drawing, prompts, terminal
+from locedit.cli import drawing, parsing, prompts, terminal
 from locedit.cli import edit as edit_command
-from locedit.cli.main import main, parser
+from locedit.cli.main import main
 from locedit.engine.updates import Dense
 from locedit.facts import bundled
 from locedit.store import tables
@@ -66,10 +68,7 @@ def fault(capsys):
     """Run a command that fails; its status and its one sentence."""
 
     def run(*arguments: str | Path) -> tuple[int, str]:
-        try:
-            status = main([str(argument) for argument in arguments])
-        except SystemExit as ended:
-            status = int(ended.code or 0)
+        status = main([str(argument) for argument in arguments])
         error = capsys.readouterr().err
         assert error.count("\n") == 1, error
         return status, error.strip()
@@ -186,7 +185,7 @@ def test_a_heat_map_has_a_row_a_token_and_a_column_a_layer():
 
 
 def test_cells_widen_where_there_is_room():
-    lines = drawing.heat_map(np.array([[0.0, 1.0]]), ["x"], width=80, ramp=drawing.ASCII)
+    lines = drawing.heat_map(np.array([[0.0, 1.0]]), ["x"], width=80, ramp=terminal.ASCII)
     assert lines[0] == "   1"
     assert lines[1] == "x     @@@"
 
@@ -194,7 +193,7 @@ def test_cells_widen_where_there_is_room():
 def test_layers_that_do_not_fit_share_a_column_which_shows_the_largest():
     values = np.zeros((1, 60))
     values[0, 31] = 1.0
-    lines = drawing.heat_map(values, ["x"], width=33, ramp=drawing.ASCII)
+    lines = drawing.heat_map(values, ["x"], width=33, ramp=terminal.ASCII)
     assert lines[1] == "x  " + " " * 15 + "@" + " " * 14
     assert lines[0] == "   1   10   20   30   40   50"  # 60 has no room
     assert lines[-1] == "(each column: the largest of 2 layers)"
@@ -443,20 +442,67 @@ ARGUMENTS = {
         ["edit", "{}", "--subject", "x", "--to", "y", "--layer", "1", "--neighbour", "{} is in"],
         "write that in place of {} in '{} is in'",
     ),
-    "no subject": (["trace", "{} is"], "--subject"),
+    "nothing but a layer": (
+        ["edit", "--layer", "1"],
+        "the following arguments are required: TEMPLATE, --subject, --to (see locedit edit --help)",
+    ),
     "an empty subject": (["trace", "{} is", "--subject", " "], "got an empty one"),
     "an empty target": (["edit", "{}", "--subject", "x", "--to", "", "--layer", "1"], "empty"),
-    "no layer": (["edit", "{}", "--subject", "x", "--to", "y"], "--layer"),
+    "no layer": (["edit", "{}", "--subject", "x", "--to", "y"], "are required: --layer ("),
     "a layer that is no number": (
         ["edit", "{}", "--subject", "x", "--to", "y", "--layer", "five"],
-        "invalid int value: 'five'",
+        "locedit edit: argument --layer: expected a whole number, got 'five' (see locedit edit",
     ),
-    "an unknown module": (["trace", "{}", "--subject", "x", "--module", "mpl"], "'mpl'"),
+    "an unknown module": (
+        ["trace", "{}", "--subject", "x", "--module", "mpl"],
+        "argument --module: expected one of mlp, attn, hidden, got 'mpl'; did you mean 'mlp'? (",
+    ),
+    "an unknown preset": (
+        ["edit", "{}", "--subject", "x", "--to", "y", "--layer", "1", "--preset", "published"],
+        "argument --preset: expected one of paper, released, got 'published' (",
+    ),
     "no window": (["trace", "{}", "--subject", "x", "--window", "0"], "number from 1 to"),
+    "too many corrupted runs": (
+        ["trace", "{}", "--subject", "x", "--n-noise", "1000000000"],
+        "argument --n-noise: expected a whole number from 1 to 999999999, got '1000000000'",
+    ),
+    "a seed with a fraction": (
+        ["trace", "{}", "--subject", "x", "--seed", "3.5"],
+        "argument --seed: expected a whole number from 0 to 4294967295, got '3.5'",
+    ),
     "noise of another kind": (["trace", "{}", "--subject", "x", "--noise", "loud"], "as 3sd"),
     "negative noise": (["trace", "{}", "--subject", "x", "--noise=-1"], "positive"),
-    "an unknown command": (["trase"], "trase"),
-    "no command": ([], "COMMAND"),
+    "an option misspelt": (
+        ["trace", "{}", "--subjct", "x"],
+        "locedit trace: no option '--subjct'; did you mean '--subject'? (see locedit trace --help)",
+    ),
+    "an option of another command": (["trace", "{}", "--layer", "1"], "no option '--layer' ("),
+    "an option shortened": (
+        ["trace", "{}", "--win=3"],
+        "no option '--win'; did you mean '--window'?",
+    ),
+    "an option without its value": (
+        ["trace", "{}", "--subject"],
+        "locedit trace: option '--subject' requires an argument (see locedit trace --help)",
+    ),
+    "an option in place of a value": (
+        ["edit", "{}", "--to", "y", "--layer", "1", "--subject", "--untuned"],
+        "option '--subject' requires an argument",
+    ),
+    "a value that is not asked for": (
+        ["provenance", "x", "--json=yes"],
+        "locedit provenance: option '--json' does not take a value (see",
+    ),
+    "a prompt without quotation marks": (
+        ["trace", "{}", "is\x1b[31m", "--subject", "x"],
+        r"got unexpected extra argument(s) (is\x1b[31m)",
+    ),
+    "an unknown command": (
+        ["trase"],
+        "locedit: no command 'trase'; did you mean 'trace'? (see locedit --help)",
+    ),
+    "an option before the command": (["--model", "x", "trace"], "locedit: no option '--model' ("),
+    "no command": ([], "locedit: missing command (see locedit --help)"),
 }
 
 
@@ -538,7 +584,7 @@ def test_an_output_without_unicode_gets_ascii(folder):
     arguments = [str(a) for a in trace(folder, "--target", "Zürich", *NOISE)]
     done = python("-m", "locedit", *arguments, PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (0, "")
-    assert drawing.ASCII in done.stdout
+    assert terminal.ASCII in done.stdout
     assert '"Z?rich"' in done.stdout
 
 
@@ -558,16 +604,112 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
 def test_the_readmes_commands_are_understood():
     readme = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
     commands = re.findall(r"^python -m locedit (.+)$", readme, re.MULTILINE)
-    read = [parser().parse_args(shlex.split(command)).command for command in commands]
-    assert set(read) == {"trace", "edit", "provenance"}
+    assert commands_of(commands) == {"trace", "edit", "provenance"}
 
 
-def test_help_is_short_and_needs_no_model_library():
-    code = "import sys; from locedit.cli.main import parser; parser().print_help(); "
-    done = python("-c", code + "assert not {'torch', 'transformers', 'yaml'} & set(sys.modules)")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("\n") < 30
-    assert python("-m", "locedit", "--help").stdout == done.stdout
+def test_the_helps_own_examples_are_understood():
+    lines = parsing.EXAMPLES.replace("\\\n", " ").splitlines()
+    assert commands_of(line.removeprefix("locedit ") for line in lines) == {*parsing.COMMANDS}
+
+
+def commands_of(lines) -> set[str]:
+    """The commands that these lines are read as."""
+    classes = {kind: name for name, kind in parsing.COMMANDS.items()}
+    return {classes[type(parsing.read(shlex.split(line)))] for line in lines}
+
+
+def test_defaults_are_what_is_not_given():
+    given = ["{} is", "--subject", "x", "--to", "y", "--layer", "-1"]
+    options = parsing.read(["edit", *given])
+    assert (options.layer, options.method, options.top) == (-1, "ROME", 5)
+    assert (options.plugin, options.untuned, options.tokens) == ([], False, None)
+    options = parsing.read(["edit", *given, "--plugin=a.py", "--plugin", "b.py", "--top", "2"])
+    assert (options.plugin, options.top) == (["a.py", "b.py"], 2)
+    noise = [parsing.read(["trace", *given[:3], "--noise", n]).noise for n in ("3sd", ".5")]
+    assert noise == ["3sd", 0.5]
+
+
+# ---- help ----------------------------------------------------------------------------------------
+
+HELP = {"all": [], **{name: [name] for name in parsing.COMMANDS}}
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize("name", HELP)
+def test_help_fits_and_leaves_nothing_out(say, monkeypatch, name, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = say(*HELP[name], "--help")
+    assert max(map(drawing.columns, text.splitlines())) <= columns
+    assert "\u2026" not in text  # an ellipsis, as rich cuts words
+    assert text == say(*HELP[name], "-h")
+    words = " ".join(re.sub("[\u2500-\u257f]", " ", text).split())
+    command = parsing.program().commands[name] if HELP[name] else parsing.program()
+    assert command.help in words
+    for param in command.params:
+        assert param.opts[0].removeprefix("template").removeprefix("file") in words
+        assert param.metavar in words
+        assert "{TEMPLATE}" not in words  # braces are the subject's
+
+
+@pytest.mark.parametrize("command", parsing.COMMANDS)
+def test_help_at_80_columns_wraps_little(say, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "80")
+    n_params = len(parsing.program().commands[command].params)
+    assert say(command, "--help").count("\n") <= 18 + 1.5 * n_params
+
+
+def test_help_needs_no_model_library():
+    code = """
+import sys
+from locedit.cli.main import main
+assert main(["edit", "--help"]) == main(["--help"]) == 0
+loaded = {"torch", "transformers", "numpy", "yaml"} & set(sys.modules)
+assert not loaded, loaded
+"""
+    assert python("-c", code).stderr == ""
+
+
+def test_what_is_wrong_with_arguments_needs_neither_rich_nor_a_model_library():
+    code = """
+import sys
+from locedit.cli.main import main
+assert main(["edit", "--layer", "x"]) == 2
+loaded = {"torch", "transformers", "numpy", "yaml", "rich"} & set(sys.modules)
+assert not loaded, loaded
+"""
+    assert python("-c", code).returncode == 0
+
+
+@pytest.mark.parametrize("command", [["--help"], ["trace", "--help"], ["trase"]])
+@pytest.mark.parametrize(
+    ("is_terminal", "variables", "codes"),
+    [
+        (False, {}, False),
+        (False, {"FORCE_COLOR": "1", "GITHUB_ACTIONS": "true"}, False),
+        (True, {"NO_COLOR": "1"}, False),
+        (True, {"TERM": "dumb"}, False),
+        (True, {}, True),
+    ],
+    ids=["a file", "a file that is to have them", "NO_COLOR", "a dumb terminal", "a terminal"],
+)
+def test_codes_are_for_terminals_that_want_them(command, is_terminal, variables, codes):
+    kept = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
+    environment = {**kept, "PYTHONPATH": str(ROOT), "TERM": "xterm", **variables}
+    reading, writing = pty.openpty() if is_terminal else os.pipe()
+    done = subprocess.run(
+        [sys.executable, "-m", "locedit", *command],
+        env=environment,
+        stdout=writing,
+        stderr=writing,
+        check=False,
+    )
+    os.close(writing)
+    with suppress(OSError):  # at a terminal's end
+        said = os.read(reading, 1 << 16)
+    os.close(reading)
+    assert done.returncode == (2 if command == ["trase"] else 0)
+    assert said
+    assert (b"\x1b" in said) == (codes and command != ["trase"])
 
 
 @pytest.mark.parametrize("command", [trace, edit])

@@ -1,0 +1,168 @@
+"""What may be typed: each command's arguments, what they may be, and how its help says it.
+
+typer reads a command off its class here, and makes an object of it. Nothing heavy is imported:
+help, and what is wrong with the arguments, are told at once.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from typer import Argument, BadParameter, Option
+
+from locedit import messages
+from locedit.facts import wording
+from locedit.localizers.base import MODULES
+from locedit.messages import listed, nearest, shown
+
+# ---- what a value may be; a default comes by here too --------------------------------------------
+
+
+def _prompt(text: str) -> str:
+    if fault := messages.fault(text):
+        raise BadParameter(f"expected UTF-8 text, got {shown(text)}, which holds {fault}")
+    if not wording.bare(text)[0]:
+        raise BadParameter("expected a text, got an empty one")
+    return text
+
+
+def _neighbour(text: str) -> str:
+    if wording.HOLE in _prompt(text):
+        raise BadParameter(
+            f"a neighbour is of another subject; write that in place of {{}} in {shown(text)}"
+        )
+    return text
+
+
+def _template(text: str) -> str:
+    holes = _prompt(text).count(wording.HOLE)
+    if holes != 1:
+        raise BadParameter(f"expected one {{}} for the subject in {shown(text)}, found {holes}")
+    return text
+
+
+def _layer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise BadParameter(f"expected a whole number, got {shown(text)}") from error
+
+
+def _whole(low: int, high: int) -> Callable[[str | int], int]:
+    digits = len(str(high))
+
+    def number(given: str | int) -> int:
+        text = str(given)
+        plain = text.isascii() and text.isdigit() and len(text) <= digits
+        if not plain or not low <= int(text) <= high:
+            raise BadParameter(f"expected a whole number from {low} to {high}, got {shown(text)}")
+        return int(text)
+
+    return number
+
+
+def _noise(text: str) -> float | str:
+    try:
+        value = float(text.removesuffix("sd"))
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < float("inf"):
+        raise BadParameter(f"expected a positive number or, as 3sd, deviations: {shown(text)}")
+    return text if text.endswith("sd") else value
+
+
+def _one_of(choices: Sequence[str]) -> Callable[[str], str]:
+    def choice(text: str) -> str:
+        if text not in choices:
+            near = nearest(text, choices)
+            raise BadParameter(f"expected one of {listed(choices)}, got {shown(text)}{near}")
+        return text
+
+    return choice
+
+
+def _option(metavar: str, help: str, parser: Callable[[str], Any] = str, **more: Any) -> Any:
+    return Option(metavar=metavar, help=help, parser=parser, **more)
+
+
+_COUNT, _SEED = _whole(1, 999_999_999), _whole(0, 2**32 - 1)
+_PRESETS = ("paper", "released")
+
+# ---- the commands --------------------------------------------------------------------------------
+
+Template = Annotated[
+    str,
+    Argument(metavar="TEMPLATE", help="the prompt, with {} for the subject", parser=_template),
+]
+Subject = Annotated[str, _option("TEXT", "the subject", _prompt)]
+Model = Annotated[
+    str | None, _option("MODEL", "a name in models/, a YAML file, a folder, or a GGUF file")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """Causal tracing of one prompt, as a heat map."""
+
+    template: Template
+    subject: Subject
+    model: Model = None
+    target: Annotated[
+        str | None, _option("TEXT", "the object; if none, the model's next word", _prompt)
+    ] = None
+    module: Annotated[
+        str | None, _option("|".join(MODULES), "what is restored", _one_of(MODULES))
+    ] = None
+    window: Annotated[int | None, _option("N", "layers restored together", _COUNT)] = None
+    noise: Annotated[
+        Any | None, _option("SIGMA", "a number, or 3sd; if none, the model's own", _noise)
+    ] = None
+    n_noise: Annotated[int | None, _option("N", "corrupted runs to average over", _COUNT)] = None
+    seed: Annotated[int | None, _option("N", "of the noise", _SEED)] = None
+    out: Annotated[str | None, _option("PNG", "save the heat map as a picture, too")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """One edit, with predictions before and after."""
+
+    template: Template
+    subject: Subject
+    to: Annotated[str, _option("TEXT", "the object to be edited in", _prompt)]
+    layer: Annotated[int, _option("N", "the edit layer, from 0", _layer)]
+    model: Model = None
+    method: Annotated[str, _option("NAME", "an editing method")] = "ROME"
+    plugin: Annotated[
+        list[str],
+        _option("FILE", "of methods (.py); any number", default_factory=list, show_default=False),
+    ]
+    preset: Annotated[
+        str | None, _option("|".join(_PRESETS), "whose hyperparameters", _one_of(_PRESETS))
+    ] = None
+    untuned: Annotated[
+        bool, Option("--untuned", metavar="", help="without the model's own settings")
+    ] = False
+    paraphrase: Annotated[
+        str | None, _option("TEXT", "a prompt; {} stands for the subject", _prompt)
+    ] = None
+    neighbour: Annotated[
+        str | None, _option("TEXT", "a prompt about another subject", _neighbour)
+    ] = None
+    top: Annotated[int, _option("N", "predictions shown", _COUNT)] = 5
+    results: Annotated[
+        str, _option("FOLDER", "of a study, whose key statistics and contexts are used")
+    ] = "results"
+    tokens: Annotated[
+        int | None, _option("N", "behind key statistics that are not there", _COUNT)
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """How a Parquet file of a study was made."""
+
+    file: Annotated[str, Argument(metavar="FILE", help="the file", parser=str)]
+    json: Annotated[bool, Option("--json", metavar="", help="all of it, as it is stored")] = False
+
+
+Options = Trace | Edit | Provenance
