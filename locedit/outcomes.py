@@ -1,4 +1,4 @@
-"""What became of a fact, as the column `status` of a table says it: done, not edited, or failed."""
+"""What became of a fact, as a table's column `status` says: done, not attempted, or failed."""
 
 import logging
 import traceback
@@ -12,6 +12,7 @@ logger = logging.getLogger(__name__)
 
 OK = "ok"
 NOT_EDITED = "not edited: "  # an erasure of what is hardly known is not attempted
+NOT_LOCALIZED = "not localized: "  # a localizer has no value for such a fact
 FAILED = "failed: "
 
 # Errors whose message is a sentence of its own; of others ('layer', a KeyError's) the kind is told
@@ -58,7 +59,7 @@ def refuse_all_failed(
     statuses: of a cell's rows; one with nothing to attempt is no failure. The sentence is "{cell}:
     none of 2 {tries} could be {done} (why); {advice}".
     """
-    tried = [status for status in statuses if not status.startswith(NOT_EDITED)]
+    tried = [status for status in statuses if not status.startswith((NOT_EDITED, NOT_LOCALIZED))]
     if tried and OK not in tried:
         why = commonest(status.removeprefix(FAILED) for status in tried)
         raise LoceditError(

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from locedit.methods import Method, register
-from locedit.methods.settings import Count, NotNegative, Positive
+from locedit.settings import Count, NotNegative, Positive
 
 
 @dataclass(frozen=True, kw_only=True)

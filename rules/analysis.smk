@@ -6,7 +6,7 @@
 PUBLISHED = (
     "published.csv"  # the paper's own values; known by its content, as R files are
 )
-AT = {**TRACED, "tracing": config["analysis"]["tracing"]}  # rows of a statistics' table
+AT = {**SHOWN, "effect": config["analysis"]["effect"]}  # rows of a statistics' table
 LABELS = "labels.yaml"  # first of the R files of every table and figure
 LAID_OUT = ("locedit.report.grids", "locedit.report.layouts")
 TEMPLATES = ROOT / "locedit" / "report" / "templates"
@@ -15,14 +15,10 @@ TEMPLATES = ROOT / "locedit" / "report" / "templates"
 SCORES = ["rewrite", "paraphrase", "neighbourhood", "essence", "overall"]
 
 
-# What each localizer measures; only restoration's has halves of noise rows
-RESTORED = ["effect_max", "fraction_max", "effect_last", "fraction_last"]
-EFFECTS = [
-    *(RESTORED if "restore" in INTERVENTIONS else []),
-    *(["zeroed"] if "zero" in INTERVENTIONS else []),
-]
+# What a localizer says of a layer, and what tracing measures beside
+EFFECTS = ["value", "effect_max", "fraction_last", "effect_last"]
 _SCORED = {"score_names": SCORES, "problems": PROBLEMS, "methods": METHODS}
-_REGRESSED = {**_SCORED, "tracing": config["analysis"]["tracing"]}
+_REGRESSED = {**_SCORED, "measures": config["analysis"]["effect"]}
 _RESAMPLED = {"resamples": config["analysis"]["resamples"], "seed": config["seed"]}
 _FOLDED = {"folds": config["analysis"]["folds"], "seed": config["seed"]}
 OWN = {**AT, "subset": "all"}  # rows that a page shows first
@@ -33,7 +29,7 @@ TABLES = {
     "r2": (
         "r2_table",
         [LABELS, "frames.R", "groups.R", "regressions.R"],
-        {**_SCORED, "tracing": EFFECTS, "subsets": ["all", "concentrated"]},
+        {**_SCORED, "measures": EFFECTS, "subsets": ["all", "concentrated"]},
         {**_BOTH, "published": ancient(str(ROOT / "analysis" / PUBLISHED))},
         "R2 of edit layer and tracing effect",
     ),
@@ -86,7 +82,7 @@ TABLES = {
     "reliability": (
         "reliability_table",
         [LABELS, "frames.R", "reliability.R"],
-        {"tracing": RESTORED},
+        {"measures": EFFECTS},
         {"effects": f"{OUT}/effects.parquet"},
         "Reliability of the tracing effect",
     ),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from locedit import methods
+from locedit import localizers, methods
 from locedit.facts import formats
 from locedit.methods import problems
 from locedit.store import assets as pinned
@@ -24,7 +24,7 @@ try:
         name: configuration.load_yaml(ROOT / "schemas" / f"{name}.schema.yaml")
         for name in ("config", "model")
     }
-    # first of all: plug-ins tell which methods there are, and which settings these have
+    # first of all: plug-ins tell which methods and localizers there are, and their settings
     configuration.validate(
         {"plugins": config.get("plugins", [])},
         {"properties": {"plugins": _schemas["config"]["properties"]["plugins"]}},
@@ -33,6 +33,9 @@ try:
     PLUGINS = plugins.load(config.get("plugins", []), [Path.cwd(), ROOT])
     _schemas["config"] = configuration.with_methods(
         _schemas["config"], methods.schemas()
+    )
+    _schemas["config"] = configuration.with_localizers(
+        _schemas["config"], localizers.schemas()
     )
     configuration.validate(config, _schemas["config"], "config")
     MODEL, MODEL_SETTINGS = configuration.load_model(
@@ -69,18 +72,25 @@ GPU = 0 if config["device"] == "cpu" else 1
 METHODS = config["editing"]["methods"]
 PROBLEMS = config["editing"]["problems"]
 LAYERS = config["editing"]["layers"]
-MODULES = config["tracing"]["modules"]
-WINDOWS = config["tracing"]["windows"]
-TRACED = {key: config["analysis"][key] for key in ("module", "window")}
+LOCALIZERS = config["localizing"]["localizers"]
+PLACES = {
+    name: [vars(place) for place in localizers.places(name, config["localizing"])]
+    for name in LOCALIZERS
+}
 
-# Which localizers there are: `restore` is causal tracing, `zero` representation zeroing
-_interventions = config["tracing"]["intervention"]
-INTERVENTIONS = [_interventions] if isinstance(_interventions, str) else _interventions
+# What figures show, and pages first
+_shown = [config["analysis"][key] for key in ("localizer", "module", "window")]
+SHOWN = {
+    "localizer": _shown[0],
+    **vars(localizers.shown_place(_shown[0], config["localizing"], *_shown[1:])),
+}
 
 
 wildcard_constraints:
     method="|".join(re.escape(name) for name in methods.METHODS),
+    localizer="|".join(re.escape(name) for name in localizers.LOCALIZERS),
     problem="[a-z_]+",
+    module="mlp|attn|hidden|none",
     kind="mlp|attn|hidden",
     window=r"\d+",
     layer=r"\d+",
@@ -117,9 +127,10 @@ def model_identity():
 def code(script, *more, without=()):
     """A hash of a workflow script, of all project code that it imports, and of more files.
 
-    Comments and layout do not count; nor do logging and progress, on which no number depends.
+    Comments and layout do not count; nor do logging and progress, on which no number depends, nor
+    which methods and localizers there are: a job that uses one names it.
     """
-    without = ("locedit", "locedit.workflow.job", *without)
+    without = ("locedit", "locedit.workflow.job", *plugins.REGISTRIES, *without)
     python = [ROOT / "workflow_scripts" / f"{script}.py"]
     python += [path for path in more if path.suffix == ".py"]
     others = [path for path in more if path.suffix != ".py"]
@@ -135,17 +146,14 @@ def r_code(script, sources, without=()):
     )
 
 
-def method_code(method, script):
-    """A script's code with one method's, the others left out.
-
-    Hyperparameters count by their values, not by the code that says them.
-    """
-    without = ("locedit.methods", "locedit.methods.builtin")
+def code_with(script, kind, name):
+    """A script's code with that of one of the `methods` or `localizers`, the others left out."""
     for plugin in PLUGINS:
-        if method in plugin.methods:
-            return [code(script, without=without), plugin.code(ROOT)]
-    own = ROOT.joinpath(*methods.METHODS[method].module.split(".")).with_suffix(".py")
-    return code(script, own, without=without)
+        if name in getattr(plugin, kind):
+            return [code(script), plugin.code(ROOT)]
+    registry = {"methods": methods.METHODS, "localizers": localizers.LOCALIZERS}[kind]
+    own = ROOT.joinpath(*registry[name].module.split(".")).with_suffix(".py")
+    return code(script, own)
 
 
 def hyperparameters(method, problem):

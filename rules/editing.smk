@@ -122,7 +122,7 @@ rule baseline:
         seed=config["seed"],
         quirks=lambda w: quirks(w.problem, "baseline"),
         model=model_identity(),
-        code=code("baseline", without=("locedit.methods",)),
+        code=code("baseline"),
     message:
         part_message("Measuring the unedited model for {wildcards.problem}", "editing")
     script:
@@ -157,7 +157,7 @@ rule edit:
         quirks=lambda w: edit_quirks(w.method, w.problem),
         seed=config["seed"],
         model=model_identity(),
-        code=lambda w: method_code(w.method, "edit"),
+        code=lambda w: code_with("edit", "methods", w.method),
     message:
         part_message(
             "Editing: {wildcards.method}, {wildcards.problem}, layer {wildcards.layer}",
@@ -198,7 +198,7 @@ rule scores:
         dataset=DATASET,
         aggregate=config["scores"]["aggregate"],
         edits=[METHODS, PROBLEMS, LAYERS],
-        code=code("scores", without=("locedit.methods",)),
+        code=code("scores"),
     message:
         "Scoring {MODEL}'s edits"
     script:

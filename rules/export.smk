@@ -34,7 +34,7 @@ rule rome_layout:
         dataset=DATASET,
         seed=config["seed"],
         layers=LAYERS,
-        code=code("rome_layout", without=("locedit.methods",)),
+        code=code("rome_layout"),
     message:
         "Laying the edits out as the ROME suite does"
     script:

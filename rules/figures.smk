@@ -5,24 +5,25 @@
 
 
 STUDY = {"study": [MODEL_SETTINGS["label"], f"data set {DATASET}"]}
-EFFECT = {"effect": config["analysis"]["tracing"]}
+PLACE = {key: AT[key] for key in ("localizer", "module", "effect")}  # in every window
+WINDOWS_SHOWN = [
+    place["window"]
+    for place in PLACES[SHOWN["localizer"]]
+    if place["module"] == SHOWN["module"]
+]
 # name: (R file figures_*.R, R function, its arguments, its inputs)
 FIGURES = {
     # tracing
     "tracing_peaks": (
         "tracing",
         "tracing_peaks",
-        {
-            **EFFECT,
-            "module": TRACED["module"],
-            "usual": config["analysis"]["usual_layers"],
-        },
+        {**PLACE, "usual": config["analysis"]["usual_layers"]},
         tables_of("effects"),
     ),
     "tracing_effect_by_layer": (
         "tracing",
         "tracing_effect_by_layer",
-        {**EFFECT, "module": TRACED["module"]},
+        PLACE,
         tables_of("effects"),
     ),
     "heatmap": ("heatmap", "heatmap", {}, tables_of("cells")),
@@ -45,23 +46,22 @@ FIGURES = {
         f"r2_rewrite_window_{window}": r2_figure(
             "rewrite", window=window, variant="window"
         )
-        for window in WINDOWS
-        if window != TRACED["window"]
+        for window in WINDOWS_SHOWN
+        if window != SHOWN["window"]
     },
     **{
-        f"r2_rewrite_{name}": r2_figure("rewrite", tracing=effect, variant="tracing")
+        f"r2_rewrite_{name}": r2_figure("rewrite", effect=effect, variant="effect")
         for name, effect in (
             ("unscaled", "effect_max"),
             ("last_token", "fraction_last"),
         )
-        if effect in EFFECTS
+        if SHOWN["localizer"] == localizers.TRACING
     },
     "rewrite_vs_effect": (
         "scatter",
         "rewrite_vs_effect_at_layer",
         {
-            **TRACED,
-            **EFFECT,
+            **AT,
             "problems": PROBLEMS,
             "layer": config["analysis"]["layer"],
         },
@@ -71,7 +71,7 @@ FIGURES = {
         f"rewrite_vs_effect_{problem}": (
             "scatter",
             "rewrite_vs_effect",
-            {**TRACED, **EFFECT, "problem": problem},
+            {**AT, "problem": problem},
             tables_of("scores", "effects"),
         )
         for problem in PROBLEMS
@@ -110,7 +110,7 @@ rule heatmap_cells:
         gpu=GPU,
     params:
         case_id=config["analysis"]["heatmap"],
-        window=TRACED["window"],
+        window=config["analysis"]["window"],
         settings=picked("tracing", "n_noise", "noise_seed"),
         model=model_identity(),
         code=code("heatmap_cells"),

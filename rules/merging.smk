@@ -5,7 +5,7 @@
 
 SHARDED = {
     "trace": ("tracing", "tracing/{kind}/window-{window}"),
-    "zero": ("tracing", "tracing/{kind}/zero-window-{window}"),
+    "localize": ("tracing", "localizing/{localizer}/{module}/window-{window}"),
     "essence": ("editing", "essence"),
     "baseline": ("editing", "baseline/{problem}"),
     "edit": ("editing", "editing/{method}/{problem}/layer-{layer}"),

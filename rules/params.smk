@@ -24,12 +24,44 @@ def solving(method):
 def edit_inputs(wildcards):
     """The shared inputs that the method takes, beside those of every edit."""
     needs = methods.METHODS[wildcards.method]
+    return shared_files(statistics=needs.statistics, contexts=needs.contexts)
+
+
+def localize_inputs(wildcards):
+    """The shared inputs that the localizer takes, beside the study and the model."""
+    needs = localizers.LOCALIZERS[wildcards.localizer].needs
+    noise = {"noise": f"{OUT}/noise.json"} if "noise" in needs else {}
+    return noise | shared_files(
+        statistics="key_statistics" in needs, contexts="contexts" in needs
+    )
+
+
+def shared_files(statistics, contexts):
+    """Of what is made once for a model, what is asked for."""
     files = {}
-    if needs.statistics:
+    if statistics:
         files["statistics"] = f"{SHARED}/key_statistics.safetensors"
-    if needs.contexts:
+    if contexts:
         files["contexts"] = f"{SHARED}/contexts.parquet"
     return files
+
+
+def localizer_settings(name):
+    """A localizer's settings, the configuration's over its own defaults."""
+    given = config["localizing"]["settings"].get(name, {})
+    return vars(localizers.LOCALIZERS[name].settings(**given))
+
+
+def localizer_solving(name):
+    """The settings of key statistics that a localizer's own solving reads."""
+    solves = "key_statistics" in localizers.LOCALIZERS[name].needs
+    return picked("statistics", "ridge") if solves else {}
+
+
+def localizer_noise(name):
+    """The settings of the noise that a localizer draws; sigma is an input."""
+    noised = "noise" in localizers.LOCALIZERS[name].needs
+    return picked("tracing", "n_noise", "noise_seed") if noised else {}
 
 
 def table_outputs(name, caption):

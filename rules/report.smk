@@ -3,10 +3,11 @@
 # Steps: compute the opening paragraph, fill the template, pack.
 
 
-# What the methods of the study share, where they need it
+# What methods and localizers of the study share, where they need it
 SHARED_TABLES = (
     [f"{SHARED}/contexts.parquet"]
     if any(methods.METHODS[method].contexts for method in METHODS)
+    or any("contexts" in localizers.LOCALIZERS[name].needs for name in LOCALIZERS)
     else []
 )
 
@@ -20,7 +21,7 @@ rule report:
             f"{OUT}/facts.parquet",
             f"{OUT}/study.parquet",
             *TRACES,
-            *ZEROS,
+            *LOCALIZED,
             f"{OUT}/effects.parquet",
             f"{OUT}/analysis/heatmap_cells.parquet",
             *SHARED_TABLES,
@@ -55,8 +56,7 @@ rule report:
             "dataset": DATASET,
             "problems": PROBLEMS,
             "methods": METHODS,
-            **TRACED,
-            "tracing": config["analysis"]["tracing"],
+            **AT,
         },
         analysis=config["analysis"],
         code=code(

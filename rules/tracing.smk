@@ -1,11 +1,12 @@
-# In: the study's facts, sigma, the model.
-# Out: tracing/{kind}/window-{w}.parquet (a row per fact, token, layer), where configured also
-# zero-window-{w}.parquet (a row per fact, layer), effects.parquet (a row per fact, module, window,
-# layer).
-# Steps: trace each window, zero each window, derive the effects.
+# In: the study's facts, the model, and what a localizer needs beside (sigma, key statistics,
+# contexts).
+# Out: tracing/{kind}/window-{w}.parquet (a row per fact, token, layer),
+# localizing/{localizer}/{module}/window-{w}.parquet (a row per fact, layer), effects.parquet (a row
+# per fact, localizer, module, window, layer).
+# Steps: trace each window, localize by every other localizer, put all effects into one table.
 
 TRACE = f"{OUT}/tracing/{{kind}}/window-{{window}}.parquet"
-ZERO = f"{OUT}/tracing/{{kind}}/zero-window-{{window}}.parquet"
+LOCALIZE = f"{OUT}/localizing/{{localizer}}/{{module}}/window-{{window}}.parquet"
 
 
 rule trace:
@@ -36,47 +37,57 @@ rule trace:
         "../workflow_scripts/trace.py"
 
 
-rule zero:
+rule localize:
     input:
+        unpack(localize_inputs),
         study=f"{OUT}/study.parquet",
         model=ancient(WEIGHTS),
     output:
-        shard_output(ZERO, "tracing"),
+        shard_output(LOCALIZE, "tracing"),
     log:
-        log_of(part(ZERO, "tracing")),
+        log_of(part(LOCALIZE, "tracing")),
     benchmark:
-        benchmark_of(part(ZERO, "tracing"))
+        benchmark_of(part(LOCALIZE, "tracing"))
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=model_memory(1889),
+        mem_mb=model_memory(1889, moments=3),
         runtime=minutes(86, per_fact("tracing")),
         gpu=GPU,
     params:
+        settings=lambda w: localizer_settings(w.localizer),
+        solving=lambda w: localizer_solving(w.localizer),
+        noise=lambda w: localizer_noise(w.localizer),
+        seed=config["seed"],
         model=model_identity(),
-        code=code("zero"),
+        code=lambda w: code_with("localize", "localizers", w.localizer),
     message:
-        part_message("Zeroing {wildcards.kind}, window {wildcards.window}", "tracing")
+        part_message(
+            "Localizing: {wildcards.localizer}, {wildcards.module}, window {wildcards.window}",
+            "tracing",
+        )
     script:
-        "../workflow_scripts/zero.py"
+        "../workflow_scripts/localize.py"
 
 
-TRACES, ZEROS = (
-    (
-        expand(table, kind=MODULES, window=WINDOWS)
-        if intervention in INTERVENTIONS
-        else []
-    )
-    for intervention, table in (("restore", TRACE), ("zero", ZERO))
-)
+TRACES = [
+    f"{OUT}/tracing/{place['module']}/window-{place['window']}.parquet"
+    for place in PLACES.get(localizers.TRACING, [])
+]
+LOCALIZED = [
+    f"{OUT}/localizing/{name}/{place['module']}/window-{place['window']}.parquet"
+    for name, places in PLACES.items()
+    if name != localizers.TRACING
+    for place in places
+]
 
 
 rule effects:
     input:
         study=f"{OUT}/study.parquet",
         traces=TRACES,
-        zeros=ZEROS,
+        localized=LOCALIZED,
     output:
         f"{OUT}/effects.parquet",
     log:
@@ -95,10 +106,10 @@ rule effects:
         model=MODEL_SETTINGS["label"],
         dataset=DATASET,
         reference=config["tracing"]["clean_reference"],
-        traced=[INTERVENTIONS, MODULES, WINDOWS],
+        places=PLACES,
         code=code("effects"),
     message:
-        "Deriving tracing effects"
+        "Gathering the effects of all localizers"
     script:
         "../workflow_scripts/effects.py"
 
@@ -106,5 +117,5 @@ rule effects:
 rule tracing:
     input:
         TRACES,
-        ZEROS,
+        LOCALIZED,
         f"{OUT}/effects.parquet",

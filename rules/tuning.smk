@@ -49,7 +49,7 @@ rule sweep:
             )
         ),
         model=model_identity(),
-        code=lambda w: method_code(w.method, "sweep"),
+        code=lambda w: code_with("sweep", "methods", w.method),
     message:
         "Tuning {wildcards.method} for {wildcards.problem}"
     script:

@@ -4,7 +4,7 @@ import pandas as pd
 
 from locedit.errors import LoceditError
 from locedit.facts.record import from_row
-from locedit.localizers import restoration
+from locedit.localizers import MODULES, restoration
 from locedit.store import schemas, tables
 from locedit.workflow.job import load_model, provenance, read_sigma, running
 
@@ -17,7 +17,7 @@ def main(snakemake) -> None:
         sigma, lm = read_sigma(snakemake), load_model(snakemake)
         rows = [
             {**row, "module": module, "window": params.window}
-            for module in restoration.MODULES
+            for module in MODULES
             for row in restoration.trace_rows(
                 lm,
                 from_row(record),

@@ -257,7 +257,7 @@ API = {
     "locedit.windows": ("window_layers",),
     "locedit.methods.problems": ("PROBLEMS", "Problem", "Request"),
     "locedit.methods": ("METHODS", "Method", "SharedInputs", "Edit", "register"),
-    "locedit.methods.settings": ("Limit",),
+    "locedit.settings": ("Limit",),
     "locedit.engine.updates": ("LowRank", "Dense", "applied", "total_norms"),
     "locedit.study.measure": ("Probe", "Measurement", "measure"),
     "locedit.study.scores": ("rewrite_score", "neighbourhood_score", "essence_score"),

@@ -18,7 +18,7 @@ from locedit.api.look import Look, check_length, look
 from locedit.engine.updates import Updates, total_norms
 from locedit.errors import LoceditError
 from locedit.facts import wording
-from locedit.localizers import restoration
+from locedit.localizers import MODULES, restoration
 from locedit.messages import nearest, shown
 from locedit.methods import METHODS
 from locedit.methods.problems import PROBLEMS, Request
@@ -85,7 +85,7 @@ def trace(
     template, subject, target = _texts(prompt, subject, target)
     text = wording.filled(template, subject)
     check_length(lm, [text], target)
-    _check_one_of("module", module, restoration.MODULES)
+    _check_one_of("module", module, MODULES)
     _check_numbers(1, window=window, n_noise=n_noise)
     _check_numbers(0, seed=seed)
     return restoration.trace(

@@ -5,10 +5,11 @@ No heavy imports: Snakemake reads this each time it starts.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from locedit.registry import imported, module_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +22,7 @@ MODULES = ("mlp", "attn", "hidden")  # whose outputs a localizer may look at
 NO_MODULE = "none"  # in tables: of a localizer that looks at no module (the controls)
 
 Need = Literal["noise", "key_statistics", "contexts"]
+NEEDS: tuple[str, ...] = get_args(Need)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +79,11 @@ LocalizerFunction = Callable[
 ]
 
 
+@dataclass(frozen=True)
+class NoSettings:
+    """Of a localizer that has nothing to set."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Localizer:
     """A localizer: its name in the configuration and in tables, and what it needs.
@@ -91,7 +98,7 @@ class Localizer:
 
     name: str
     function: LocalizerFunction | str
-    settings: type
+    settings: type = NoSettings
     modules: tuple[str, ...] = ("mlp",)
     windows: bool = False
     needs: frozenset[Need] = frozenset()
@@ -101,17 +108,12 @@ class Localizer:
     @property
     def localize(self) -> LocalizerFunction:
         """The function itself."""
-        if not isinstance(self.function, str):
-            return self.function
-        module, _, name = self.function.partition(":")
-        return getattr(importlib.import_module(module), name)
+        return imported(self.function)
 
     @property
     def module(self) -> str:
         """The module that holds the function."""
-        if isinstance(self.function, str):
-            return self.function.partition(":")[0]
-        return self.function.__module__
+        return module_of(self.function)
 
     def places(self, modules: Sequence[str], windows: Sequence[int]) -> list[Place]:
         """Of the configured modules and windows, those that it has; one where it has no choice."""

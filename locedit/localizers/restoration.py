@@ -19,13 +19,14 @@ from locedit import outcomes
 from locedit.engine import log_probs, passes
 from locedit.engine.noise import place
 from locedit.facts.record import Fact
+from locedit.localizers.base import Localization, NoSettings, Place, SharedInputs
 from locedit.model import hooks
 from locedit.model.language_model import LanguageModel
 from locedit.model.memory import token_budget
-from locedit.store.schemas import EFFECTS, HALVES
 from locedit.windows import window_layers
 
-MODULES = ("mlp", "attn", "hidden")
+EFFECTS = ("effect_max", "fraction_max", "effect_last", "fraction_last")
+HALVES = tuple(f"{effect}_{half}" for half in ("half1", "half2") for effect in EFFECTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class Trace:
     """One fact's trace. corrupted: [n_noise]; restored: [tokens b .. last, layers, n_noise].
 
     Each noise row's p(target) is kept: their mean is the paper's, their spread tells how much of
-    an effect is the draw's.
+    an effect is the draw's. passes: what it cost, in forward passes of the whole prompt.
     """
 
     subject_range: tuple[int, int]
@@ -41,6 +42,7 @@ class Trace:
     p_clean: float
     corrupted: np.ndarray
     restored: np.ndarray
+    passes: float
 
     @property
     def p_corrupted(self) -> float:
@@ -136,7 +138,57 @@ def trace(
         p_clean=float(probability(last, 0)[0]),
         corrupted=probability(corrupted.inputs[lm.n_layers], 0),
         restored=restored,
+        passes=1 + n_noise * _whole_passes(windows, b, end, ids.shape[1], lm.n_layers),
     )
+
+
+def _whole_passes(
+    windows: Sequence[range], begin: int, end: int, length: int, n_layers: int
+) -> float:
+    """Of one noise row, whole passes that its partial ones are: layers run, times positions run.
+
+    The corrupted run and all first restored layers begin at the subject; a token's restorations
+    walk on from the layer behind, those that begin together as one until the shorter ends.
+    """
+    alike = list(dict.fromkeys(windows))
+    longest = {w.start: w for w in sorted(alike, key=lambda w: w.stop)}
+    run = sum(n_layers - (w.start + 1 if longest[w.start] == w else w.stop) for w in alike)
+    positions = sum(length - token for token in range(begin, end + 1))
+    return (2 * (length - begin) + positions * run / n_layers) / length
+
+
+def localize(
+    lm: LanguageModel,
+    facts: Sequence[Fact],
+    place: Place,
+    settings: NoSettings,
+    shared: SharedInputs,
+) -> list[Localization]:
+    """Each fact's tracing effect, `fraction_max` of :func:`effects`, with the further measures."""
+    return [_localization(lm, fact, place, shared) for fact in facts]
+
+
+def _localization(
+    lm: LanguageModel, fact: Fact, place: Place, shared: SharedInputs
+) -> Localization:
+    found = trace(
+        lm,
+        fact.prompt,
+        fact.subject,
+        fact.target_true,
+        module=place.module,
+        window=place.window,
+        sigma=shared.sigma,
+        n_noise=shared.n_noise,
+        seed=shared.noise_seed,
+        subject_start=fact.subject_start,
+    )
+    table = effects(pd.DataFrame(_cells(fact, found)))
+    columns = {name: table[name].to_numpy(float) for name in table if name != "case_id"}
+    columns.pop("layer")
+    halves = np.stack([columns.pop(f"fraction_max_{half}") for half in ("half1", "half2")])
+    value = columns.pop("fraction_max")
+    return Localization(values=value, halves=halves, further=columns, passes=found.passes)
 
 
 def trace_rows(lm: LanguageModel, fact: Fact, **settings: Any) -> list[dict[str, Any]]:
@@ -146,6 +198,11 @@ def trace_rows(lm: LanguageModel, fact: Fact, **settings: Any) -> list[dict[str,
         found = trace(lm, *what, subject_start=fact.subject_start, **settings)
     except Exception as error:  # of a plug-in's family of models any may come
         return [{"case_id": fact.case_id, "status": outcomes.failure(error)}]
+    return _cells(fact, found)
+
+
+def _cells(fact: Fact, found: Trace) -> list[dict[str, Any]]:
+    """A row of the tracing table for each token and layer."""
     b, e = found.subject_range
     return [
         {
@@ -160,6 +217,7 @@ def trace_rows(lm: LanguageModel, fact: Fact, **settings: Any) -> list[dict[str,
             "p_restored": float(p.mean()),
             "p_corrupted_rows": found.corrupted.tolist(),
             "p_restored_rows": p.tolist(),
+            "passes": found.passes,
             "status": outcomes.OK,
         }
         for index, row in enumerate(found.restored)

@@ -8,16 +8,14 @@ windows walk up together.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
-from locedit import outcomes
 from locedit.engine import log_probs, passes
 from locedit.facts.record import Fact
+from locedit.localizers.base import Localization, NoSettings, Place, SharedInputs
 from locedit.model import hooks
 from locedit.model.language_model import LanguageModel
 from locedit.model.memory import token_budget
@@ -26,10 +24,22 @@ from locedit.windows import window_layers
 
 @dataclass(frozen=True, kw_only=True)
 class Zeroed:
-    """One fact's probabilities. p_zeroed: [layers], of the window centred at each."""
+    """One fact's probabilities. p_zeroed: [layers], of the window centred at each.
+
+    passes: what it cost, in forward passes of the whole prompt.
+    """
 
     p_clean: float
     p_zeroed: np.ndarray
+    passes: float
+
+    @property
+    def lost(self) -> np.ndarray:
+        """The share of p_clean that is lost, (p_clean - p_zeroed) / p_clean, [layers].
+
+        Negative where zeroing raises p; NaN where p_clean is 0.
+        """
+        return (self.p_clean - self.p_zeroed) / (self.p_clean if self.p_clean > 0 else np.nan)
 
 
 @torch.inference_mode()
@@ -67,7 +77,42 @@ def zero(
         hidden = _walk(lm, clean, windows[low : low + size], module, b, e)
         zeroed.append(probability(hidden, b))
     last = clean.inputs[lm.n_layers]
-    return Zeroed(p_clean=float(probability(last, 0)[0]), p_zeroed=np.concatenate(zeroed))
+    run = sum(lm.n_layers - window.start for window in windows) / lm.n_layers
+    return Zeroed(
+        p_clean=float(probability(last, 0)[0]),
+        p_zeroed=np.concatenate(zeroed),
+        passes=1 + run * (ids.shape[1] - b) / ids.shape[1],
+    )
+
+
+def localize(
+    lm: LanguageModel,
+    facts: Sequence[Fact],
+    place: Place,
+    settings: NoSettings,
+    shared: SharedInputs,
+) -> list[Localization]:
+    """Each fact's share of p(o_true) that goes with a window's outputs, and p_clean beside it."""
+    found = [
+        zero(
+            lm,
+            fact.prompt,
+            fact.subject,
+            fact.target_true,
+            module=place.module,
+            window=place.window,
+            subject_start=fact.subject_start,
+        )
+        for fact in facts
+    ]
+    return [
+        Localization(
+            values=one.lost,
+            further={"p_clean": np.full(lm.n_layers, one.p_clean)},
+            passes=one.passes,
+        )
+        for one in found
+    ]
 
 
 def _walk(
@@ -92,34 +137,3 @@ def _walk(
 
 def _zero_at(where: Tensor) -> hooks.Hook:
     return lambda _, output: output.masked_fill(where, 0.0)
-
-
-def zero_rows(lm: LanguageModel, fact: Fact, **settings: Any) -> list[dict[str, Any]]:
-    """A fact's rows of the zeroing table; one row with the reason where it cannot be done."""
-    try:
-        what = fact.prompt, fact.subject, fact.target_true
-        found = zero(lm, *what, subject_start=fact.subject_start, **settings)
-    except Exception as error:  # of a plug-in's family of models any may come
-        return [{"case_id": fact.case_id, "status": outcomes.failure(error)}]
-    return [
-        {
-            "case_id": fact.case_id,
-            "layer": layer,
-            "p_clean": found.p_clean,
-            "p_zeroed": p,
-            "status": outcomes.OK,
-        }
-        for layer, p in enumerate(found.p_zeroed.tolist())
-    ]
-
-
-def effects(cells: pd.DataFrame) -> pd.DataFrame:
-    """Per fact and layer, `zeroed`: the share of p_clean lost, (p_clean - p_zeroed) / p_clean.
-
-    Negative where zeroing raises p; empty where p_clean is 0. Columns in: case_id, layer, p_clean,
-    p_zeroed; rows of failed facts (no p_zeroed) are left out.
-    """
-    cells = cells[cells["p_zeroed"].notna()].reset_index(drop=True)
-    lost = cells["p_clean"] - cells["p_zeroed"]
-    share = lost / cells["p_clean"].where(cells["p_clean"] > 0)
-    return cells[["case_id", "layer", "p_clean"]].assign(zeroed=share)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from locedit.errors import LoceditError
+from locedit.registry import imported, module_of
 
 if TYPE_CHECKING:
     from locedit.engine.key_statistics import KeyMoments
@@ -71,17 +71,12 @@ class Method:
     @property
     def edit(self) -> EditFunction:
         """The function itself."""
-        if not isinstance(self.function, str):
-            return self.function
-        module, _, name = self.function.partition(":")
-        return getattr(importlib.import_module(module), name)
+        return imported(self.function)
 
     @property
     def module(self) -> str:
         """The module that holds the function."""
-        if isinstance(self.function, str):
-            return self.function.partition(":")[0]
-        return self.function.__module__
+        return module_of(self.function)
 
     def hyperparameters(
         self, problem: str, preset: str, *overlays: Mapping[str, Mapping[str, Any]]

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from locedit.methods.base import Method
 from locedit.methods.problems import PROBLEMS
-from locedit.methods.settings import Count, Limit, NotNegative, Positive
+from locedit.settings import Count, Limit, NotNegative, Positive
 
 EDIT_WINDOW = 5  # width of the window that FT-5 and MEMIT edit (Hase et al. 2023, section 5.2)
 

@@ -39,11 +39,12 @@ def _measured(suffix: str) -> dict[str, pa.DataType]:
     return {f"{c}{suffix}": _REAL if c.startswith("rewrite") else _REALS for c in _MEASURED}
 
 
-# What causal tracing measures, and the same from each half of the noise rows
-EFFECTS = ("effect_max", "fraction_max", "effect_last", "fraction_last")
+# What a localizer says of a layer, and what causal tracing measures beside: each again from either
+# half of what was drawn at random
+MEASURES = ("value", "effect_max", "effect_last", "fraction_last")
 
 
-HALVES = tuple(f"{effect}_{half}" for half in ("half1", "half2") for effect in EFFECTS)
+HALVES = tuple(f"{measure}_{half}" for half in ("half1", "half2") for measure in MEASURES)
 
 
 # METHODS section 6, in the ROME suite's names: percent, and the deviation over cases
@@ -94,13 +95,19 @@ SCHEMAS: dict[str, pa.Schema] = {
             "p_restored": _REAL,
             "p_corrupted_rows": _REALS,
             "p_restored_rows": _REALS,
+            "passes": _REAL,
+            "seconds": _REAL,
             "status": _TEXT,
         },
-        "zeroing": {
+        "localizing": {
             "case_id": _TEXT,
             "layer": _INT,
-            "p_clean": _REAL,
-            "p_zeroed": _REAL,
+            "value": _REAL,
+            "value_half1": _REAL,
+            "value_half2": _REAL,
+            "further": pa.map_(pa.string(), pa.float64()),
+            "passes": _REAL,
+            "seconds": _REAL,
             "status": _TEXT,
         },
         "effects": {
@@ -108,18 +115,17 @@ SCHEMAS: dict[str, pa.Schema] = {
             "dataset": _TEXT,
             "case_id": _TEXT,
             "relation_id": _TEXT,
+            "localizer": _TEXT,
             "module": _TEXT,
             "window": _INT,
             "layer": _INT,
+            **dict.fromkeys(MEASURES, _REAL),
+            **dict.fromkeys(HALVES, _REAL),
             "p_clean": _REAL,
             "p_corrupted": _REAL,
-            "effect_max": _REAL,
-            "fraction_max": _REAL,
-            "effect_last": _REAL,
-            "fraction_last": _REAL,
             "peak_token": _INT,
-            "zeroed": _REAL,
-            **dict.fromkeys(HALVES, _REAL),
+            "passes": _REAL,
+            "seconds": _REAL,
         },
         "editing": {
             **_GRID,

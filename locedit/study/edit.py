@@ -4,7 +4,6 @@ The unedited numbers come from the baseline table; nothing that does not depend 
 computed here.
 """
 
-import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +21,7 @@ from locedit.methods.problems import Problem, Request
 from locedit.model.language_model import LanguageModel
 from locedit.outcomes import OK
 from locedit.study import measure
-
-logger = logging.getLogger(__name__)
+from locedit.study.batching import together_or_alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +118,7 @@ def baseline(
         else:
             status = f"{outcomes.NOT_EDITED}p(o_true) = {p:.3g} < {min_p_erase:g}"
             rows[fact.case_id] = {"status": status}
-    measured = _together_or_alone(lambda some: _unedited(lm, problem, some, how), ready)
+    measured = together_or_alone(lambda some: _unedited(lm, problem, some, how), ready)
     rows |= {fact.case_id: row for fact, row in zip(ready, measured, strict=True)}
     named = ({"case_id": fact.case_id, "problem": problem.name} for fact in facts)
     return [name | rows[name["case_id"]] for name in named]
@@ -161,24 +159,6 @@ def _o_noise(
         sampling.corrupted_texts if problem.prompt_in_target else sampling.corrupted_continuations
     )
     return write(lm, prompts, subjects, starts=[fact.subject_start for fact in facts], **noise)
-
-
-def _together_or_alone(
-    do: Callable[[Sequence[shards.Item]], list[dict[str, Any]]], items: Sequence[shards.Item]
-) -> list[dict[str, Any]]:
-    """Rows of items that are done together; where that fails, one by one: only a bad one is lost.
-
-    Its row then tells why.
-    """
-    if not items:
-        return []
-    try:
-        return do(items)
-    except Exception as error:  # of a plug-in's method any may come
-        if len(items) == 1:
-            return [{"status": outcomes.failure(error)}]
-        logger.info("%d facts together, now one by one: %s", len(items), outcomes.in_words(error))
-    return [row for item in items for row in _together_or_alone(do, [item])]
 
 
 def _request(fact: Fact, target: str, problem: Problem) -> Request:
@@ -249,7 +229,7 @@ def edit_cell(
     grid = {"method": cell.method, "problem": cell.problem, "layer": cell.layer}
     for batch in together:
         ready = [subject for subject in batch if subject.before["status"] == OK]
-        edited = _together_or_alone(lambda some: _edit_batch(lm, cell, some, shared, how), ready)
+        edited = together_or_alone(lambda some: _edit_batch(lm, cell, some, shared, how), ready)
         rows = {subject.fact.case_id: row for subject, row in zip(ready, edited, strict=True)}
         for subject in batch:
             case_id = subject.fact.case_id

@@ -15,6 +15,7 @@ import yaml
 from locedit import messages
 from locedit.errors import LoceditError
 from locedit.facts import formats
+from locedit.localizers import TRACING
 from locedit.messages import name as plain_name
 from locedit.messages import nearest, one_line, shown
 from locedit.stated import StatedError, check_layers
@@ -49,7 +50,7 @@ def with_methods(
 ) -> dict[str, Any]:
     """The configuration's schema with the methods filled in, and what each of them can be set to.
 
-    settings: of each method, the JSON schema of its hyperparameters (locedit.methods.settings).
+    settings: of each method, the JSON schema of its hyperparameters (locedit.settings).
     """
     filled = copy.deepcopy(dict(schema))
     definitions, of_values = filled["$defs"], {"type": "array", "minItems": 1}
@@ -63,6 +64,31 @@ def with_methods(
         tried = {name: {**of_values, "items": kind} for name, kind in one["properties"].items()}
         definitions["grid"]["properties"][method] = {**one, "properties": tried}
     return filled
+
+
+def with_localizers(
+    schema: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The configuration's schema with the localizers filled in, and what they can be set to.
+
+    settings: of each localizer, the JSON schema of its settings (locedit.settings).
+    """
+    filled = copy.deepcopy(dict(schema))
+    definitions = filled["$defs"]
+    definitions["localizer"]["enum"] = list(settings)
+    definitions["localizer_settings"]["properties"] = dict(settings)
+    return filled
+
+
+# Where keys of earlier versions went: by their path, what to write now
+_MOVED = {
+    "tracing.intervention": "name localizers in localizing.localizers: `restore` is `tracing`, "
+    "`zero` is `zeroing`",
+    "tracing.modules": "it is localizing.modules now, of all localizers",
+    "tracing.windows": "it is localizing.windows now, of all localizers",
+    "analysis.tracing": "it is analysis.effect now, where `fraction_max` is `value`; for `zeroed` "
+    "set analysis.localizer: zeroing",
+}
 
 
 def validate(values: Any, schema: Mapping[str, Any], where: str) -> None:
@@ -113,6 +139,9 @@ def _sentence(error: Any) -> str:
     if error.validator == "additionalProperties":
         known = sorted(error.schema.get("properties", {}))
         unknown = sorted(set(error.instance) - set(known), key=str)
+        for moved in (f"{path}.{key}" for key in unknown):
+            if moved in _MOVED:
+                return f"{moved}: this key has moved: {_MOVED[moved]}"
         return prefix + f"unknown key {shown(unknown[0])}{_choices(unknown[0], known)}"
     if error.validator == "enum":
         kind = "key" if "propertyNames" in error.absolute_schema_path else "value"
@@ -182,7 +211,7 @@ def _is_file(path: Path) -> bool:
 
 
 def check(config: Mapping[str, Any], n_layers: int, assets: Iterable[str] = ()) -> None:
-    """What no schema can say: layers within the model, traced windows, the data set's path."""
+    """What no schema can say: layers within the model, shown localizer, the data set's path."""
     places = [("editing.layers", config["editing"]["layers"])]
     places.append(("tuning.layer", [config["tuning"]["layer"]]))
     analysis = config["analysis"]
@@ -196,20 +225,7 @@ def check(config: Mapping[str, Any], n_layers: int, assets: Iterable[str] = ()) 
                     f"config: {name}: layer {layer} is beyond the model, whose {n_layers} layers "
                     f"are numbered 0 to {n_layers - 1}"
                 )
-    for key, listed in (("module", "modules"), ("window", "windows")):
-        wanted, traced = config["analysis"][key], config["tracing"][listed]
-        if wanted not in traced:
-            raise ConfigError(
-                f"config: analysis.{key}: {wanted} is not traced; add it to tracing.{listed} "
-                f"({', '.join(map(str, traced))}) or choose one of them"
-            )
-    effect, made = config["analysis"]["tracing"], config["tracing"]["intervention"]
-    needed = "zero" if effect == "zeroed" else "restore"
-    if needed not in ([made] if isinstance(made, str) else made):
-        raise ConfigError(
-            f"config: analysis.tracing: {effect} is measured by tracing.intervention: {needed}, "
-            f"which is not configured; add it, or choose another effect"
-        )
+    _check_shown(config["analysis"], config["localizing"])
     if config["assets"]["cache"] is not None:
         _path(config["assets"]["cache"], "config: assets.cache")
     known = list(assets)
@@ -219,6 +235,23 @@ def check(config: Mapping[str, Any], n_layers: int, assets: Iterable[str] = ()) 
                 f"config: assets.overrides: no asset is called {name!r}{_choices(name, known)}"
             )
     _check_data(config["dataset"])
+
+
+def _check_shown(analysis: Mapping[str, Any], localizing: Mapping[str, Any]) -> None:
+    """What figures show has to be localized, by a localizer that measures it."""
+    for key in ("localizer", "module", "window"):
+        wanted, there = analysis[key], localizing[f"{key}s"]
+        if wanted not in there:
+            raise ConfigError(
+                f"config: analysis.{key}: {wanted} is not localized; add it to localizing.{key}s "
+                f"({', '.join(map(str, there))}) or choose one of them"
+            )
+    effect, localizer = analysis["effect"], analysis["localizer"]
+    if effect != "value" and localizer != TRACING:
+        raise ConfigError(
+            f"config: analysis.effect: {effect} is measured by the localizer {TRACING} alone, and "
+            f"analysis.localizer is {localizer}; set one of them to another"
+        )
 
 
 def _check_data(dataset: Mapping[str, Any]) -> None:

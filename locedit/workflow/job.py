@@ -202,8 +202,11 @@ def fact_by_fact(
 
 # Of each stage whose rows have a status: what was to be done, and how to do without one cell
 _CELLS = {
-    "trace": ("traced", "out of tracing.modules or tracing.windows"),
-    "zero": ("zeroed", "out of tracing.modules or tracing.windows"),
+    "trace": ("traced", "out of localizing.modules or localizing.windows"),
+    "localize": (
+        "localized",
+        "out of localizing.localizers, localizing.modules or localizing.windows",
+    ),
     "baseline": ("measured", "out of editing.problems"),
     "edit": ("edited", "out of editing.methods, editing.problems or editing.layers"),
 }

@@ -1,8 +1,9 @@
 """Modules of the user's own: named in the configuration, they register what `locedit` lacks.
 
 A plug-in is a Python file, by its path, or a module that can be imported, by its name. What it
-registers when it is imported (`locedit.methods.register`, `locedit.model.architectures.register`)
-is then known everywhere. No heavy imports: Snakemake reads this each time it starts.
+registers when it is imported (`register` of `locedit.methods`, `locedit.localizers`,
+`locedit.model.architectures`) is then known everywhere. No heavy imports: Snakemake reads this each
+time it starts.
 """
 
 import hashlib
@@ -16,9 +17,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from locedit.localizers import LOCALIZERS
 from locedit.messages import one_line
-from locedit.methods import METHODS, RegistrationError
+from locedit.methods import METHODS
 from locedit.model.architectures import ARCHITECTURES
+from locedit.registry import RegistrationError
 from locedit.store import hashing
 from locedit.workflow.config import ConfigError
 
@@ -34,6 +37,7 @@ class Plugin:
     name: str
     module: ModuleType
     methods: tuple[str, ...]
+    localizers: tuple[str, ...]
     architectures: tuple[str, ...]
 
     @property
@@ -45,13 +49,21 @@ class Plugin:
         package = sys.modules[self.module.__name__.partition(".")[0]]
         folders = [Path(folder) for folder in getattr(package, "__path__", [])]
         beside = [path for folder in folders for path in folder.rglob("*.py")]
-        # hyperparameters count by their values, not by the code that says them
-        without = ("locedit", "locedit.methods", "locedit.methods.builtin")
-        return [hashing.code(self.file, root, without), hashing.files(beside)]
+        return [hashing.code(self.file, root, ("locedit", *REGISTRIES)), hashing.files(beside)]
 
+
+# Modules that name all methods and localizers: a job depends on the code of those that it uses, and
+# on their settings by their values, not by the code that says them
+REGISTRIES = (
+    "locedit.methods",
+    "locedit.methods.builtin",
+    "locedit.localizers",
+    "locedit.localizers.builtin",
+)
 
 _LOADED: dict[str, Plugin] = {}  # by module
-_REGISTRIES: tuple[dict[str, Any], ...] = (METHODS, ARCHITECTURES)  # what a plug-in may add to
+# what a plug-in may add to, in the order of its fields
+_REGISTERED: tuple[dict[str, Any], ...] = (METHODS, LOCALIZERS, ARCHITECTURES)
 
 
 def load(names: Sequence[str], folders: Sequence[Path]) -> list[Plugin]:
@@ -67,12 +79,12 @@ def _load(name: str, folders: Sequence[Path]) -> Plugin:
     path = _file(name, folders) if _is_path(name) else None
     module_name = name if path is None else _module_name(path)
     if module_name not in _LOADED:
-        before = [dict(registry) for registry in _REGISTRIES]
+        before = [dict(registry) for registry in _REGISTERED]
         try:
             with _importable(folders):
                 module = _import(module_name, path)
         except (Exception, SystemExit) as error:  # an import may try to end the program
-            for registry, kept in zip(_REGISTRIES, before, strict=True):
+            for registry, kept in zip(_REGISTERED, before, strict=True):
                 registry.clear()
                 registry.update(kept)
             sys.modules.pop(module_name, None)
@@ -81,7 +93,7 @@ def _load(name: str, folders: Sequence[Path]) -> Plugin:
             ) from error
         brought = [
             tuple(entry for entry in registry if entry not in kept)
-            for registry, kept in zip(_REGISTRIES, before, strict=True)
+            for registry, kept in zip(_REGISTERED, before, strict=True)
         ]
         _LOADED[module_name] = Plugin(name, module, *brought)
     return _LOADED[module_name]

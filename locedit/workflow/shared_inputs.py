@@ -1,13 +1,12 @@
 """Context templates and key statistics, from files to what the methods take."""
 
-from pathlib import Path
 from typing import Any
 
-from locedit.engine.key_statistics import check_size, moments_from_file
 from locedit.methods import METHODS, SharedInputs
 from locedit.model.language_model import LanguageModel
 from locedit.store import tables
 from locedit.study.edit import Measuring
+from locedit.workflow.key_moments import key_moments
 
 
 def shared_inputs(snakemake: Any, lm: LanguageModel, method: str, how: Measuring) -> SharedInputs:
@@ -17,7 +16,5 @@ def shared_inputs(snakemake: Any, lm: LanguageModel, method: str, how: Measuring
     if needs.contexts is not None:
         found["contexts"] = tables.context_sets(given.contexts, needs.contexts)
     if needs.statistics:
-        path, ridge = Path(given.statistics), snakemake.config["statistics"]["ridge"]
-        check_size(path, lm)
-        found["moments"] = moments_from_file(path, lm.device, ridge=ridge)
+        found["moments"] = key_moments(snakemake, lm)
     return SharedInputs(sigma=how.sigma, seed=how.noise_seed, n_noise=how.n_noise, **found)

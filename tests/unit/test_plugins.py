@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from locedit.methods import Method, register
-from locedit.methods.settings import Count, Positive
+from locedit.settings import Count, Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +205,7 @@ FAULTS = {
     "a type that YAML lacks": (
         ("careful: bool = False", "careful: complex = 0j"),
         ": method 'mine': its hyperparameter 'careful' is of type <class 'complex'>, which YAML "
-        "cannot hold; use int, float, bool, str, Literal, or one of locedit.methods.settings",
+        "cannot hold; use int, float, bool, str, Literal, or one of locedit.settings",
     ),
     "no default": (
         ("rate: Positive = 0.1", "rate: Positive"),

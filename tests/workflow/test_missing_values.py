@@ -259,7 +259,7 @@ BROKEN = '''"""A method that cannot edit."""
 from dataclasses import dataclass
 
 from locedit.methods import Method, register
-from locedit.methods.settings import Positive
+from locedit.settings import Positive
 
 
 @dataclass(frozen=True, kw_only=True)

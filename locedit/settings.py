@@ -1,7 +1,7 @@
-"""Types of hyperparameters, and the JSON schema that a dataclass of them amounts to.
+"""Types of settings, and the JSON schema that a dataclass of them amounts to.
 
-The configuration is checked against the schema, so a method's dataclass says all there is to say
-about its settings. No heavy imports: Snakemake reads this each time it starts.
+The configuration is checked against the schema, so the dataclass of a method or localizer says all
+there is to say about its settings. No heavy imports: Snakemake reads this each time it starts.
 """
 
 import dataclasses
@@ -51,6 +51,6 @@ def _of_type(kind: Any, name: str) -> dict[str, Any]:
         return {"anyOf": [_of_type(part, name) for part in inner]}
     known = ", ".join(t.__name__ for t in _TYPES if t is not type(None))
     raise TypeError(
-        f"its hyperparameter {name!r} is of type {kind!r}, which YAML cannot hold; use {known}, "
-        "Literal, or one of locedit.methods.settings"
+        f"its setting {name!r} is of type {kind!r}, which YAML cannot hold; use {known}, "
+        "Literal, or one of locedit.settings"
     )

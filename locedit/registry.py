@@ -1,0 +1,89 @@
+"""What can be registered by name, as editing methods and localizers are: the checks they share.
+
+No heavy imports: Snakemake reads this each time it starts.
+"""
+
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import is_dataclass
+from typing import Any, Protocol
+
+from locedit.errors import LoceditError
+from locedit.messages import shown
+from locedit.settings import schema
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # it names folders
+
+
+class RegistrationError(LoceditError):
+    """What cannot be registered; the message says what is wrong with it."""
+
+
+class Entry(Protocol):
+    """What every registry asks of its entries, whose `function` may be "module:function"."""
+
+    name: str
+    function: Any
+    settings: type
+
+    @property
+    def module(self) -> str:
+        """The module that holds the function."""
+
+
+def imported(function: Callable[..., Any] | str) -> Callable[..., Any]:
+    """A function that is given itself, or as "module:function" to be imported when it is used."""
+    if not isinstance(function, str):
+        return function
+    module, _, name = function.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def module_of(function: Callable[..., Any] | str) -> str:
+    """The module that holds a function, without importing it."""
+    return function.partition(":")[0] if isinstance(function, str) else function.__module__
+
+
+def check(entry: Entry, known: Mapping[str, Entry], said: str, arguments: Sequence[str]) -> None:
+    """Raise RegistrationError, beginning with `said`, for an entry that no study can use.
+
+    Its name must be free and able to name a folder, its settings a dataclass that a configuration
+    can hold, its function one that can be called with these arguments.
+    """
+    if not isinstance(entry.name, str) or not _NAME.fullmatch(entry.name):
+        raise RegistrationError(
+            f"{said}its name becomes a folder's: use letters, digits, dots, dashes and "
+            "underscores, 100 at most, a letter or digit first"
+        )
+    if entry.name in known:
+        raise RegistrationError(
+            f"{said}{known[entry.name].module} has registered that name; choose another"
+        )
+    if not isinstance(entry.settings, type) or not is_dataclass(entry.settings):
+        raise RegistrationError(
+            f"{said}`settings` must be a dataclass, the one of what it can be set to; got "
+            f"{shown(entry.settings)}"
+        )
+    try:
+        schema(entry.settings)
+    except TypeError as error:
+        raise RegistrationError(f"{said}{error}") from error
+    _check_function(entry.function, said, arguments)
+
+
+def _check_function(function: Any, said: str, arguments: Sequence[str]) -> None:
+    if isinstance(function, str):
+        return  # imported when it is first used
+    wanted = ", ".join(arguments)
+    if not callable(function):
+        raise RegistrationError(f"{said}`function` must take ({wanted}); got {function!r}")
+    signature = inspect.signature(function)
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        raise RegistrationError(
+            f"{said}its function must take ({wanted}); "
+            f"{function.__name__} takes ({', '.join(signature.parameters)})"
+        ) from error
