@@ -31,35 +31,37 @@ pick <- function(frame, column, wanted = NULL, preferred = NULL) {
   list(rows = rows, value = wanted, missing = missing)
 }
 
-# One module and one window of a tracing table, with the words for the subtitle.
-pick_trace <- function(frame, module, window) {
-  by_module <- pick(frame, "module", module, "mlp")
+# One module and one window of a localizer in a table, with the words for the subtitle.
+pick_trace <- function(frame, localizer, module, window) {
+  by_localizer <- pick(frame, "localizer", localizer, "tracing")
+  by_module <- pick(by_localizer$rows, "module", module, "mlp")
   by_window <- pick(by_module$rows, "window", window, 5)
   list(
-    rows = by_window$rows, missing = c(by_module$missing, by_window$missing)[1],
-    words = sprintf(
-      "%s, %s", module_words(by_module$value), window_words(by_window$value)
-    )
+    rows = by_window$rows, localizer = by_localizer$value,
+    missing = c(by_localizer$missing, by_module$missing, by_window$missing)[1],
+    words = place_words(by_localizer$value, by_module$value, by_window$value)
   )
 }
 
-SETTING <- c("module", "window", "tracing", "problem", "method", "score", "reason")
+SETTING <- c(
+  "localizer", "module", "window", "effect", "problem", "method", "score", "reason"
+)
 
-# One score, module, window and measure of tracing of a statistics' table; problems and methods
+# One score, localizer, module, window and measure of a statistics' table; problems and methods
 # become factors of their labels. `missing` says why not one of the `values` (columns) is known.
-pick_setting <- function(table, name, values, columns, score, module, window, tracing) {
+pick_setting <- function(table, name, values, columns, score, localizer, module, window, effect) {
   columns <- c(values, columns)
   require_columns(table, c(SETTING, columns), name)
   if ("subset" %in% names(table)) table <- pick(table, "subset", "all")$rows
-  trace <- pick_trace(table, module, window)
-  by_tracing <- pick(trace$rows, "tracing", tracing)
-  by_score <- pick(by_tracing$rows, "score", score)
+  trace <- pick_trace(table, localizer, module, window)
+  by_effect <- pick(trace$rows, "effect", effect)
+  by_score <- pick(by_effect$rows, "score", score)
   rows <- by_score$rows
   rows$problem <- labelled(rows$problem, PROBLEMS)
   rows$method <- labelled(rows$method, METHODS)
   rows$reason[is.na(rows$reason)] <- ""
-  words <- c(trace$words, if (tracing != "fraction_max") effect_words(tracing))
-  missing <- c(trace$missing, by_tracing$missing, by_score$missing)
+  words <- c(trace$words, if (effect != "value") effect_words(trace$localizer, effect))
+  missing <- c(trace$missing, by_effect$missing, by_score$missing)
   if (all(is.na(rows[values]))) {
     reasons <- setdiff(unique(rows$reason), "")
     missing <- c(missing, if (length(reasons) > 0) paste(reasons, collapse = "; "), "no number")
@@ -67,10 +69,23 @@ pick_setting <- function(table, name, values, columns, score, module, window, tr
   list(rows = rows, words = words, missing = missing[1])
 }
 
-# "probability restored at the best token": what tells one measure of tracing from another.
-effect_words <- function(tracing) label_of(tracing, shorts_of("effects"))
+# A measure's name among the labels: a localizer's own value has the localizer's.
+effect_key <- function(localizer, effect) ifelse(effect %in% "value", localizer, effect)
 
-axis_words <- function(effect) sub(" (", "\n(", label_of(effect, EFFECTS), fixed = TRUE)
+# "probability restored at the best token": what tells one measure from another.
+effect_words <- function(localizer, effect) {
+  label_of(effect_key(localizer, effect), shorts_of("effects"))
+}
+
+# "Tracing effect (fraction restored at the best token)", the parenthesis on a line of its own.
+axis_words <- function(localizer, effect) {
+  sub(" (", "\n(", label_of(effect_key(localizer, effect), EFFECTS), fixed = TRUE)
+}
+
+# "Tracing effect"
+effect_title <- function(localizer, effect) {
+  capital(sub("\n.*", "", axis_words(localizer, effect)))
+}
 
 # ---- means and places ----------------------------------------------------------------------------
 

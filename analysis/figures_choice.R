@@ -2,12 +2,12 @@
 # choosing the edit layer by it. See figures.R.
 
 # diff_intervals: `diff` with its interval (diff_low, diff_high), the `bound` and the `verdict`.
-diff_intervals <- function(diff_intervals, study, score = "rewrite", module = NULL, window = NULL,
-                           tracing = "fraction_max") {
+diff_intervals <- function(diff_intervals, study, score = "rewrite", localizer = NULL,
+                           module = NULL, window = NULL, effect = "value") {
   title <- sprintf("%s: what tracing adds to the edit layer", label_of(score, SCORES))
   columns <- c("n_facts", "diff_low", "diff_high", "bound", "verdict")
   chosen <- pick_setting(
-    diff_intervals, "diff_intervals", "diff", columns, score, module, window, tracing
+    diff_intervals, "diff_intervals", "diff", columns, score, localizer, module, window, effect
   )
   if (!is.null(chosen$missing)) return(empty_figure(title, study, chosen$missing))
   rows <- chosen$rows
@@ -123,12 +123,14 @@ added_alt <- function(rows) {
 
 # regret: mean score lost (`regret`, with its interval) by each `strategy` against each fact's best
 # layer.
-regret <- function(regret, study, score = "rewrite", module = NULL, window = NULL,
-                   tracing = "fraction_max") {
+regret <- function(regret, study, score = "rewrite", localizer = NULL, module = NULL,
+                   window = NULL, effect = "value") {
   name <- lower(label_of(score, SCORES))
   title <- sprintf("Does localization inform editing? %s lost by layer choice", capital(name))
   columns <- c("strategy", "regret_low", "regret_high", "n_facts")
-  chosen <- pick_setting(regret, "regret", "regret", columns, score, module, window, tracing)
+  chosen <- pick_setting(
+    regret, "regret", "regret", columns, score, localizer, module, window, effect
+  )
   if (!is.null(chosen$missing)) return(empty_figure(title, study, chosen$missing))
   rows <- chosen$rows
   rows <- rows[!rows$strategy %in% "oracle", , drop = FALSE] # each fact's best layer loses nothing

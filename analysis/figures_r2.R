@@ -3,15 +3,19 @@
 
 R2S <- c("r2_layer", "r2_tracing", "r2_both")
 
-# r2: the table of `r2_table`. `variant`: "window" or "tracing", to be told in the title.
-r2_by_problem <- function(r2, study, score = "rewrite", module = NULL, window = NULL,
-                          tracing = "fraction_max", variant = "") {
-  of <- switch(variant, window = window_words(window), tracing = effect_words(tracing))
+# r2: the table of `r2_table`. `variant`: "window" or "effect", to be told in the title.
+r2_by_problem <- function(r2, study, score = "rewrite", localizer = NULL, module = NULL,
+                          window = NULL, effect = "value", variant = "") {
+  of <- switch(variant,
+    window = window_words(window), effect = effect_words(localizer, effect)
+  )
   title <- sprintf(
     "%s: variance explained%s", label_of(score, SCORES),
     if (is.null(of)) " by edit layer and tracing effect" else sprintf(" (%s)", of)
   )
-  chosen <- pick_setting(r2, "r2", R2S, c("n_facts", "diff"), score, module, window, tracing)
+  chosen <- pick_setting(
+    r2, "r2", R2S, c("n_facts", "diff"), score, localizer, module, window, effect
+  )
   if (!is.null(chosen$missing)) return(empty_figure(title, study, chosen$missing))
   explained_variance(
     chosen, title, study, sprintf(
@@ -30,11 +34,13 @@ r2_by_problem <- function(r2, study, score = "rewrite", module = NULL, window = 
 }
 
 # out_of_fold: as r2, with R2 of facts that were left out of the fit, and the number of `folds`.
-out_of_fold <- function(out_of_fold, study, score = "rewrite", module = NULL, window = NULL,
-                        tracing = "fraction_max") {
+out_of_fold <- function(out_of_fold, study, score = "rewrite", localizer = NULL, module = NULL,
+                        window = NULL, effect = "value") {
   title <- sprintf("%s of facts left out of the fit: variance explained", label_of(score, SCORES))
   columns <- c("n_facts", "folds", "diff")
-  chosen <- pick_setting(out_of_fold, "out_of_fold", R2S, columns, score, module, window, tracing)
+  chosen <- pick_setting(
+    out_of_fold, "out_of_fold", R2S, columns, score, localizer, module, window, effect
+  )
   if (!is.null(chosen$missing)) return(empty_figure(title, study, chosen$missing))
   folds <- sort(unique(stats::na.omit(chosen$rows$folds)))
   if (length(folds) > 0) {
@@ -174,11 +180,13 @@ r2_differences <- function(rows) {
 R2_KINDS <- c(marginal = "fixed effects alone", conditional = "with the fact's own level")
 
 # mixed: r2_{marginal,conditional}_{layer,both} of a model with a random intercept for each fact.
-mixed <- function(mixed, study, score = "rewrite", module = NULL, window = NULL,
-                  tracing = "fraction_max") {
+mixed <- function(mixed, study, score = "rewrite", localizer = NULL, module = NULL,
+                  window = NULL, effect = "value") {
   title <- sprintf("%s: variance explained by the mixed model", label_of(score, SCORES))
   values <- c(outer(c("r2_marginal_", "r2_conditional_"), c("layer", "both"), paste0))
-  chosen <- pick_setting(mixed, "mixed", values, "n_facts", score, module, window, tracing)
+  chosen <- pick_setting(
+    mixed, "mixed", values, "n_facts", score, localizer, module, window, effect
+  )
   if (!is.null(chosen$missing)) return(empty_figure(title, study, chosen$missing))
   rows <- chosen$rows
   panels <- nlevels(rows$problem)

@@ -5,12 +5,12 @@ MOST_LAYERS <- 5L # panels in a row that can still be read
 
 # One problem: a row for each method, a column for each edit layer.
 rewrite_vs_effect <- function(scores, effects, study, problem = "error_injection", methods = NULL,
-                              score = "rewrite", effect = "fraction_max", module = NULL,
-                              window = NULL, layers = NULL, correct_only = TRUE) {
+                              score = "rewrite", effect = "value", localizer = NULL,
+                              module = NULL, window = NULL, layers = NULL, correct_only = TRUE) {
   name <- label_of(problem, PROBLEMS)
   title <- sprintf("%s against tracing effect: %s", label_of(score, SCORES), lower(name))
   found <- scatter_points(
-    scores, effects, problem, methods, score, effect, module, window, correct_only
+    scores, effects, problem, methods, score, effect, localizer, module, window, correct_only
   )
   points <- found$points
   shown <- if (is.null(layers)) spread_of(points$layer, MOST_LAYERS) else layers
@@ -24,7 +24,7 @@ rewrite_vs_effect <- function(scores, effects, study, problem = "error_injection
   points$column <- layer_panels(points$layer)
   effect_scatter(
     points, title, c(study, facts_words(length(unique(points$case_id))), found$words), score,
-    effect, c(
+    axis_words(found$localizer, effect), c(
       "The axes of tracing effect differ.",
       if (all_layers > length(shown)) {
         sprintf("%d of %d edit layers shown.", length(shown), all_layers)
@@ -36,11 +36,11 @@ rewrite_vs_effect <- function(scores, effects, study, problem = "error_injection
 # All problems at one edit layer (`layer`, zero-based; otherwise the edited one nearest the middle
 # of the traced layers): a row for each problem, a column for each method.
 rewrite_vs_effect_at_layer <- function(scores, effects, study, problems = NULL, layer = NULL,
-                                       score = "rewrite", effect = "fraction_max", module = NULL,
-                                       window = NULL, correct_only = TRUE) {
+                                       score = "rewrite", effect = "value", localizer = NULL,
+                                       module = NULL, window = NULL, correct_only = TRUE) {
   title <- sprintf("%s against tracing effect at one layer", label_of(score, SCORES))
   found <- scatter_points(
-    scores, effects, problems, NULL, score, effect, module, window, correct_only
+    scores, effects, problems, NULL, score, effect, localizer, module, window, correct_only
   )
   if (is.null(layer)) layer <- nearest_middle(found$points$layer, effects$layer)
   points <- found$points[found$points$layer %in% layer, , drop = FALSE]
@@ -54,7 +54,7 @@ rewrite_vs_effect_at_layer <- function(scores, effects, study, problems = NULL, 
   absent <- setdiff(problems, points$problem)
   effect_scatter(
     points, title, c(study, facts_words(length(unique(points$case_id))), at, found$words), score,
-    effect, if (length(absent) > 0) {
+    axis_words(found$localizer, effect), if (length(absent) > 0) {
       sprintf("Nothing to show for %s.", listed(lower(label_of(absent, PROBLEMS))))
     }
   )
@@ -65,11 +65,11 @@ nearest_middle <- function(layers, traced) {
   layers[which.min(abs(layers - mean(range(traced))))][1]
 }
 
-scatter_points <- function(scores, effects, problems, methods, score, effect, module, window,
-                           correct_only) {
+scatter_points <- function(scores, effects, problems, methods, score, effect, localizer, module,
+                           window, correct_only) {
   check_scores(scores, score)
   check_effects(effects, effect)
-  trace <- pick_trace(effects, module, window)
+  trace <- pick_trace(effects, localizer, module, window)
   scores <- facts_under_study(scores, correct_only)
   if (!is.null(problems)) scores <- scores[scores$problem %in% problems, , drop = FALSE]
   if (!is.null(methods)) scores <- scores[scores$method %in% methods, , drop = FALSE]
@@ -86,11 +86,12 @@ scatter_points <- function(scores, effects, problems, methods, score, effect, mo
       if (length(problems) == 1) paste(" for", lower(label_of(problems, PROBLEMS))) else ""
     ))[1]
   }
-  list(points = points, words = trace$words, missing = missing)
+  list(points = points, localizer = trace$localizer, words = trace$words, missing = missing)
 }
 
-# points: score, tracing, method and the panel's `row` and `column`, factors.
-effect_scatter <- function(points, title, subtitle, score, effect, note) {
+# points: score, tracing, method and the panel's `row` and `column`, factors; `axis`: the effect's
+# words.
+effect_scatter <- function(points, title, subtitle, score, axis, note) {
   lines <- panel_lines(points)
   name <- label_of(score, SCORES)
   note <- paste(c("One point a fact; r: Pearson's correlation in the panel.", note), collapse = " ")
@@ -107,7 +108,7 @@ effect_scatter <- function(points, title, subtitle, score, effect, note) {
       count_of(nrow(lines), "panel")
     )
   )
-  plot <- scatter_plot(points, lines) + labs(x = sub("\n", " ", axis_words(effect)), y = name)
+  plot <- scatter_plot(points, lines) + labs(x = sub("\n", " ", axis), y = name)
   with_titles(plot, title, subtitle, note, c(WIDTH, 1.5 + 1.35 * nlevels(points$row)), words)
 }
 
@@ -180,12 +181,12 @@ line_and_words <- function(x, y) {
 # ---- correlations --------------------------------------------------------------------------------
 
 # correlations: the table of `correlation_table`, a row for each edit layer.
-correlations_by_layer <- function(correlations, study, score = "rewrite", module = NULL,
-                                  window = NULL, tracing = "fraction_max") {
+correlations_by_layer <- function(correlations, study, score = "rewrite", localizer = NULL,
+                                  module = NULL, window = NULL, effect = "value") {
   title <- sprintf("Correlation of %s and tracing effect, by layer", lower(label_of(score, SCORES)))
   columns <- c("layer", "n", "pearson_low", "pearson_high")
   chosen <- pick_setting(
-    correlations, "correlations", "pearson", columns, score, module, window, tracing
+    correlations, "correlations", "pearson", columns, score, localizer, module, window, effect
   )
   if (!is.null(chosen$missing)) return(empty_figure(title, study, chosen$missing))
   rows <- chosen$rows

@@ -1,10 +1,15 @@
-# The figures of causal tracing: its effect by layer, the layers where it peaks, and how reliable it
+# The figures of a localizer: its effect by layer, the layers where it peaks, and how reliable it
 # is. See figures.R.
 
-tracing_effect_by_layer <- function(effects, study, effect = "fraction_max", module = NULL) {
-  require_columns(effects, c("case_id", "module", "window", "layer", effect), "effects")
-  title <- "Tracing effect by layer"
+LOCATED <- c("case_id", "localizer", "module", "window", "layer")
+
+tracing_effect_by_layer <- function(effects, study, effect = "value", localizer = NULL,
+                                    module = NULL) {
+  require_columns(effects, c(LOCATED, effect), "effects")
   effects <- effects[is.finite(as.numeric(effects[[effect]])), , drop = FALSE]
+  by_localizer <- pick(effects, "localizer", localizer, "tracing")
+  effects <- by_localizer$rows
+  title <- paste(effect_title(by_localizer$value, effect), "by layer")
   if (!is.null(module)) effects <- pick(effects, "module", module)$rows
   if (nrow(effects) == 0) {
     return(empty_figure(title, study, sprintf("no finite %s in the table", effect)))
@@ -13,13 +18,14 @@ tracing_effect_by_layer <- function(effects, study, effect = "fraction_max", mod
   means$module <- labelled(means$module, MODULES)
   means$window <- factor(means$window, levels = sort(unique(means$window)))
   with_titles(
-    effect_plot(means, effect), title, c(study, facts_words(length(unique(effects$case_id)))),
-    interval_words(means), c(WIDTH, 4.6), effect_of_layer_words(means)
+    effect_plot(means, axis_words(by_localizer$value, effect)), title,
+    c(study, facts_words(length(unique(effects$case_id)))),
+    interval_words(means), c(WIDTH, 4.6), effect_of_layer_words(means, by_localizer$value)
   )
 }
 
-effect_plot <- function(means, effect) {
-  words <- "Layers restored"
+effect_plot <- function(means, axis) {
+  words <- "Layers in the window"
   ggplot(means, aes(.data$layer + 1, .data$mean, group = .data$window)) +
     geom_ribbon(aes(ymin = .data$low, ymax = .data$high, fill = .data$window),
       data = means[!is.na(means$low), , drop = FALSE], alpha = 0.18
@@ -33,24 +39,32 @@ effect_plot <- function(means, effect) {
     scale_colour_viridis_d(end = 0.85, aesthetics = c("colour", "fill")) +
     scale_shape_manual(values = shapes_for(means$window)) +
     labs(
-      x = "Layer (centre of the restored window)", y = axis_words(effect), colour = words,
+      x = "Layer (centre of the window)", y = axis, colour = words,
       fill = words, shape = words
     )
 }
 
-effect_of_layer_words <- function(means) {
-  list(
-    shows = paste(
+effect_of_layer_words <- function(means, localizer) {
+  shows <- if (localizer %in% "tracing") {
+    paste(
       "How much of the true object's probability returns when clean activations are restored at",
-      "one token, in a window of layers centred at each layer; a line for each width of the window."
-    ),
+      "one token, in a window of layers centred at each layer"
+    )
+  } else {
+    sprintf("What %s says of a window of layers centred at each layer", located_by(localizer))
+  }
+  list(
+    shows = paste0(shows, "; a line for each width of the window."),
     see = c(peak_of_means(means), "See whether the peak moves with the width of the window."),
     alt = sprintf(
-      "Lines of the mean tracing effect by layer, %s, the highest mean %s.",
+      "Lines of the mean effect by layer, %s, the highest mean %s.",
       listed(unique(window_words(means$window))), short_number(max(means$mean), 2)
     )
   )
 }
+
+# "representation zeroing": a localizer inside a sentence.
+located_by <- function(localizer) lower(label_of(localizer, labels_of("localizers")))
 
 peak_of_means <- function(means) {
   peaks <- vapply(split_by(means, c("module", "window")), function(group) {
@@ -66,13 +80,16 @@ peak_of_means <- function(means) {
 # ---- peaks ---------------------------------------------------------------------------------------
 
 # `usual`: the layers (zero-based) that methods are usually edited at, by method.
-tracing_peaks <- function(effects, study, effect = "fraction_max", module = NULL, usual = list()) {
-  require_columns(effects, c("case_id", "module", "window", "layer", effect), "effects")
-  title <- "Layer with the largest tracing effect, by fact"
-  chosen <- pick(effects, "module", module, "mlp")
+tracing_peaks <- function(effects, study, effect = "value", localizer = NULL, module = NULL,
+                          usual = list()) {
+  require_columns(effects, c(LOCATED, effect), "effects")
+  by_localizer <- pick(effects, "localizer", localizer, "tracing")
+  named <- effect_title(by_localizer$value, effect)
+  title <- sprintf("Layer with the largest %s, by fact", lower(named))
+  chosen <- pick(by_localizer$rows, "module", module, "mlp")
   peaks <- peak_layers(chosen$rows, effect)
   if (nrow(peaks) == 0) {
-    reason <- c(chosen$missing, "no fact has a tracing effect above zero")[1]
+    reason <- c(by_localizer$missing, chosen$missing, "no fact has an effect above zero")[1]
     return(empty_figure(title, study, reason))
   }
   bars <- peak_counts(peaks)
@@ -82,7 +99,7 @@ tracing_peaks <- function(effects, study, effect = "fraction_max", module = NULL
     peaks_plot(bars, usual, chosen$rows$layer), title,
     c(
       study, facts_words(length(unique(peaks$case_id))), module_words(chosen$value),
-      effect_words(effect)
+      effect_words(by_localizer$value, effect)
     ),
     c(
       if (nrow(usual) > 0) "Marks above: the layers usually edited.",
@@ -107,22 +124,22 @@ peaks_plot <- function(bars, usual, layers) {
     ) +
     scale_fill_manual(values = colours, drop = FALSE, guide = "none") +
     scale_colour_manual(values = colours, drop = FALSE, guide = "none") +
-    labs(x = "Layer (centre of the restored window)", y = "Facts")
+    labs(x = "Layer (centre of the window)", y = "Facts")
 }
 
 peaks_words <- function(bars, peaks, usual) {
   most <- bars[which.max(bars$count), ]
   list(
     shows = paste(
-      "Where tracing places each fact: the layer with the largest tracing effect, the lowest where",
-      "several share it, counted over facts; a panel for each width of the restored window."
+      "Where the localizer places each fact: the layer with the largest effect, the lowest where",
+      "several share it, counted over facts; a panel for each width of the window."
     ),
     see = c(usual_words(peaks, usual), paste(
       "A wide histogram means that facts differ in where they are found, which the regressions",
       "need."
     )),
     alt = sprintf(
-      "Histograms of the layer where tracing peaks; the highest bar is %s at layer %d with %s.",
+      "Histograms of the layer where the effect peaks; the highest bar is %s at layer %d with %s.",
       facts_words(most$count), most$layer + 1L, most$panel
     )
   )
@@ -204,16 +221,22 @@ RELIABILITIES <- c(
   spearman_brown = "all facts and layers", spearman_brown_within = "facts within a layer"
 )
 
-# reliability: split-half correlations of the tracing effect over noise rows, and the reliability
-# of the whole by Spearman and Brown's formula, for each module, window and measure.
-reliability <- function(reliability, study) {
-  columns <- c("module", "window", "tracing", names(RELIABILITIES), "n_facts", "reason")
+# reliability: split-half correlations of a localizer's effect over random draws, and the
+# reliability of the whole by Spearman and Brown's formula, for each module, window and measure.
+reliability <- function(reliability, study, localizer = NULL) {
+  columns <- c(
+    "localizer", "module", "window", "effect", names(RELIABILITIES), "n_facts", "reason"
+  )
   require_columns(reliability, columns, "reliability")
-  title <- "Reliability of the tracing effect over noise"
+  by_localizer <- pick(reliability, "localizer", localizer, "tracing")
+  reliability <- by_localizer$rows
+  title <- sprintf(
+    "Reliability of the %s over noise", lower(effect_title(by_localizer$value, "value"))
+  )
   rows <- reliability_long(reliability)
   known <- rows[!is.na(rows$value), , drop = FALSE]
   if (nrow(known) == 0) {
-    reason <- c(setdiff(reliability$reason, c("", NA)), "the table is empty")[1]
+    reason <- c(by_localizer$missing, setdiff(reliability$reason, c("", NA)))[1]
     return(empty_figure(title, study, reason))
   }
   plot <- with_titles(
@@ -228,11 +251,11 @@ reliability_plot <- function(known) {
   ggplot(known, aes(.data$window, .data$value, colour = .data$kind, shape = .data$kind)) +
     geom_hline(yintercept = 1, colour = "grey40", linewidth = 0.3) +
     geom_point(size = 2.4, position = position_dodge(0.4)) +
-    facet_grid(module ~ tracing) +
+    facet_grid(module ~ effect) +
     scale_y_continuous(breaks = scales::breaks_pretty(4)) +
     scale_colour_manual(values = unname(OKABE_ITO[1:2]), drop = FALSE) +
     scale_shape_manual(values = SHAPES[1:2], drop = FALSE) +
-    labs(x = "Layers restored", y = "Reliability", colour = NULL, shape = NULL)
+    labs(x = "Layers in the window", y = "Reliability", colour = NULL, shape = NULL)
 }
 
 reliability_words <- function(known) {
@@ -255,16 +278,17 @@ reliability_words <- function(known) {
 
 reliability_long <- function(table) {
   long <- do.call(rbind, lapply(names(RELIABILITIES), function(name) {
-    data.frame(table[c("module", "window", "tracing")],
+    data.frame(table[c("localizer", "module", "window", "effect")],
       value = as.numeric(table[[name]]), kind = rep(RELIABILITIES[[name]], nrow(table))
     )
   }))
   long$value[!is.finite(long$value)] <- NA
   long$module <- labelled(long$module, MODULES)
   long$window <- factor(long$window, levels = sort(unique(long$window)))
-  measures <- c(intersect(names(EFFECTS), long$tracing), setdiff(long$tracing, names(EFFECTS)))
-  panel <- function(tracing) capital(sub(" at ", "\nat ", effect_words(tracing)))
-  long$tracing <- factor(panel(long$tracing), levels = panel(measures))
+  keys <- effect_key(long$localizer, long$effect)
+  measures <- c(intersect(names(EFFECTS), keys), setdiff(keys, names(EFFECTS)))
+  panel <- function(key) capital(sub(" at ", "\nat ", label_of(key, shorts_of("effects"))))
+  long$effect <- factor(panel(keys), levels = panel(measures))
   long$kind <- factor(long$kind, levels = RELIABILITIES)
   long
 }
@@ -284,6 +308,6 @@ lowest_reliability <- function(known) {
   row <- known[which.min(known$value), ]
   sprintf(
     "Lowest: %s (%s, %s, %s, %s).", short_number(row$value, 2), row$module,
-    window_words(row$window), lower(sub("\n", " ", row$tracing)), row$kind
+    window_words(row$window), lower(sub("\n", " ", row$effect)), row$kind
   )
 }

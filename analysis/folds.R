@@ -3,11 +3,11 @@
 # is below zero where a model predicts worse than the mean.
 
 # `folds`: how many, at most one a fact; `seed`: of their draw. Other arguments: see over_groups.
-out_of_fold_table <- function(scores, effects, score_names, tracing = "fraction_max",
+out_of_fold_table <- function(scores, effects, score_names, measures = "value",
                               problems = NULL, methods = NULL, correct_only = TRUE,
                               folds = 10L, seed = 0L) {
   over_groups(
-    scores, effects, score_names, tracing, problems, methods, correct_only,
+    scores, effects, score_names, measures, problems, methods, correct_only,
     function(rows) out_of_fold_row(rows, folds, seed)
   )
 }

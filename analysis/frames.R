@@ -1,6 +1,6 @@
 # What every analysis function shares: checks of the data frames it is given, the join of scores
-# with tracing effects, means with intervals, seeded draws. An error names the table, the columns
-# and what the table has instead.
+# with effects, means with intervals, seeded draws. An error names the table, the columns and what
+# the table has instead.
 
 MIN_ROWS <- 5L # below this a fit or an interval says nothing, and no number is given
 
@@ -40,15 +40,15 @@ require_choice <- function(value, choices, name) {
 }
 
 SCORE_KEYS <- c("model", "dataset", "case_id", "method", "problem", "layer")
-EFFECT_KEYS <- c("model", "dataset", "case_id", "module", "window", "layer")
+EFFECT_KEYS <- c("model", "dataset", "case_id", "localizer", "module", "window", "layer")
 
 check_scores <- function(scores, score_names) {
   require_columns(scores, c(SCORE_KEYS, "is_correct", "status", score_names), "scores")
   require_unique(scores, SCORE_KEYS, "scores")
 }
 
-check_effects <- function(effects, tracing) {
-  require_columns(effects, c(EFFECT_KEYS, tracing), "effects")
+check_effects <- function(effects, measures) {
+  require_columns(effects, c(EFFECT_KEYS, measures), "effects")
   require_unique(effects, EFFECT_KEYS, "effects")
 }
 
@@ -64,9 +64,10 @@ usable_score <- function(scores, score) {
   value
 }
 
-# The tracing effect at each row's edit layer; `effects` holds one model, data set, module, window.
-effect_at_layer <- function(scores, effects, tracing) {
-  finite_at(effects[[tracing]], rows_at_layer(scores, effects))
+# The effect at each row's edit layer; `effects` holds one model, data set, localizer, module and
+# window.
+effect_at_layer <- function(scores, effects, effect) {
+  finite_at(effects[[effect]], rows_at_layer(scores, effects))
 }
 
 # Which row of `effects` is each edit's: the same fact, the same layer.

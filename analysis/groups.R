@@ -1,26 +1,29 @@
-# The groups that an analysis is made for: every module, window and tracing effect with every
+# The groups that an analysis is made for: every localizer, module, window and measure with every
 # problem, method and score. Each analysis is one function of a group's rows; here it is called on
 # all of them and its answers are bound behind the keys. One row or more per group always: where a
 # number cannot be had it is NA and `reason` says why.
 
-KEYS <- c("model", "dataset", "module", "window", "tracing", "problem", "method", "score")
+KEYS <- c(
+  "model", "dataset", "localizer", "module", "window", "effect", "problem", "method", "score"
+)
 
 # Calls `summarise` on the rows of every group, one row an edit: case_id, layer, score, tracing
-# (the effect at the edit layer), concentrated (whether the fact's tracing is). `score_names`:
-# columns of scores; `tracing`: columns of effects, each giving its own groups. `problems`,
-# `methods`: the expected ones; those absent from scores get groups without rows.
-over_groups <- function(scores, effects, score_names, tracing, problems, methods, correct_only,
+# (the localizer's effect at the edit layer), concentrated (whether the fact's effect is).
+# `score_names`: columns of scores; `measures`: columns of effects, each giving its own groups for
+# the localizers that have it, `value` alone for others. `problems`, `methods`: the expected ones;
+# those absent from scores get groups without rows.
+over_groups <- function(scores, effects, score_names, measures, problems, methods, correct_only,
                         summarise) {
   check_scores(scores, score_names)
-  check_effects(effects, tracing)
+  check_effects(effects, c("value", measures))
   parts <- list()
   origin <- c("model", "dataset")
   for (setting in split_by(unique(rbind(scores[origin], effects[origin])), origin)) {
     edits <- edit_groups(of_setting(scores, setting$keys), problems, methods, correct_only)
     if (length(edits) == 0) next
-    for (trace in trace_groups(of_setting(effects, setting$keys))) {
+    for (trace in trace_groups(of_setting(effects, setting$keys), measures)) {
       keys <- cbind(setting$keys, trace$keys)
-      answers <- edit_answers(edits, trace$rows, score_names, tracing, keys, summarise)
+      answers <- edit_answers(edits, trace$rows, score_names, trace$measures, keys, summarise)
       parts[[length(parts) + 1]] <- cbind(keys, answers, row.names = NULL)
     }
   }
@@ -31,20 +34,20 @@ of_setting <- function(frame, keys) {
   frame[frame$model %in% keys$model & frame$dataset %in% keys$dataset, , drop = FALSE]
 }
 
-edit_answers <- function(edits, traced, score_names, tracing, keys, summarise) {
+edit_answers <- function(edits, traced, score_names, measures, keys, summarise) {
   answers <- list()
-  concentrated <- lapply(tracing, function(effect) concentrated_facts(traced, effect))
+  concentrated <- lapply(measures, function(effect) concentrated_facts(traced, effect))
   for (edit in edits) {
     at <- rows_at_layer(edit$rows, traced)
     rows <- data.frame(
       case_id = as.character(edit$rows$case_id), layer = as.integer(edit$rows$layer)
     )
-    for (i in seq_along(tracing)) {
-      rows$tracing <- finite_at(traced[[tracing[i]]], at)
+    for (i in seq_along(measures)) {
+      rows$tracing <- finite_at(traced[[measures[i]]], at)
       rows$concentrated <- rows$case_id %in% concentrated[[i]]
       for (score in score_names) {
         rows$score <- usable_score(edit$rows, score)
-        group <- cbind(tracing = tracing[i], edit$keys, score = score, row.names = NULL)
+        group <- cbind(effect = measures[i], edit$keys, score = score, row.names = NULL)
         answer <- naming(cbind(keys, group), summarise(rows))
         answers[[length(answers) + 1]] <- cbind(group, answer, row.names = NULL)
       }
@@ -75,16 +78,33 @@ edit_groups <- function(scores, problems, methods, correct_only) {
   })
 }
 
-# Without any tracing the edits are still described: one group of unknown module and window.
-trace_groups <- function(effects) {
-  if (nrow(effects) > 0) return(split_by(effects, c("module", "window")))
-  list(list(keys = data.frame(module = NA_character_, window = NA_integer_), rows = effects))
+# The places of each localizer, with the measures that it has. Without any effect the edits are
+# still described: one group of unknown localizer, module and window.
+trace_groups <- function(effects, measures) {
+  if (nrow(effects) == 0) {
+    keys <- data.frame(
+      localizer = NA_character_, module = NA_character_, window = NA_integer_
+    )
+    return(list(list(keys = keys, rows = effects, measures = measures)))
+  }
+  own <- lapply(split(effects, effects$localizer), measures_of, measures)
+  lapply(split_by(effects, c("localizer", "module", "window")), function(group) {
+    c(group, list(measures = own[[group$keys$localizer]]))
+  })
+}
+
+# Of the measures those that a localizer's rows have; `value` where these have none of them.
+measures_of <- function(rows, measures) {
+  has <- function(measure) any(is.finite(as.numeric(rows[[measure]])))
+  known <- Filter(has, measures)
+  if (length(known) > 0) return(known)
+  if (has("value")) "value" else measures
 }
 
 # Facts whose tracing is concentrated: at most three layers other than the peak reach half of it
 # (METHODS section 7). A fact without an effect above zero has no peak.
-concentrated_facts <- function(effects, tracing) {
-  value <- as.numeric(effects[[tracing]])
+concentrated_facts <- function(effects, effect) {
+  value <- as.numeric(effects[[effect]])
   known <- is.finite(value)
   value <- value[known]
   fact <- factor(effects$case_id[known])
@@ -96,8 +116,8 @@ concentrated_facts <- function(effects, tracing) {
 arrange_table <- function(parts, summarise) {
   if (length(parts) == 0) {
     empty <- data.frame(
-      model = "", dataset = "", module = "", window = 0L, tracing = "", problem = "", method = "",
-      score = ""
+      model = "", dataset = "", localizer = "", module = "", window = 0L, effect = "",
+      problem = "", method = "", score = ""
     )
     rows <- data.frame(case_id = "", layer = 0L, tracing = 0, concentrated = FALSE, score = 0)
     return(cbind(empty, summarise(rows))[0, ])
@@ -137,8 +157,8 @@ unfit <- function(rows, n_before) {
 }
 
 unusable_tracing <- function(rows) {
-  if (anyNA(rows$tracing)) return("no tracing effect at the edit layers")
-  if (no_variance(rows$tracing)) return("tracing effect has no variance")
+  if (anyNA(rows$tracing)) return("no effect at the edit layers")
+  if (no_variance(rows$tracing)) return("effect has no variance")
   ""
 }
 

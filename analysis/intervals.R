@@ -4,12 +4,12 @@
 
 # `resamples`, `seed`: of the bootstrap. `bound`: a Diff below it counts as none. Other arguments:
 # see over_groups.
-diff_interval_table <- function(scores, effects, score_names, tracing = "fraction_max",
+diff_interval_table <- function(scores, effects, score_names, measures = "value",
                                 problems = NULL, methods = NULL, correct_only = TRUE,
                                 resamples = 1000L, seed = 0L, bound = 0.01) {
   draw <- fact_weights(resamples, seed)
   over_groups(
-    scores, effects, score_names, tracing, problems, methods, correct_only,
+    scores, effects, score_names, measures, problems, methods, correct_only,
     function(rows) interval_row(rows, draw, bound)
   )
 }
@@ -113,7 +113,7 @@ fill_wald <- function(answer, used) {
   slopes <- slopes[!is.na(stats::coef(fit)[slopes])]
   if (length(slopes) == 0) {
     answer$reason <- joined_reasons(
-      answer$reason, "tracing effect has no variance within any layer: no test"
+      answer$reason, "effect has no variance within any layer: no test"
     )
     return(answer)
   }

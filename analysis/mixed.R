@@ -6,10 +6,10 @@ suppressPackageStartupMessages(library(lme4))
 
 # score ~ factor(layer) + (1 | case_id) and score ~ factor(layer) * tracing + (1 | case_id), both by
 # maximum likelihood, and their likelihood-ratio test. Arguments: see over_groups.
-mixed_table <- function(scores, effects, score_names, tracing = "fraction_max",
+mixed_table <- function(scores, effects, score_names, measures = "value",
                         problems = NULL, methods = NULL, correct_only = TRUE) {
   over_groups(
-    scores, effects, score_names, tracing, problems, methods, correct_only, mixed_row
+    scores, effects, score_names, measures, problems, methods, correct_only, mixed_row
   )
 }
 
@@ -63,7 +63,7 @@ fill_mixed <- function(answer, fits) {
   answer$singular <- isSingular(fits$layer) || isSingular(fits$both)
   answer$df <- as.integer(length(fixef(fits$both)) - length(fixef(fits$layer)))
   if (answer$df == 0) {
-    answer$reason <- "tracing effect has no variance within any layer: no test"
+    answer$reason <- "effect has no variance within any layer: no test"
     return(answer)
   }
   gain <- 2 * as.numeric(stats::logLik(fits$both) - stats::logLik(fits$layer))

@@ -8,12 +8,12 @@ SUBSETS <- c("all", "concentrated")
 
 # `subsets`: of SUBSETS, each giving its own rows. `published`: the paper's values by KEYS and
 # subset, joined where these agree but for model and data set. Other arguments: see over_groups.
-r2_table <- function(scores, effects, score_names, tracing = "fraction_max",
+r2_table <- function(scores, effects, score_names, measures = "value",
                      problems = NULL, methods = NULL, correct_only = TRUE, subsets = "all",
                      published = NULL) {
   for (subset in subsets) require_choice(subset, SUBSETS, "subsets")
   table <- over_groups(
-    scores, effects, score_names, tracing, problems, methods, correct_only,
+    scores, effects, score_names, measures, problems, methods, correct_only,
     function(rows) r2_rows(rows, subsets)
   )
   with_published(table, published)
@@ -21,10 +21,10 @@ r2_table <- function(scores, effects, score_names, tracing = "fraction_max",
 
 # As r2_table, with one row per edit layer: Pearson's correlation (95 % interval by Fisher's z) and
 # Spearman's (95 % interval by Bonett and Wright 2000).
-correlation_table <- function(scores, effects, score_names, tracing = "fraction_max",
+correlation_table <- function(scores, effects, score_names, measures = "value",
                               problems = NULL, methods = NULL, correct_only = TRUE) {
   over_groups(
-    scores, effects, score_names, tracing, problems, methods, correct_only, correlation_rows
+    scores, effects, score_names, measures, problems, methods, correct_only, correlation_rows
   )
 }
 
@@ -103,7 +103,7 @@ fill_both <- function(answer, score, fits) {
 why_incomplete <- function(answer, fits) {
   reason <- without_model(answer$n, fits)
   if (!is.null(reason) || is.null(fits$both)) return(reason)
-  if (answer$df1 == 0) return("tracing effect has no variance within any layer: no F test")
+  if (answer$df1 == 0) return("effect has no variance within any layer: no F test")
   if (fits_exactly(answer$r2_both)) return("layer and tracing together fit exactly: no F test")
   NULL
 }

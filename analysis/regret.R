@@ -6,12 +6,12 @@ STRATEGIES <- c("tracing_peak", "best_fixed", "random", "oracle")
 
 # One row for each strategy. `folds`, `seed`: of the choice of the fixed layer; `resamples`, `seed`:
 # of the intervals. Other arguments: see over_groups.
-regret_table <- function(scores, effects, score_names, tracing = "fraction_max",
+regret_table <- function(scores, effects, score_names, measures = "value",
                          problems = NULL, methods = NULL, correct_only = TRUE,
                          folds = 10L, resamples = 1000L, seed = 0L) {
   draw <- fact_weights(resamples, seed)
   over_groups(
-    scores, effects, score_names, tracing, problems, methods, correct_only,
+    scores, effects, score_names, measures, problems, methods, correct_only,
     function(rows) regret_rows(rows, draw, folds, seed)
   )
 }
@@ -81,7 +81,7 @@ choice_reason <- function(rows, layers, n_facts, any_traced) {
       "a single edit layer"
     } else {
       c(
-        if (!any_traced) "no fact with a tracing effect at every edit layer",
+        if (!any_traced) "no fact with an effect at every edit layer",
         if (n_facts < MIN_ROWS) too_few_facts(n_facts)
       )
     }

@@ -1,27 +1,29 @@
-# How reliable is a tracing effect? It is a mean over random noise; the effects from the two halves
-# of the noise rows should agree. Their correlation, stepped up to all rows by the Spearman-Brown
-# formula, bounds how much variance any regression on the effect can explain.
+# How reliable is an effect? That of tracing is a mean over random noise; the effects from the two
+# halves of the noise rows should agree, as those of any localizer that draws at random. Their
+# correlation, stepped up to all rows by the Spearman-Brown formula, bounds how much variance any
+# regression on the effect can explain.
 
 HALVES <- c("_half1", "_half2")
 
-# One row for each module, window and effect. `tracing`: columns E of effects, with E_half1 and
-# E_half2 beside them (NaN where there were too few noise rows).
-reliability_table <- function(effects, tracing) {
-  check_effects(effects, tracing)
-  keys <- c("model", "dataset", "module", "window")
+# One row for each localizer, module, window and measure. `measures`: columns E of effects, with
+# E_half1 and E_half2 beside them (NaN where nothing was drawn, or too few noise rows).
+reliability_table <- function(effects, measures) {
+  check_effects(effects, c("value", measures))
   answers <- list()
-  for (group in split_by(effects, keys)) {
-    for (effect in tracing) {
-      row <- reliability_row(group$rows, effect)
-      answers[[length(answers) + 1]] <- cbind(group$keys, tracing = effect, row)
+  for (setting in split_by(effects, c("model", "dataset"))) {
+    for (group in trace_groups(setting$rows, measures)) {
+      for (effect in group$measures) {
+        row <- reliability_row(group$rows, effect)
+        answers[[length(answers) + 1]] <- cbind(setting$keys, group$keys, effect = effect, row)
+      }
     }
   }
+  keys <- c("model", "dataset", "localizer", "module", "window", "effect")
   if (length(answers) == 0) {
-    empty <- cbind(effects[keys], tracing = character(nrow(effects)))
-    return(cbind(empty, reliability_row(effects, tracing[1])[0, ]))
+    empty <- cbind(effects[setdiff(keys, "effect")], effect = character(nrow(effects)))
+    return(cbind(empty, reliability_row(effects, measures[1])[0, ]))
   }
   table <- do.call(rbind, answers)
-  keys <- c(keys, "tracing")
   table <- table[do.call(order, c(unname(as.list(table[keys])), method = "radix")), ]
   rownames(table) <- NULL
   table
@@ -49,17 +51,17 @@ reliability_row <- function(rows, effect) {
 
 fill_reliability <- function(answer, first, second, layer) {
   if (answer$n == 0) {
-    answer$reason <- "no effect with two halves (fewer than two noise rows?)"
+    answer$reason <- "no effect with two halves (nothing drawn at random, or a single noise row)"
   } else if (answer$n < MIN_ROWS) {
     answer$reason <- sprintf("too few rows (%d, at least %d)", answer$n, MIN_ROWS)
   } else if (no_variance(first) || no_variance(second)) {
-    answer$reason <- "tracing effect has no variance"
+    answer$reason <- "effect has no variance"
   } else {
     answer$r <- stats::cor(first, second)
     answer$spearman_brown <- stepped_up(answer$r)
     answer$r_within <- within_correlation(first, second, layer)
     answer$spearman_brown_within <- stepped_up(answer$r_within)
-    if (is.na(answer$r_within)) answer$reason <- "tracing effect has no variance within layers"
+    if (is.na(answer$r_within)) answer$reason <- "effect has no variance within layers"
   }
   answer
 }

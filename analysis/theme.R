@@ -20,6 +20,7 @@ PROBLEMS <- labels_of("problems")
 METHODS <- labels_of("methods")
 SCORES <- labels_of("scores")
 MODULES <- shorts_of("modules")
+LOCALIZERS <- shorts_of("localizers")
 EFFECTS <- labels_of("effects")
 PREDICTORS <- labels_of("predictors")
 STRATEGY_LABELS <- labels_of("strategies")
@@ -166,7 +167,14 @@ facts_words <- function(n_facts) {
 }
 
 window_words <- function(window) {
-  sprintf("%s layer%s restored", window, ifelse(window %in% 1, "", "s"))
+  sprintf("windows of %s layer%s", window, ifelse(window %in% 1, "", "s"))
+}
+
+# "tracing, MLP, windows of 5 layers"; of a localizer that looks at no module, its name alone.
+place_words <- function(localizer, module, window) {
+  name <- label_of(localizer, LOCALIZERS)
+  if (module %in% "none") return(name)
+  sprintf("%s, %s, %s", name, module_words(module), window_words(window))
 }
 
 # "MLP" and "attention": a module's name inside a sentence.

@@ -188,7 +188,7 @@ def test_what_following_the_trace_changes_is_said_for_each_method():
 
 
 def test_a_change_that_could_not_be_computed_says_why():
-    reason = "no fact with a tracing effect at every edit layer"
+    reason = "no fact with an effect at every edit layer"
     rows = pd.DataFrame([change(m, None, None, None, reason) for m in DESIGN.methods])
     said = findings.following(rows, DESIGN)
     assert said.endswith(f"could not be computed: {reason} (FT-1 and ROME).")

@@ -25,11 +25,11 @@ make_effects <- function(facts = 12, layers = 0:29, windows = c(1, 3, 5, 10), mo
   peak <- stats::setNames(sample(3:12, facts, replace = TRUE), cases(facts))
   hump <- exp(-((grid$layer - peak[grid$case_id]) / (3 + grid$window / 2))^2)
   noise <- abs(stats::rnorm(nrow(grid), 0, 0.03))
-  grid$fraction_max <- pmin(1, hump * (0.15 + 0.06 * grid$window) + noise)
+  grid$value <- pmin(1, hump * (0.15 + 0.06 * grid$window) + noise)
   data.frame(
-    model = "tiny", dataset = "facts", relation_id = "P1", grid, p_clean = 0.4, p_corrupted = 0.05,
-    effect_max = 0.35 * grid$fraction_max, effect_last = 0.2 * grid$fraction_max,
-    fraction_last = 0.6 * grid$fraction_max, peak_token = 2L
+    model = "tiny", dataset = "facts", relation_id = "P1", localizer = "tracing", grid,
+    p_clean = 0.4, p_corrupted = 0.05, effect_max = 0.35 * grid$value,
+    effect_last = 0.2 * grid$value, fraction_last = 0.6 * grid$value, peak_token = 2L
   )
 }
 

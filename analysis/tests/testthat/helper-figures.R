@@ -34,7 +34,8 @@ make_statistics <- function(problems = names(PROBLEMS), methods = names(METHODS)
   set.seed(seed)
   grid <- expand.grid(method = methods, problem = problems, stringsAsFactors = FALSE)
   data.frame(
-    model = "tiny", dataset = "facts", module = "mlp", window = 5L, tracing = "fraction_max",
+    model = "tiny", dataset = "facts", localizer = "tracing", module = "mlp", window = 5L,
+    effect = "value",
     grid[c("problem", "method")], score = "rewrite", n = 3L * facts, n_facts = facts,
     reason = ""
   )
@@ -89,7 +90,8 @@ make_regret <- function(...) {
 
 make_reliability <- function(facts = 12L, windows = c(1L, 5L), modules = "mlp") {
   table <- expand.grid(
-    tracing = names(EFFECTS), window = windows, module = modules, stringsAsFactors = FALSE
+    effect = c("value", "effect_max", "fraction_last", "effect_last"), window = windows,
+    module = modules, localizer = "tracing", stringsAsFactors = FALSE
   )
   table$n_facts <- facts
   table$r <- seq(0.7, 0.9, length.out = nrow(table))

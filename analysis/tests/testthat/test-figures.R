@@ -180,9 +180,9 @@ test_that("layers are zero-based in the data and one-based in the figures", {
 test_that("peaks are the lowest layer with the largest effect, and need one above zero", {
   effects <- data.frame(
     case_id = rep(c("a", "b"), each = 3), window = 5L, layer = rep(0:2, 2),
-    fraction_max = c(0.1, 0.4, 0.4, 0, 0, NaN)
+    value = c(0.1, 0.4, 0.4, 0, 0, NaN)
   )
-  peaks <- peak_layers(effects, "fraction_max")
+  peaks <- peak_layers(effects, "value")
   expect_equal(peaks$case_id, "a")
   expect_equal(peaks$layer, 1)
 })
@@ -195,7 +195,7 @@ test_that("the mean's interval is that of the t test", {
 })
 
 test_that("the window, module and fact asked for are taken, or named as absent", {
-  expect_words(rewrite_vs_effect(scores, effects, "Model", window = 10), "MLP, 10 layers restored")
+  expect_words(rewrite_vs_effect(scores, effects, "Model", window = 10), "tracing, MLP, windows of 10 layers")
   expect_words(
     rewrite_vs_effect(scores, effects, "Model", window = 7),
     "no row with window 7 \\(there are: 1, 3, 5, 10\\)"
@@ -225,18 +225,18 @@ test_that("a figure that does not exist is refused", {
 })
 
 test_that("a table without its columns is refused", {
-  expect_error(tracing_peaks(effects["layer"], "Model"), "effects: missing columns case_id, module")
+  expect_error(tracing_peaks(effects["layer"], "Model"), "effects: missing columns case_id, localizer, module")
   expect_error(heatmap(effects, "Model"), "cells: missing columns token, token_text")
 })
 
 test_that("the usual layers are marked where they are, one-based, and counted", {
   effects <- make_effects(2, 0:9, 5)
-  effects$fraction_max <- ifelse(effects$layer == c(5, 2)[match(effects$case_id, cases(2))], 1, 0.1)
+  effects$value <- ifelse(effects$layer == c(5, 2)[match(effects$case_id, cases(2))], 1, 0.1)
   plot <- tracing_peaks(effects, "Model", usual = list(ROME = 5L, MEMIT = 3:8))
   tiles <- ggplot2::ggplot_build(plot)$data[[2]]
   expect_equal(sort(tiles$x), sort(c(6, 4:9)))
   expect_match(
-    attr(plot, "words")$caption, "ROME's usual layers \\(6\\): 1 of 2 with 5 layers restored"
+    attr(plot, "words")$caption, "ROME's usual layers \\(6\\): 1 of 2 with windows of 5 layers"
   )
   none <- tracing_peaks(effects, "Model", usual = list(ROME = NULL, MEMIT = NULL))
   expect_no_match(attr(none, "words")$caption, "usual")
@@ -314,4 +314,24 @@ test_that("axes of layers name edited layers, or round numbers among many neighb
   expect_equal(layer_breaks(c(5, 15, 25)), c(5, 15, 25))
   expect_equal(layer_breaks(seq(3, 27, 3)), c(3, 9, 15, 21, 27))
   expect_equal(layer_breaks(1:30), c(1, 5, 10, 15, 20, 25, 30))
+})
+
+test_that("figures show the localizer that is asked for, by its own words", {
+  control <- transform(make_effects(windows = 1, modules = "none"), localizer = "my_control")
+  zeroed <- transform(make_effects(windows = c(1, 5)), localizer = "zeroing")
+  effects <- rbind(make_effects(windows = c(1, 5)), zeroed, control)
+  expect_words(tracing_effect_by_layer(effects, "Model", localizer = "zeroing"), "Zeroing effect")
+  expect_words(tracing_effect_by_layer(effects, "Model"), "Tracing effect by layer")
+  peaks <- tracing_peaks(effects, "Model", localizer = "my_control", module = "none")
+  expect_words(peaks, "Layer with the largest my control, by fact")
+  scatter <- rewrite_vs_effect(make_scores(), effects, "Model", localizer = "my_control")
+  expect_words(scatter, "my control")
+  expect_false(grepl("windows of", scatter$labels$subtitle, fixed = TRUE))
+  regret <- rbind(make_regret(), transform(make_regret(), localizer = "zeroing", window = 1L))
+  expect_words(
+    regret(regret, "Model", localizer = "zeroing", window = 1), "zeroing, MLP, windows of 1 layer"
+  )
+  expect_words(
+    regret(regret, "Model", localizer = "none_such"), "no row with localizer none_such"
+  )
 })

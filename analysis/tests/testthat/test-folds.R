@@ -62,6 +62,6 @@ test_that("what cannot be had is empty, with its reason", {
   expect_match(single$reason, "a single edit layer")
   expect_true(is.na(single$r2_layer) && is.na(single$diff) && !is.na(single$r2_tracing))
   untraced <- out_of_fold_row(transform(rows, tracing = NA_real_), 10, 1)
-  expect_match(untraced$reason, "no tracing effect at the edit layers")
+  expect_match(untraced$reason, "no effect at the edit layers")
   expect_true(!is.na(untraced$r2_layer) && is.na(untraced$r2_tracing) && is.na(untraced$r2_both))
 })

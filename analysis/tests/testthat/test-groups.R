@@ -10,9 +10,9 @@ test_that("tracing is concentrated where at most three layers reach half of the 
     c(0.2, 0, NaN, 0, 0, 0), # what is missing does not reach
     c(1, 1, 1, 1, 0, 0) # a shared peak: three others
   )
-  effects$fraction_max <- unlist(profile)
-  expect_equal(concentrated_facts(effects, "fraction_max"), c("case01", "case04", "case05"))
-  expect_length(concentrated_facts(effects[0, ], "fraction_max"), 0)
+  effects$value <- unlist(profile)
+  expect_equal(concentrated_facts(effects, "value"), c("case01", "case04", "case05"))
+  expect_length(concentrated_facts(effects[0, ], "value"), 0)
 })
 
 test_that("the r2 of the concentrated facts is the r2 of a table of them alone", {
@@ -20,7 +20,7 @@ test_that("the r2 of the concentrated facts is the r2 of a table of them alone",
   effects <- make_effects(facts = 14, windows = 5)
   broad <- effects$case_id %in% cases(4) # the others peak in layers 9 to 11
   level <- ifelse(broad | effects$layer %in% 9:11, 0.6, 0.1)
-  effects$fraction_max <- level + 0.1 * effects$fraction_max
+  effects$value <- level + 0.1 * effects$value
   table <- r2_table(scores, effects, "rewrite", subsets = SUBSETS)
   expect_equal(table$subset, SUBSETS)
   expect_equal(table$n_facts, c(14, 10))
@@ -33,7 +33,7 @@ test_that("the paper's numbers stand beside the same window, effect, problem, me
   published <- read.csv(file.path("..", "..", "published.csv"))
   table <- r2_table(
     make_scores(), make_effects(windows = c(1, 5)), c("rewrite", "essence"),
-    tracing = c("fraction_max", "effect_max"), subsets = SUBSETS, published = published
+    measures = c("value", "effect_max"), subsets = SUBSETS, published = published
   )
   beside <- table[!is.na(table$published_layer), ]
   expect_equal(nrow(beside), nrow(published))
@@ -64,7 +64,7 @@ test_that("tables of nothing have their columns, keys first and the reason last"
     empty <- ALL[[name]](make_scores()[0, ], make_effects()[0, ], "rewrite")
     expect_equal(nrow(empty), 0, info = name)
     expect_equal(names(empty), names(full), info = name)
-    expect_equal(names(full)[1:8], KEYS, info = name)
+    expect_equal(names(full)[seq_along(KEYS)], KEYS, info = name)
     expect_equal(names(full)[ncol(full)], "reason", info = name)
     expect_equal(vapply(empty, typeof, ""), vapply(full, typeof, ""), info = name)
   }
@@ -109,9 +109,9 @@ test_that("a warning names the group that it comes from", {
   scores <- make_scores(facts = 3, methods = "ROME", problems = "fact_forcing")
   expect_warning(
     over_groups(
-      scores, make_effects(windows = 5), "rewrite", "fraction_max", NULL, NULL, TRUE, summarise
+      scores, make_effects(windows = 5), "rewrite", "value", NULL, NULL, TRUE, summarise
     ),
-    "tiny, facts, mlp, 5, fraction_max, fact_forcing, ROME, rewrite: mind the gap"
+    "tiny, facts, tracing, mlp, 5, value, fact_forcing, ROME, rewrite: mind the gap"
   )
 })
 
@@ -122,4 +122,39 @@ test_that("a seeded draw is the same every time and leaves the caller's random s
   drawn <- runif(1)
   expect_equal(seeded(1, runif(3)), seeded(1, runif(3)))
   expect_equal(c(drawn, runif(1)), first)
+})
+
+test_that("every localizer has its own groups, with the measures that it has", {
+  traced <- make_effects(facts = 8, windows = c(1, 5))
+  others <- transform(make_effects(facts = 8, windows = 1, modules = "none", seed = 5),
+    localizer = "control", effect_max = NA_real_, effect_last = NA_real_, fraction_last = NA_real_
+  )
+  scores <- make_scores(facts = 8, methods = "ROME", problems = "fact_forcing")
+  measures <- c("value", "effect_max", "fraction_last")
+  both <- rbind(traced, others)
+  for (name in names(ALL)) {
+    table <- ALL[[name]](scores, both, "rewrite", measures)
+    of <- unique(table[c("localizer", "module", "window", "effect")])
+    expect_equal(of$effect[of$localizer == "tracing"], rep(sort(measures), 2), info = name)
+    expect_equal(of$effect[of$localizer == "control"], "value", info = name)
+    expect_equal(of$module[of$localizer == "control"], "none", info = name)
+    # each as if the other were not there
+    apart <- rbind(
+      ALL[[name]](scores, others, "rewrite", measures),
+      ALL[[name]](scores, traced, "rewrite", measures)
+    )
+    expect_equal(table, apart, info = name)
+  }
+})
+
+test_that("a localizer without the measure that is asked for is described by its value", {
+  others <- transform(make_effects(facts = 8, windows = 5),
+    localizer = "control", fraction_last = NA_real_
+  )
+  scores <- make_scores(facts = 8, methods = "ROME", problems = "fact_forcing")
+  table <- r2_table(scores, rbind(make_effects(facts = 8, windows = 5), others), "rewrite",
+    measures = "fraction_last"
+  )
+  expect_equal(table$effect, c("value", "fraction_last"))
+  expect_equal(table$localizer, c("control", "tracing"))
 })

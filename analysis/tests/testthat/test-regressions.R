@@ -16,8 +16,9 @@ tables_of <- function(case, layer, score, tracing) {
       layer = layer, is_correct = TRUE, rewrite = score, status = "ok"
     ),
     effects = data.frame(
-      model = "m", dataset = "d", case_id = case, module = "mlp", window = 5L, layer = layer,
-      fraction_max = tracing
+      model = "m", dataset = "d", case_id = case, localizer = "tracing", module = "mlp",
+      window = 5L, layer = layer,
+      value = tracing
     )
   )
 }
@@ -49,7 +50,7 @@ test_that("every number is lm's and anova's", {
   scores <- make_scores(facts = 15)
   scores$rewrite[c(3, 50)] <- NaN
   effects <- make_effects(facts = 15, windows = c(1, 10))
-  table <- r2_table(scores, effects, c("rewrite", "overall"), tracing = "fraction_last")
+  table <- r2_table(scores, effects, c("rewrite", "overall"), measures = "fraction_last")
   row <- one(table, window = 10, problem = "fact_forcing", method = "MEMIT", score = "overall")
 
   rows <- scores[scores$problem == "fact_forcing" & scores$method == "MEMIT", ]
@@ -108,7 +109,7 @@ test_that("what cannot be fitted is a row with its reason", {
   expect_reason(r2_of(tables_of(case, layer, 2e-8, tracing)), "score has no variance")
   expect_reason(r2_of(tables_of(case, layer, NaN, tracing)), "no usable score in 12 rows")
   expect_reason(
-    r2_of(tables_of(case, layer, score, 0)), "tracing effect has no variance",
+    r2_of(tables_of(case, layer, score, 0)), "effect has no variance",
     c("r2_tracing", "r2_both", "f", "p")
   )
   expect_reason(
@@ -132,7 +133,7 @@ test_that("what cannot be fitted is a row with its reason", {
   no_effects <- tables_of(case, layer, score, tracing)
   no_effects$effects <- no_effects$effects[0, ]
   row <- r2_of(no_effects)
-  expect_reason(row, "no tracing effect at the edit layers", c("r2_tracing", "r2_both", "f", "p"))
+  expect_reason(row, "no effect at the edit layers", c("r2_tracing", "r2_both", "f", "p"))
   expect_true(is.na(row$module) && is.na(row$window))
 })
 
@@ -152,7 +153,7 @@ test_that("every combination has one row, in a fixed order, whatever the input's
   scores <- make_scores(facts = 6)
   effects <- make_effects(facts = 6, windows = c(10, 1), modules = c("mlp", "attn"))
   names <- c("rewrite", "essence")
-  tracing <- c("fraction_max", "effect_last")
+  tracing <- c("value", "effect_last")
   table <- r2_table(scores, effects, names, tracing)
   expect_equal(nrow(table), 2 * 2 * 2 * 5 * 4 * 2)
   set.seed(9)
@@ -176,7 +177,7 @@ test_that("wrong tables are refused in words", {
     "scores: missing columns dataset, case_id, method.*it has: model, layer"
   )
   expect_error(
-    r2_table(make_scores(), make_effects(), "rewrite", tracing = "peak"),
+    r2_table(make_scores(), make_effects(), "rewrite", measures = "peak"),
     "effects: missing column peak"
   )
   expect_error(r2_table(NULL, make_effects(), "rewrite"), "scores: expected a data frame, got NULL")
@@ -194,10 +195,10 @@ test_that("correlations within a layer are cor.test's", {
   row <- one(table, problem = "error_injection", method = "ROME", layer = 10)
   rows <- subset(scores, problem == "error_injection" & method == "ROME" & layer == 10)
   rows <- merge(rows, effects, by = c("case_id", "layer"))
-  pearson <- cor.test(rows$rewrite, rows$fraction_max)
+  pearson <- cor.test(rows$rewrite, rows$value)
   expect_equal(c(row$pearson, row$pearson_p), c(pearson$estimate[[1]], pearson$p.value))
   expect_equal(c(row$pearson_low, row$pearson_high), c(pearson$conf.int))
-  spearman <- cor.test(rows$rewrite, rows$fraction_max, method = "spearman", exact = FALSE)
+  spearman <- cor.test(rows$rewrite, rows$value, method = "spearman", exact = FALSE)
   expect_equal(c(row$spearman, row$spearman_p), c(spearman$estimate[[1]], spearman$p.value))
   half <- 1.959964 * sqrt((1 + row$spearman^2 / 2) / 12) # 15 facts
   ends <- tanh(atanh(row$spearman) + c(-half, half))

@@ -87,7 +87,7 @@ test_that("facts without all scores are dropped and counted, and edges have thei
   expect_equal(row$oracle$reason, "no usable score at layers 9, left out")
   untraced <- by_strategy(transform(rows, tracing = NA_real_))
   expect_true(is.na(untraced$tracing_peak$mean) && !is.na(untraced$best_fixed$mean))
-  expect_match(untraced$tracing_peak$reason, "no fact with a tracing effect at every edit layer")
+  expect_match(untraced$tracing_peak$reason, "no fact with an effect at every edit layer")
   single <- by_strategy(rows[rows$layer == 5, ])
   expect_match(single$random$reason, "a single edit layer")
   few <- by_strategy(rows[rows$case_id %in% cases(3), ])

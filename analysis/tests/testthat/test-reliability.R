@@ -4,13 +4,13 @@ halved <- function(facts = 400, signal = 1, noise = 0.5, level = 0, seed = 11) {
   set.seed(seed)
   effects <- make_effects(facts = facts, layers = 0:5, windows = 5)
   true <- level * effects$layer + rnorm(nrow(effects), 0, signal)
-  effects$fraction_max_half1 <- true + rnorm(nrow(effects), 0, noise)
-  effects$fraction_max_half2 <- true + rnorm(nrow(effects), 0, noise)
+  effects$value_half1 <- true + rnorm(nrow(effects), 0, noise)
+  effects$value_half2 <- true + rnorm(nrow(effects), 0, noise)
   effects
 }
 
 test_that("the correlations are the shares of true variance, overall and within layers", {
-  row <- reliability_table(halved(2000, level = 1), "fraction_max")
+  row <- reliability_table(halved(2000, level = 1), "value")
   between <- mean((0:5 - 2.5)^2)
   expect_equal(row$r, (between + 1) / (between + 1.25), tolerance = 0.02)
   expect_equal(row$r_within, 1 / 1.25, tolerance = 0.02)
@@ -23,31 +23,31 @@ test_that("the correlations are the shares of true variance, overall and within 
 
 test_that("within layers is the correlation of residuals of the layers' means", {
   effects <- halved(10, level = 2)
-  effects$fraction_max_half2[c(1, 7)] <- NaN
-  row <- reliability_table(effects, "fraction_max")
-  known <- effects[is.finite(effects$fraction_max_half2), ]
+  effects$value_half2[c(1, 7)] <- NaN
+  row <- reliability_table(effects, "value")
+  known <- effects[is.finite(effects$value_half2), ]
   left <- function(column) residuals(lm(known[[column]] ~ factor(known$layer)))
-  expect_equal(row$r_within, cor(left("fraction_max_half1"), left("fraction_max_half2")))
-  expect_equal(row$r, cor(known$fraction_max_half1, known$fraction_max_half2))
+  expect_equal(row$r_within, cor(left("value_half1"), left("value_half2")))
+  expect_equal(row$r, cor(known$value_half1, known$value_half2))
   expect_equal(row$n_dropped, 2)
 })
 
 test_that("what cannot be had is a row with its reason", {
   effects <- halved(5)
-  reason <- function(effects) reliability_table(effects, "fraction_max")$reason
+  reason <- function(effects) reliability_table(effects, "value")$reason
   expect_match(reason(make_effects()), "no halves of noise rows")
-  expect_match(reason(transform(effects, fraction_max_half2 = NaN)), "fewer than two noise rows")
+  expect_match(reason(transform(effects, value_half2 = NaN)), "a single noise row")
   expect_match(reason(effects[1:4, ]), "too few rows (4", fixed = TRUE)
-  expect_match(reason(transform(effects, fraction_max_half1 = 0)), "has no variance")
-  by_layer <- transform(effects, fraction_max_half1 = layer, fraction_max_half2 = layer)
-  row <- reliability_table(by_layer, "fraction_max")
+  expect_match(reason(transform(effects, value_half1 = 0)), "has no variance")
+  by_layer <- transform(effects, value_half1 = layer, value_half2 = layer)
+  row <- reliability_table(by_layer, "value")
   expect_equal(row$r, 1)
   expect_match(row$reason, "no variance within layers")
 })
 
 test_that("a table of nothing has the same columns", {
-  full <- reliability_table(halved(5), "fraction_max")
-  empty <- reliability_table(halved(5)[0, ], "fraction_max")
+  full <- reliability_table(halved(5), "value")
+  empty <- reliability_table(halved(5)[0, ], "value")
   expect_equal(nrow(empty), 0)
   expect_equal(names(empty), names(full))
 })
