@@ -81,7 +81,7 @@ TABLES = {
     ),
     "reliability": (
         "reliability_table",
-        [LABELS, "frames.R", "reliability.R"],
+        [LABELS, "frames.R", "groups.R", "reliability.R"],
         {"measures": EFFECTS},
         {"effects": f"{OUT}/effects.parquet"},
         "Reliability of the tracing effect",

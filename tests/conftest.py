@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from locedit.engine import key_statistics
 from locedit.engine.gguf import convert_gguf
+from locedit.localizers import LOCALIZERS
 from locedit.methods import METHODS
 from locedit.model.architectures import ARCHITECTURES
 from locedit.model.language_model import LanguageModel
@@ -39,7 +40,7 @@ if "OMP_NUM_THREADS" not in os.environ:
 @contextmanager
 def plugins_forgotten() -> Iterator[None]:
     """What plug-ins register within the context is gone after it."""
-    registries: list[dict] = [METHODS, ARCHITECTURES, plugins._LOADED]
+    registries: list[dict] = [METHODS, LOCALIZERS, ARCHITECTURES, plugins._LOADED]
     before = [dict(registry) for registry in registries]
     try:
         yield

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from locedit.localizers import TRACING
+
 CHOICE = "overall"  # the score by which layers are compared
 MINUS = "\N{MINUS SIGN}"
 
@@ -21,9 +23,10 @@ class Design:
     dataset: str
     problems: Sequence[str]
     methods: Sequence[str]
+    localizer: str
     module: str
     window: int
-    tracing: str  # the measure of the tracing effect
+    effect: str  # the localizer's measure
 
     @property
     def problem(self) -> str:
@@ -31,9 +34,26 @@ class Design:
         return "error_injection" if "error_injection" in self.problems else self.problems[0]
 
     @property
+    def name(self) -> str:
+        """The localizer inside a sentence."""
+        return _plain(self.localizer)
+
+    @property
+    def the_effect(self) -> str:
+        """What it measures, likewise."""
+        tracing = self.localizer == TRACING
+        return "the tracing effect" if tracing else f"the effect of {self.name}"
+
+    @property
+    def the_trace(self) -> str:
+        """What it says of each fact, likewise."""
+        return "the trace" if self.localizer == TRACING else self.name
+
+    @property
     def traced(self) -> dict[str, object]:
-        """What tells one tracing from another in the tables of the analysis."""
-        return {"module": self.module, "window": self.window, "tracing": self.tracing}
+        """What tells one localization from another in the tables of the analysis."""
+        keys = ("localizer", "module", "window", "effect")
+        return {key: getattr(self, key) for key in keys}
 
 
 def paragraph(tables: Mapping[str, pd.DataFrame], design: Design) -> list[str]:
@@ -116,10 +136,10 @@ def largest_diff(diffs: pd.DataFrame, out_of_fold: pd.DataFrame, design: Design)
     rows = _rows(diffs, **design.traced, score="rewrite")
     fitted = _known(rows, "diff")
     if fitted.empty:
-        return f"What tracing adds to the edit layer could not be computed: {_reason(rows)}."
+        return f"What {design.name} adds to the edit layer could not be computed: {_reason(rows)}."
     top = fitted.loc[fitted["diff"].idxmax()]
     return (
-        "Beyond the edit layer, the tracing effect there explains at most "
+        f"Beyond the edit layer, {design.the_effect} there explains at most "
         f"{top['diff']:.3f} of the rewrite score's variance ({_plain(top['problem'])} with "
         f"{top['method']}; {_interval(top, 'diff')}){_on_other_facts(out_of_fold, top, design)}"
         f"{_equivalent(fitted)}."
@@ -161,7 +181,8 @@ def following(regret: pd.DataFrame, design: Design) -> str:
             continue
         row = known.iloc[0]
         said.append(f"{_signed(row['versus_fixed'], 2)} with {method} ({_range(row)})")
-    act = "each fact edited where its tracing is strongest, instead of at the best fixed layer,"
+    strongest = "its tracing" if design.localizer == TRACING else design.the_effect
+    act = f"each fact edited where {strongest} is strongest, instead of at the best fixed layer,"
     if not said:
         return f"How the score changes with {act} could not be computed: {_reasons(missing)}."
     return (
@@ -174,24 +195,28 @@ def conclusion(regret: pd.DataFrame, design: Design) -> str:
     """What these changes say, by where their intervals lie."""
     rows = _known(_known(_followed(regret, design), "versus_fixed_low"), "versus_fixed_high")
     if rows.empty:
-        return "This study does not say whether tracing should choose the layer to edit."
+        return f"This study does not say whether {design.name} should choose the layer to edit."
     worse = _methods(rows[rows["versus_fixed_high"] < 0], design)
     better = _methods(rows[rows["versus_fixed_low"] > 0], design)
     if better and worse:
         return (
-            f"So the trace chooses a better layer than a fixed one for {_listed(better)}, and a "
-            f"worse one for {_listed(worse)}."
+            f"So {design.the_trace} chooses a better layer than a fixed one for {_listed(better)}, "
+            f"and a worse one for {_listed(worse)}."
         )
     if better:
         return (
-            f"So the trace tells where to edit with {_listed(better)}, better than a fixed layer."
+            f"So {design.the_trace} tells where to edit with {_listed(better)}, better than a "
+            "fixed layer."
         )
     if worse:
         return (
-            "So the trace does not tell where to edit: its layer is worse than a fixed one with "
-            f"{_listed(worse)}, and better with no method."
+            f"So {design.the_trace} does not tell where to edit: its layer is worse than a fixed "
+            f"one with {_listed(worse)}, and better with no method."
         )
-    return "All these ranges hold zero: the trace is not shown to choose better than a fixed layer."
+    return (
+        f"All these ranges hold zero: {design.the_trace} is not shown to choose better than a "
+        "fixed layer."
+    )
 
 
 def _followed(regret: pd.DataFrame, design: Design) -> pd.DataFrame:

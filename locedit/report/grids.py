@@ -1,8 +1,8 @@
 """Tables as pages to read: a few small grids, what they show in words, the rest behind a click.
 
 A layout says which columns of a table become which grids, labels what their values are called. The
-rows of the analysis's own tracing come first; those of other windows, effects or facts follow
-folded up. An empty cell bears the number of the reason that its row gives.
+rows that the analysis shows come first; those of other localizers, windows, effects or facts
+follow folded up. An empty cell bears the number of the reason that its row gives.
 """
 
 import re
@@ -51,12 +51,12 @@ class Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """What a page shows of the own tracing at once and folded up, and of each other tracing."""
+    """What a page shows of the own localizer at once and folded up, and of each other one."""
 
     first: tuple[Grid, ...]
     more: tuple[Grid, ...] = ()
     others: tuple[Grid, ...] = ()
-    keys: tuple[str, ...] = ("module", "window", "tracing")
+    keys: tuple[str, ...] = ("localizer", "module", "window", "effect")
 
 
 # ---- words and numbers ---------------------------------------------------------------------------
@@ -255,13 +255,13 @@ def own_rows(table: pd.DataFrame, layout: Layout, own: Mapping[str, Any]) -> pd.
 
 
 def first_grids(table: pd.DataFrame, layout: Layout, about: Described) -> list[dict[str, Any]]:
-    """What a page shows at once: the grids of the own tracing."""
+    """What a page shows at once: the grids of the own localizer."""
     own = table[own_rows(table, layout, about.own)]
     return list(grids(own, layout.first, about.labels))
 
 
 def folded(table: pd.DataFrame, layout: Layout, about: Described) -> list[dict[str, Any]]:
-    """What a page shows folded up: the own tracing in detail, then each other tracing."""
+    """What a page shows folded up: the own localizer in detail, then each other one."""
     same = own_rows(table, layout, about.own)
     first, rest = table[same], table[~same]
     parts = []
@@ -271,7 +271,7 @@ def folded(table: pd.DataFrame, layout: Layout, about: Described) -> list[dict[s
     if len(rest):
         for values, rows in rest.groupby(list(layout.keys), sort=False, dropna=False):
             shown = list(grids(rows, layout.others or layout.first, about.labels))
-            names = [about.labels.of(k, v) for k, v in zip(layout.keys, values, strict=True)]
+            names = about.labels.place(dict(zip(layout.keys, values, strict=True)))
             parts.append({"title": sentence(", ".join(names)), "grids": shown})
     return parts
 
@@ -279,7 +279,8 @@ def folded(table: pd.DataFrame, layout: Layout, about: Described) -> list[dict[s
 def page(table: pd.DataFrame, layout: Layout, about: Described) -> str:
     """A standalone HTML page of a table."""
     own = table[own_rows(table, layout, about.own)]
-    traced = [about.labels.of(key, about.own[key]) for key in layout.keys if key != "subset"]
+    keys = [key for key in layout.keys if key != "subset"]
+    traced = about.labels.place({key: about.own[key] for key in keys})
     return template("table.html.jinja").render(
         title=about.title,
         of=[part for part in (*about.of, counted(own), *traced) if part],

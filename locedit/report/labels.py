@@ -9,6 +9,7 @@ import pandas as pd
 import yaml
 
 from locedit.errors import LoceditError
+from locedit.localizers import NO_MODULE
 
 DASH = "\N{EN DASH}"
 
@@ -17,8 +18,9 @@ COLUMNS = {
     "problem": ("problems", "label"),
     "method": ("methods", "label"),
     "score": ("scores", "label"),
+    "localizer": ("localizers", "label"),
     "module": ("modules", "label"),
-    "tracing": ("effects", "short"),
+    "effect": ("effects", "short"),
     "subset": ("subsets", "label"),
     "strategy": ("strategies", "short"),
     "verdict": ("verdicts", "short"),
@@ -50,6 +52,24 @@ class Labels:
         kind, form = COLUMNS[column]
         entry = self.kinds[kind].get(value)
         return _named(entry, form) if entry else str(value).replace("_", " ")
+
+    def place(self, values: Mapping[str, Any]) -> list[str]:
+        """What tells one localization from another, by column: localizer, module, window, effect.
+
+        A localizer's own value goes by the localizer's name among the effects. One that looks at no
+        module has no window either.
+        """
+        localizer, shown = values.get("localizer"), dict(values)
+        if shown.get("module") == NO_MODULE:
+            shown = {k: v for k, v in shown.items() if k not in ("module", "window")}
+        if "localizer" in shown and pd.isna(localizer):
+            del shown["localizer"]
+        elif shown.get("effect") == "value" and localizer is not None:
+            if localizer in self.kinds["effects"]:
+                shown["effect"] = localizer
+            else:  # of a plug-in: named already
+                del shown["effect"]
+        return [self.of(column, value) for column, value in shown.items()]
 
     def header(self, text: str) -> str:
         """A header filled in: "{scores[rewrite]}" is that score's short label."""

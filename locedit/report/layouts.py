@@ -35,7 +35,7 @@ _PUBLISHED = tuple(
 )
 
 _R2_PAGE = Layout(
-    keys=("module", "window", "tracing", "subset"),
+    keys=("localizer", "module", "window", "effect", "subset"),
     first=(
         Grid(columns=(*_R2, _p(), _N, *_PUBLISHED), title="R²"),
         Grid(
@@ -201,8 +201,8 @@ _RELIABILITY = Layout(
     keys=(),
     first=(
         Grid(
-            index=("module", "window"),
-            by="tracing",
+            index=("localizer", "module", "window"),
+            by="effect",
             columns=(
                 *_numbers(
                     r="r",

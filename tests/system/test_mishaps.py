@@ -27,9 +27,9 @@ from tiny_study import OUT, Going, Run, Study
 
 from locedit.engine import key_statistics
 from locedit.errors import LoceditError
-from locedit.localizers import restoration as tracing_module
-from locedit.localizers import zeroing
+from locedit.localizers import NoSettings, Place, SharedInputs, restoration, zeroing
 from locedit.store import files, tables
+from locedit.study import localize
 from locedit.workflow.job import running
 
 LOG = logging.getLogger(__name__)
@@ -337,12 +337,18 @@ def test_a_job_without_memory_says_so_and_which_settings_to_lower(job, library):
 
 def test_memory_that_runs_out_ends_the_job_and_is_no_fault_of_the_fact(monkeypatch):
     fact = SimpleNamespace(case_id="1", prompt="", subject="", subject_start=0, target_true="")
-    for module, rows in ((tracing_module, "trace_rows"), (zeroing, "zero_rows")):
-        monkeypatch.setattr(
-            module, rows.removesuffix("_rows"), lambda *_, **__: torch.empty(1 << 50)
-        )
+    cell = localize.Cell(
+        localizer="zeroing", place=Place(module="mlp", window=1), settings=NoSettings()
+    )
+    shared = SharedInputs(study=[fact])
+    attempts = {
+        (restoration, "trace"): lambda: restoration.trace_rows(None, fact),
+        (zeroing, "zero"): lambda: list(localize.localize_cell(None, cell, [[fact]], shared)),
+    }
+    for (module, name), attempt in attempts.items():
+        monkeypatch.setattr(module, name, lambda *_, **__: torch.empty(1 << 50))
         with pytest.raises(RuntimeError, match="can't allocate memory"):
-            getattr(module, rows)(None, fact)
+            attempt()
 
 
 def ask_to_end(table: Path) -> None:

@@ -34,7 +34,7 @@ from transformers import BloomConfig, Olmo2Config, Olmo2ForCausalLM
 from locedit.engine import passes, sampling
 from locedit.engine.architecture_check import check_architecture
 from locedit.engine.loading import load
-from locedit.localizers import restoration
+from locedit.localizers import MODULES, restoration
 from locedit.methods import METHODS, SharedInputs, values
 from locedit.model import architectures
 from locedit.model.architectures import ARCHITECTURES, ModelError, architecture_of, register
@@ -96,7 +96,7 @@ def test_passes(lm):
     check_partial_pass(lm)
 
 
-@pytest.mark.parametrize("module", restoration.MODULES)
+@pytest.mark.parametrize("module", MODULES)
 def test_traces(lm, module):
     check_trace(lm, "subject in the middle", module, window=3)
 

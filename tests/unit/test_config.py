@@ -5,16 +5,18 @@ import dataclasses
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from locedit import methods
+from locedit import localizers, methods, settings
 from locedit.facts import formats
 from locedit.facts.record import Fact
-from locedit.methods import problems, settings
+from locedit.localizers import builtin
+from locedit.methods import problems
 from locedit.store import assets, pins
 from locedit.workflow.config import (
     ConfigError,
@@ -22,14 +24,19 @@ from locedit.workflow.config import (
     load_model,
     load_yaml,
     validate,
+    with_localizers,
     with_methods,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILTIN = ("FT-1", "FT-5", "ROME", "MEMIT")
+LOCALIZERS = [one.name for one in builtin.BUILTIN]
 SCHEMA = with_methods(
     load_yaml(ROOT / "schemas" / "config.schema.yaml"),
     {name: settings.schema(methods.METHODS[name].settings) for name in BUILTIN},
+)
+SCHEMA = with_localizers(
+    SCHEMA, {name: settings.schema(localizers.LOCALIZERS[name].settings) for name in LOCALIZERS}
 )
 MODEL_SCHEMA = load_yaml(ROOT / "schemas" / "model.schema.yaml")
 DEFAULT = load_yaml(ROOT / "config.yaml")
@@ -199,9 +206,9 @@ FAULTS = {
         "fact_forcing)",
     ),
     "a misspelt module": (
-        "tracing.modules",
+        "localizing.modules",
         ["atn"],
-        "config: tracing.modules.0: unknown value 'atn'; did you mean 'attn'? "
+        "config: localizing.modules.0: unknown value 'atn'; did you mean 'attn'? "
         "(known: mlp, attn, hidden)",
     ),
     "hyperparameters of no method": (
@@ -251,7 +258,11 @@ FAULTS = {
         {"ROME": {"all": {"lr": 0}}},
         "config: editing.hyperparameters.ROME.all.lr: 0 is less than or equal to the minimum",
     ),
-    "window 0": ("tracing.windows", [1, 0], "config: tracing.windows.1: must be at least 1, got 0"),
+    "window 0": (
+        "localizing.windows",
+        [1, 0],
+        "config: localizing.windows.1: must be at least 1, got 0",
+    ),
     "n = 0": ("facts.n", 0, "config: facts.n: must be at least 1, got 0"),
     "a text for a number": (
         "facts.completion_tokens",
@@ -280,8 +291,12 @@ FAULTS = {
     ),
     "too high a probability": ("facts.min_p_erase", 2, "config: facts.min_p_erase: 2 is greater"),
     "no limit at all": ("tuning.max_rewrite", 0, "config: tuning.max_rewrite: 0 is less than"),
-    "no window": ("tracing.windows", [], "config: tracing.windows: [] should be non-empty"),
-    "a window twice": ("tracing.windows", [3, 3], "config: tracing.windows: [3, 3] has non-unique"),
+    "no window": ("localizing.windows", [], "config: localizing.windows: [] should be non-empty"),
+    "a window twice": (
+        "localizing.windows",
+        [3, 3],
+        "config: localizing.windows: [3, 3] has non-unique",
+    ),
     "an empty model": ("model", "", "config: model: '' should be non-empty"),
     "a folder for a name": ("dataset.name", "a/b", "config: dataset.name: it names a folder: use"),
     "a triple for a pair": ("contexts.rome", [[5, 10, 2]], "config: contexts.rome.0: [5, 10, 2]"),
@@ -359,23 +374,58 @@ def test_the_last_layer_is_within_the_model_and_the_next_is_not():
     faulty("analysis.usual_layers", usual, f"config: analysis.usual_layers.MEMIT: {sentence}")
 
 
-def test_the_analysed_module_and_window_are_traced():
-    faulty("analysis.module", "attn", "analysis.module: attn is not traced; add it to tracing.mod")
-    faulty("analysis.window", 7, "analysis.window: 7 is not traced; add it to tracing.windows (1, ")
+def test_what_figures_show_is_localized():
+    said = "is not localized; add it to localizing."
+    faulty(
+        "analysis.localizer", "zeroing", f"analysis.localizer: zeroing {said}localizers (tracing"
+    )
+    faulty("analysis.module", "attn", f"analysis.module: attn {said}modules (mlp) or choose one of")
+    faulty("analysis.window", 7, f"analysis.window: 7 {said}windows (1, 3, 5, 10) or choose one of")
+
+
+def test_what_tracing_alone_measures_is_not_shown_of_another_localizer():
+    config = changed("localizing.localizers", ["tracing", "zeroing"])
+    config["analysis"] |= {"localizer": "zeroing", "effect": "fraction_last"}
+    sentence = "config: analysis.effect: fraction_last is measured by the localizer tracing alone"
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        check(config, N_LAYERS)
+    config["analysis"]["localizer"] = "tracing"
+    check(config, N_LAYERS)
 
 
 @pytest.mark.parametrize(
-    ("intervention", "effect", "missing"),
-    [("restore", "zeroed", "zero"), (["zero"], "fraction_max", "restore")],
+    ("key", "value", "new"),
+    [
+        ("tracing.intervention", ["restore", "zero"], "name localizers in localizing.localizers"),
+        ("tracing.modules", ["mlp"], "it is localizing.modules now"),
+        ("tracing.windows", [1], "it is localizing.windows now"),
+        ("analysis.tracing", "zeroed", "it is analysis.effect now"),
+    ],
 )
-def test_the_analysed_effect_is_measured(intervention, effect, missing):
-    config = changed("tracing.intervention", intervention)
-    config["analysis"]["tracing"] = effect
-    sentence = f"{effect} is measured by tracing.intervention: {missing}, which is not configured"
-    with pytest.raises(ConfigError, match=re.escape(f"config: analysis.tracing: {sentence}")):
-        check(config, N_LAYERS)
-    config["tracing"]["intervention"] = ["restore", "zero"]
-    check(config, N_LAYERS)
+def test_a_key_that_has_moved_is_told_with_its_new_place(key, value, new):
+    with pytest.raises(ConfigError, match=re.escape(f"config: {key}: this key has moved: {new}")):
+        validate(changed(key, value), SCHEMA, "config")
+
+
+def test_a_localizers_settings_are_checked_by_its_dataclass():
+    known = with_localizers(SCHEMA, {"mine": {**settings.schema(Mine)}})
+    config = changed("localizing.localizers", ["mine"])
+    config["analysis"]["localizer"] = "mine"
+    validate({**config, "localizing": {**config["localizing"], "settings": {}}}, known, "config")
+    for given, sentence in {
+        "{steps: 0}": "localizing.settings.mine.steps: must be at least 1, got 0",
+        "{step: 1}": "localizing.settings.mine: unknown key 'step'; did you mean 'steps'?",
+    }.items():
+        config["localizing"]["settings"] = {"mine": yaml.safe_load(given)}
+        with pytest.raises(ConfigError, match=re.escape(f"config: {sentence}")):
+            validate(config, known, "config")
+
+
+@dataclass(frozen=True)
+class Mine:
+    """A localizer's settings."""
+
+    steps: settings.Count = 5
 
 
 def test_an_unknown_asset_is_named_with_the_nearest():

@@ -21,7 +21,7 @@ from locedit import methods
 from locedit.engine import decoding, key_statistics, passes
 from locedit.engine.sampling import greedy
 from locedit.engine.updates import Dense, Updates
-from locedit.localizers import restoration
+from locedit.localizers import MODULES, restoration
 from locedit.methods import METHODS, SharedInputs
 from locedit.methods.problems import PROBLEMS, Request
 from locedit.model.language_model import LanguageModel
@@ -148,7 +148,7 @@ def check_trace(lm: LanguageModel, case: str, module: str, window: int, rtol: fl
     assert moved > 1e-3, "the noise of this case has no effect to trace"
 
 
-@pytest.mark.parametrize("module", restoration.MODULES)
+@pytest.mark.parametrize("module", MODULES)
 @pytest.mark.parametrize("window", [1, 2, 3, 5, 10])
 def test_trace_equals_the_textbook_one(tiny_lm, module, window):
     check_trace(tiny_lm, "subject in the middle", module, window)
@@ -156,11 +156,11 @@ def test_trace_equals_the_textbook_one(tiny_lm, module, window):
 
 @pytest.mark.parametrize("case", TRACED)
 def test_trace_wherever_the_subject_stands(tiny_lm, case):
-    for module in restoration.MODULES:
+    for module in MODULES:
         check_trace(tiny_lm, case, module, window=2)
 
 
-@pytest.mark.parametrize("module", restoration.MODULES)
+@pytest.mark.parametrize("module", MODULES)
 def test_trace_does_not_depend_on_its_batches(tiny_lm, module):
     fact, settings = TRACED["subject in the middle"], {"module": module, "window": 3, **NOISE}
     whole = restoration.trace(tiny_lm, *fact, **settings).p_restored

@@ -14,10 +14,11 @@ DESIGN = findings.Design(
     methods=["FT-1", "ROME"],
     module="mlp",
     window=5,
-    tracing="fraction_max",
+    localizer="tracing",
+    effect="value",
 )
-TRACED = {"module": "mlp", "window": 5, "tracing": "fraction_max"}
-OTHER = {"module": "attn", "window": 5, "tracing": "fraction_max"}
+TRACED = {"localizer": "tracing", "module": "mlp", "window": 5, "effect": "value"}
+OTHER = {"localizer": "tracing", "module": "attn", "window": 5, "effect": "value"}
 
 
 def facts(kept: int, known: int, excluded: int = 0) -> pd.DataFrame:

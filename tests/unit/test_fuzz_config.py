@@ -11,7 +11,7 @@ from fuzzing import JSON, SCALAR, TEXT, cases, damaged, one_sentence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from locedit import methods
+from locedit import localizers, methods
 from locedit.workflow import config as configuration
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,6 +20,7 @@ MODEL = {"label": "Tiny", "n_layers": 4, "noise": "3sd", "path": "weights"}
 SCHEMA = configuration.with_methods(
     configuration.load_yaml(ROOT / "schemas" / "config.schema.yaml"), methods.schemas()
 )
+SCHEMA = configuration.with_localizers(SCHEMA, localizers.schemas())
 MODEL_SCHEMA = configuration.load_yaml(ROOT / "schemas" / "model.schema.yaml")
 ODD = [float("nan"), float("inf"), -1, 0, 1e308, 2**31, 2**40, 2**64, 10**400, True, "1e-4", "3sd"]
 ODD += [[], {}, [[]], [None], {1: 2, "a": 3}, "x" * 5000, "~nobody/x", "a\0b", "{x}", "../x", "a\n"]

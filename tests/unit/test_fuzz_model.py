@@ -12,13 +12,14 @@ from fuzzing import GOOD, TEXT, cases, one_sentence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from locedit import messages, methods
+from locedit import localizers, messages, methods
 from locedit.engine import key_statistics
 from locedit.facts.record import KEPT, from_row, read_records
-from locedit.localizers import restoration, zeroing
+from locedit.localizers import MODULES, NoSettings, Place, restoration
 from locedit.methods import SharedInputs, problems
 from locedit.model.language_model import LanguageModel
 from locedit.store import tables
+from locedit.study import localize
 from locedit.study.edit import Cell, Measuring, Subject, baseline, batches, edit_cell
 from locedit.study.knowledge import add_knowledge
 
@@ -124,7 +125,7 @@ def test_every_fact_that_the_model_is_asked_gets_a_row(folder, records, family):
 @given(
     fact=FACT,
     family=st.sampled_from(FAMILIES),
-    module=st.sampled_from(restoration.MODULES),
+    module=st.sampled_from(MODULES),
     window=st.integers(1, 4),
 )
 def test_every_fact_is_traced_or_says_why_not(folder, fact, family, module, window):
@@ -134,8 +135,11 @@ def test_every_fact_is_traced_or_says_why_not(folder, fact, family, module, wind
         one, lm = from_row(row), model(family)
         how = {"module": module, "window": window}
         cells = restoration.trace_rows(lm, one, sigma=0.5, n_noise=2, seed=1, **how)
-        layers = zeroing.zero_rows(lm, one, **how)
-        for made, schema in ((cells, "tracing"), (layers, "zeroing")):
+        cell = localize.Cell(localizer="zeroing", place=Place(**how), settings=NoSettings())
+        layers = list(
+            localize.localize_cell(lm, cell, [[one]], localizers.SharedInputs(study=[one]))
+        )
+        for made, schema in ((cells, "tracing"), (layers, "localizing")):
             assert made
             assert {cell["case_id"] for cell in made} == {one.case_id}
             for status in {cell["status"] for cell in made}:

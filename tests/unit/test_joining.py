@@ -31,7 +31,7 @@ from locedit.engine import sampling
 from locedit.exchange import rome_layout
 from locedit.facts import bundled
 from locedit.facts.record import KEPT, _row
-from locedit.localizers import restoration, zeroing
+from locedit.localizers import MODULES, restoration, zeroing
 from locedit.methods import SharedInputs, problems, values
 from locedit.methods.problems import PROBLEMS, Request
 from locedit.model.language_model import LanguageModel
@@ -212,7 +212,7 @@ def request_of(case: str, problem: str = "error_injection") -> Request:
 def test_a_trace_is_the_textbook_one(tiny_lm, case):
     fact = request_of(case)
     what = (fact.prompt, fact.subject, fact.target)
-    for module in restoration.MODULES:
+    for module in MODULES:
         settings = {"module": module, "window": 3, **NOISE}
         got = restoration.trace(tiny_lm, *what, **settings)
         expected = oracle.trace(tiny_lm.model, tiny_lm.tokenizer, *what, **settings)

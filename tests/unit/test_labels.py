@@ -10,7 +10,7 @@ from locedit import outcomes
 from locedit.cli import trace
 from locedit.errors import LoceditError
 from locedit.facts import record
-from locedit.localizers import restoration
+from locedit.localizers import LOCALIZERS, MODULES, NO_MODULE
 from locedit.methods import METHODS
 from locedit.methods.problems import PROBLEMS
 from locedit.report import rbridge
@@ -25,7 +25,11 @@ LABELS = Labels.read(FILE)
 
 SCHEMA = load_yaml(ROOT / "schemas" / "config.schema.yaml")
 CHOICES = SCHEMA["$defs"]
-STATUSES = [record.KEPT, record.EXCLUDED, outcomes.OK, outcomes.NOT_EDITED, outcomes.FAILED]
+STATUSES = [record.KEPT, record.EXCLUDED, outcomes.OK, outcomes.FAILED]
+STATUSES += [outcomes.NOT_EDITED, outcomes.NOT_LOCALIZED]
+LOCALIZED = [
+    name for name, localizer in LOCALIZERS.items() if localizer.module.startswith("locedit.")
+]
 
 in_r = pytest.mark.skipif(shutil.which("Rscript") is None, reason="R is not installed")
 
@@ -41,16 +45,13 @@ PRODUCED = {
         "methods",
         [name for name in METHODS if METHODS[name].module.startswith("locedit.")],
     ),
-    "modules, by the code": ("modules", restoration.MODULES),
-    "modules, by the schema": ("modules", CHOICES["module"]["enum"]),
-    "localizers": (
-        "localizers",
-        [p.stem for p in (ROOT / "locedit" / "localizers").glob("[a-z]*.py")],
-    ),
-    "effects, by the code": ("effects", [*schemas.EFFECTS, "zeroed"]),
+    "modules, by the code": ("modules", [*MODULES, NO_MODULE]),
+    "modules, by the schema": ("modules", [*CHOICES["module"]["enum"], NO_MODULE]),
+    "localizers": ("localizers", LOCALIZED),
+    "effects, by the code": ("effects", [*schemas.MEASURES, *LOCALIZED]),
     "effects, by the schema": (
         "effects",
-        SCHEMA["properties"]["analysis"]["properties"]["tracing"]["enum"],
+        [*SCHEMA["properties"]["analysis"]["properties"]["effect"]["enum"], *LOCALIZED],
     ),
     "successes": ("successes", {*columns_of("scores", "_success"), "harmonic"}),
     "statuses": ("statuses", [status.removesuffix(": ") for status in STATUSES]),
@@ -117,8 +118,20 @@ def test_the_command_line_calls_modules_as_pages_do():
 
 def test_what_has_no_label_is_called_by_its_own_name():
     assert LABELS.of("method", "my_method") == "my method"
-    assert LABELS.of("tracing", "zeroed") == "share of the probability lost"
+    assert LABELS.of("localizer", "my_localizer") == "my localizer"
     assert LABELS.of("module", None) == "not traced"
+
+
+def test_a_localizers_own_value_goes_by_its_name_and_what_has_no_module_has_no_window():
+    where = {"module": "mlp", "window": 5, "effect": "value"}
+    assert LABELS.place({"localizer": "zeroing", **where}) == [
+        "Representation zeroing",
+        "MLP outputs",
+        "windows of 5 layers",
+        "share of the probability lost",
+    ]
+    assert LABELS.place({"localizer": "mine", **where, "module": "none"}) == ["mine"]
+    assert LABELS.place({"localizer": None, "module": None}) == ["not traced"]
 
 
 def test_a_file_that_is_no_yaml_is_named(tmp_path):

@@ -15,6 +15,7 @@ from locedit.report.labels import Labels
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = Labels.read(ROOT / "analysis" / "labels.yaml")
 ORDERS = {"problem": ["fact_forcing", "error_injection"], "method": ["ROME", "MEMIT"]}
+OWN = {"localizer": "tracing", "module": "mlp", "window": 5, "effect": "value"}
 LAYOUT = Layout(
     first=(
         Grid(columns=(Column(header="R2", value="r2"), Column(header="p", value="p", kind="p"))),
@@ -29,7 +30,9 @@ def example() -> pd.DataFrame:
         [[1, 5], ["error_injection", "fact_forcing"], ["MEMIT", "ROME"], ["essence", "rewrite"]],
         names=["window", "problem", "method", "score"],
     ).to_frame(index=False)
-    table = keys.assign(module="mlp", tracing="fraction_max", n_facts=8, n=24, r2=0.25, p=0.0004)
+    table = keys.assign(
+        **{k: v for k, v in OWN.items() if k != "window"}, n_facts=8, n=24, r2=0.25, p=0.0004
+    )
     table["reason"] = ""
     at = (table["window"] == 5) & (table["method"] == "MEMIT") & (table["score"] == "rewrite")
     table.loc[at, ["r2", "p"]] = float("nan")
@@ -42,7 +45,7 @@ def show(table: pd.DataFrame, layout: Layout = LAYOUT, orders=ORDERS) -> Element
         title="A table",
         of=("tiny model", "facts & more"),
         text=grids.caption("What ``n`` of {{ name }} is:\n<all>.", name="A & B"),
-        own={"module": "mlp", "window": 5, "tracing": "fraction_max", "subset": "all"},
+        own={**OWN, "subset": "all"},
         labels=replace(LABELS, orders={"score": ["rewrite", "essence"], **orders}),
     )
     html = grids.page(table, layout, about)
@@ -89,7 +92,7 @@ def test_the_own_tracing_comes_first_a_grid_for_each_score_in_the_orders_given()
 def test_other_tracings_are_folded_up_side_by_side():
     page = show(example())
     (folded,) = page.findall("body/details")
-    name = "MLP outputs, windows of 1 layer, fraction restored at the best token"
+    name = "Causal tracing, MLP outputs, windows of 1 layer, fraction restored at the best token"
     assert text(folded.find("summary")) == name
     assert lines(folded.find(".//table"))[:2] == [
         ["Problem", "Method", "Rewrite score", "Essence score"],
@@ -107,12 +110,12 @@ def test_other_tracings_are_folded_up_side_by_side():
 def test_a_table_without_rows_or_without_the_own_tracing_says_so():
     assert "the table is empty" in text(show(example().iloc[:0]))
     page = show(example().query("window == 1"))
-    assert "Nothing to show for this tracing" in text(page)
+    assert "Nothing to show for this localizer" in text(page)
     assert len(page.findall("body/details")) == 1
 
 
 def test_a_group_of_unknown_tracing_is_shown():
-    table = example().query("window == 1").assign(module=None, window=pd.NA)
+    table = example().query("window == 1").assign(localizer=None, module=None, window=pd.NA)
     assert "Not traced" in text(show(table).find("body/details/summary"))
 
 

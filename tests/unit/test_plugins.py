@@ -6,11 +6,18 @@ from pathlib import Path
 import pytest
 from conftest import plugins_forgotten
 
+from locedit import localizers
 from locedit.methods import METHODS, schemas
 from locedit.model.architectures import ARCHITECTURES
 from locedit.store import hashing
 from locedit.workflow import plugins
-from locedit.workflow.config import ConfigError, load_yaml, validate, with_methods
+from locedit.workflow.config import (
+    ConfigError,
+    load_yaml,
+    validate,
+    with_localizers,
+    with_methods,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = '''"""A method."""
@@ -60,7 +67,8 @@ def write(tmp_path):
 
 
 def schema() -> dict:
-    return with_methods(load_yaml(ROOT / "schemas" / "config.schema.yaml"), schemas())
+    with_all = with_methods(load_yaml(ROOT / "schemas" / "config.schema.yaml"), schemas())
+    return with_localizers(with_all, localizers.schemas())
 
 
 def said_of(*names: str, folders: tuple[Path, ...] = (ROOT,)) -> str:

@@ -23,7 +23,7 @@ from locedit.api import inputs, look, one_fact
 from locedit.engine.updates import total_norms
 from locedit.errors import LoceditError
 from locedit.facts.record import Fact
-from locedit.localizers import restoration
+from locedit.localizers import MODULES, restoration
 from locedit.methods import METHODS, SharedInputs
 from locedit.model.language_model import LanguageModel
 from locedit.study import scores
@@ -168,7 +168,7 @@ def test_a_checker_sees_the_types(tmp_path):
 @pytest.mark.parametrize(
     "prompt", [PROMPT, TEMPLATE, f" {PROMPT} "], ids=["filled", "{}", "blanks"]
 )
-@pytest.mark.parametrize("module", restoration.MODULES)
+@pytest.mark.parametrize("module", MODULES)
 def test_a_trace_is_the_oracles(pair, lm, prompt, module):
     fact = {"prompt": prompt, "subject": SUBJECT, "target": "Paris"}
     got = locedit.trace(lm, **fact, module=module, window=3, **NOISE)

@@ -186,7 +186,7 @@ class Named(dict):
 
 
 KINDS = ("rewrite", "paraphrase", "neighbourhood")
-EFFECTS = ("effect_max", "fraction_max", "effect_last", "fraction_last")
+EFFECTS = ("value", "effect_max", "effect_last", "fraction_last")
 
 
 def study_tables(facts: int = 8) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -210,7 +210,7 @@ def study_tables(facts: int = 8) -> tuple[pd.DataFrame, pd.DataFrame]:
     others += ["ngram_entropy_before", "ngram_entropy_after", "update_norm"]
     for column in others:
         scores[column] = rng.uniform(0, 1, len(keys))
-    effects = keys.assign(**common, module="mlp", window=5)
+    effects = keys.assign(**common, localizer="tracing", module="mlp", window=5)
     for effect in EFFECTS:
         effects[effect] = rng.random(len(keys))
         for half in ("_half1", "_half2"):
@@ -257,7 +257,7 @@ TABLES = {
     "diff_intervals": ("diff_interval_table", {**RESAMPLED, "bound": 0.01}, ("scores", "effects")),
     "out_of_fold": ("out_of_fold_table", {**SCORED, "folds": 4, "seed": 0}, ("scores", "effects")),
     "regret": ("regret_table", {**RESAMPLED, "folds": 4}, ("scores", "effects")),
-    "reliability": ("reliability_table", {"tracing": list(EFFECTS)}, ("effects",)),
+    "reliability": ("reliability_table", {"measures": list(EFFECTS)}, ("effects",)),
 }
 SOURCES = ["labels.yaml", "frames.R", "groups.R", "regressions.R", "success.R", "mixed.R"]
 SOURCES += ["intervals.R", "folds.R", "regret.R", "reliability.R"]
@@ -275,7 +275,13 @@ def made(name: str, paths: Named, folder: Path, **changes) -> tuple[pd.DataFrame
         "title": f"Table {name}",
         "model_label": "tiny model",
         "dataset": "facts",
-        "own": {"module": "mlp", "window": 5, "tracing": "fraction_max", "subset": "all"},
+        "own": {
+            "localizer": "tracing",
+            "module": "mlp",
+            "window": 5,
+            "effect": "value",
+            "subset": "all",
+        },
         "orders": {"score": ["rewrite"]},
         "caption": f"{function}.md",
     } | changes

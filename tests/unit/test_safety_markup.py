@@ -17,7 +17,13 @@ SCRIPT = "<script>alert(1)</script>"
 def table_and_layout():
     import pandas as pd
 
-    row = {"module": "mlp", "window": 5, "tracing": "fraction_max", "problem": SCRIPT}
+    row = {
+        "module": "mlp",
+        "window": 5,
+        "localizer": "tracing",
+        "effect": "value",
+        "problem": SCRIPT,
+    }
     rows = [{**row, "method": SCRIPT, "score": SCRIPT, "r2": 0.5, "reason": ""}]
     rows.append({**rows[0], "method": "ROME", "r2": float("nan"), "reason": SCRIPT})
     layout = grids.Layout(first=(grids.Grid(columns=(grids.Column(header=SCRIPT, value="r2"),)),))
@@ -25,7 +31,7 @@ def table_and_layout():
         title=SCRIPT,
         of=(SCRIPT, SCRIPT),
         text=grids.caption("{{ name }} ``{{ name }}``", name=SCRIPT),
-        own={"module": "mlp", "window": 5, "tracing": "fraction_max"},
+        own={"module": "mlp", "window": 5, "localizer": "tracing", "effect": "value"},
         labels=Labels.read(ROOT / "analysis" / "labels.yaml"),
     )
     return pd.DataFrame(rows), layout, about

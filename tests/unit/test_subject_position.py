@@ -19,7 +19,7 @@ from locedit.cli.main import main
 from locedit.engine import sampling
 from locedit.facts import formats
 from locedit.facts.record import Fact, read_records
-from locedit.localizers import restoration, zeroing
+from locedit.localizers import NoSettings, Place, SharedInputs, restoration, zeroing
 from locedit.methods import problems
 from locedit.methods.problems import Request
 from locedit.model.language_model import LanguageModel
@@ -119,8 +119,9 @@ def test_zeroing_takes_the_templates_subject(tiny_lm, fact):
         oracle.zeroing_effect(*what, window=3, module="mlp", start=start) for start in places(fact)
     )
     assert differ(right, wrong)
-    rows = zeroing.zero_rows(tiny_lm, fact, module="mlp", window=3)
-    engine.close([1 - row["p_zeroed"] / row["p_clean"] for row in rows], right)
+    place, shared = Place(module="mlp", window=3), SharedInputs(study=[fact])
+    (found,) = zeroing.localize(tiny_lm, [fact], place, NoSettings(), shared)
+    engine.close(found.values, right)
 
 
 @torch.no_grad()

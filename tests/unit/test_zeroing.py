@@ -1,17 +1,12 @@
-"""Representation zeroing against its textbook form, and the effects derived from it."""
+"""Representation zeroing against its textbook form, and what it says of a layer."""
 
 import numpy as np
 import oracle
-import pandas as pd
 import pytest
 import test_engine as engine
-import tiny
 
-from locedit.facts.record import Fact
 from locedit.localizers import zeroing
 from locedit.model.language_model import LanguageModel
-from locedit.store import schemas
-from workflow_scripts.effects import joined
 
 
 @pytest.mark.parametrize("module", ["mlp", "attn", "hidden"])
@@ -45,48 +40,19 @@ def test_zeroing_does_not_depend_on_its_batches(tiny_lm):
         np.testing.assert_allclose(got.p_zeroed, whole, rtol=1e-10)
 
 
-def test_a_fact_that_cannot_be_zeroed_is_a_row_with_the_reason():
-    lm = LanguageModel(*tiny.pair())
-    fact = Fact(
-        case_id="7",
-        relation_id="",
-        subject="Rome",
-        template="The city of {} is",
-        target_true="old",
-        target_new="new",
-    )
-    rows = zeroing.zero_rows(lm, fact, module="mlp", window=1)
-    assert [row["layer"] for row in rows] == list(range(5))
-    assert set(rows[0]) == set(schemas.SCHEMAS["zeroing"].names)
-    without = Fact(**{**vars(fact), "template": "The city is"})
-    bad = zeroing.zero_rows(lm, without, module="mlp", window=1)
-    assert len(bad) == 1
-    assert bad[0]["status"].startswith("failed: ")
+def test_the_value_is_the_share_of_the_clean_probability_that_is_lost():
+    p_zeroed = np.array([0.1, 0.6, 0.5])
+    found = zeroing.Zeroed(p_clean=0.5, p_zeroed=p_zeroed, passes=1)
+    np.testing.assert_allclose(found.lost, [0.8, -0.2, 0])
+    none = zeroing.Zeroed(p_clean=0.0, p_zeroed=p_zeroed, passes=1)
+    assert np.isnan(none.lost).all()
 
 
-def test_the_effect_is_the_share_of_the_clean_probability_that_is_lost():
-    cells = pd.DataFrame(
-        {
-            "case_id": ["a", "a", "b", "c"],
-            "layer": [0, 1, 0, None],
-            "p_clean": [0.5, 0.5, 0.0, None],
-            "p_zeroed": [0.1, 0.6, 0.2, None],
-        }
-    )
-    got = zeroing.effects(cells)
-    assert list(got["case_id"]) == ["a", "a", "b"], "the failed fact is left out"
-    np.testing.assert_allclose(got["zeroed"], [0.8, -0.2, np.nan])
-
-
-def test_localizers_are_joined_by_fact_module_window_and_layer():
-    keys = {"case_id": "a", "module": "mlp", "window": 3}
-    traced = pd.DataFrame([{**keys, "layer": la, "p_clean": 0.5, "x": la} for la in (0, 1)])
-    zeroed = pd.DataFrame([{**keys, "layer": la, "p_clean": 0.5, "zeroed": la} for la in (1, 2)])
-    table = joined([traced, zeroed]).sort_values("layer")
-    assert list(table["layer"]) == [0, 1, 2]
-    np.testing.assert_allclose(table["x"], [0, 1, np.nan])
-    np.testing.assert_allclose(table["zeroed"], [np.nan, 1, 2])
-    assert (table["p_clean"] == 0.5).all()
-    assert joined([zeroed]) is zeroed
-    with pytest.raises(ValueError, match="no fact could be traced"):
-        joined([])
+def test_the_passes_are_those_that_are_run(tiny_lm):
+    prompt, subject, target = engine.TRACED["subject in the middle"]
+    got = zeroing.zero(tiny_lm, prompt, subject, target, module="mlp", window=1)
+    length = len(tiny_lm.encode(prompt)) + len(tiny_lm.encode_target(target, prompt)) - 1
+    b, _ = tiny_lm.subject_range(prompt, subject, None)
+    layers = sum(tiny_lm.n_layers - layer for layer in range(tiny_lm.n_layers))
+    run = layers / tiny_lm.n_layers * (length - b) / length
+    assert got.passes == pytest.approx(1 + run)  # and the clean one
