@@ -31,7 +31,8 @@ WINDOWS = [1, 3]
 SCORES = ["rewrite", "paraphrase", "neighbourhood", "essence", "overall"]
 SETTINGS: dict[str, Any] = {
     "facts": {"completion_tokens": 8, "study": 6},
-    "tracing": {"intervention": ["restore", "zero"], "windows": WINDOWS, "n_noise": 3},
+    "localizing": {"localizers": ["tracing", "zeroing"], "windows": WINDOWS},
+    "tracing": {"n_noise": 3},
     "statistics": {"tokens": 320},
     "contexts": {"rome": [[5, 2]], "memit_tokens": 5},
     "essence": {"texts": 1, "tokens": 10},

@@ -35,7 +35,7 @@ SVG = (
     '<rect width="90" height="60" fill="#0072B2"/></svg>'
 )
 WORDS = {"title": "Bars & layers", "caption": "Two < three.", "alt": "A blue rectangle."}
-KEYS = {"module": "mlp", "window": 3, "tracing": "fraction_max"}
+KEYS = {"localizer": "tracing", "module": "mlp", "window": 3, "effect": "value"}
 
 
 def r2_rows() -> pd.DataFrame:
@@ -48,7 +48,9 @@ def r2_rows() -> pd.DataFrame:
         for method in ("FT-1", "ROME")
         for window in (3, 1)
     ]
-    table = pd.DataFrame(rows).assign(module="mlp", tracing="fraction_max", subset="all")
+    table = pd.DataFrame(rows).assign(
+        localizer="tracing", module="mlp", effect="value", subset="all"
+    )
     table = table.assign(n=8, n_facts=4, reason="", **dict.fromkeys(numbers, 0.5))
     at = (table["method"] == "ROME") & (table["score"] == "rewrite")
     table.loc[at, numbers] = float("nan")

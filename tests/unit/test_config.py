@@ -242,10 +242,10 @@ FAULTS = {
         "config: tuning.grid.ROME: unknown key 'lrr'; did you mean 'lr'? (known: clamp, decay, "
         "iterations, kl_factor, lr)",
     ),
-    "an intervention unlike any": (
-        "tracing.intervention",
-        ["restore", "double"],
-        "config: tracing.intervention.1: unknown value 'double' (known: restore, zero)",
+    "a localizer unlike any": (
+        "localizing.localizers",
+        ["tracing", "zeroin"],
+        "config: localizing.localizers.1: unknown value 'zeroin'; did you mean 'zeroing'? ",
     ),
     "a misspelt quirk": (
         "quirks",

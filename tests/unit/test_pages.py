@@ -67,7 +67,7 @@ def test_a_page_stands_alone_and_says_whose_it_is_and_what_to_see():
     assert page.find("head/meta[@charset='utf-8']") is not None
     assert [e.get("src") or e.get("href") for e in page.iter() if e.tag in ("link", "img")] == []
     of = text(page.find("body/p[@class='of']"))
-    assert of.startswith("tiny model · facts & more · 8 facts, 24 edits · MLP outputs")
+    assert of.startswith("tiny model · facts & more · 8 facts, 24 edits · Causal tracing · MLP")
     assert "windows of 5 layers" in of
     caption = page.find("body/div[@class='text']/p")
     assert text(caption) == "What n of A & B is: <all>."

@@ -3,12 +3,17 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from conftest import plugins_forgotten
 
 from locedit import localizers
+from locedit.facts.record import Fact
+from locedit.localizers import LOCALIZERS
 from locedit.methods import METHODS, schemas
 from locedit.model.architectures import ARCHITECTURES
+from locedit.model.language_model import LanguageModel
 from locedit.store import hashing
 from locedit.workflow import plugins
 from locedit.workflow.config import (
@@ -69,6 +74,31 @@ def write(tmp_path):
 def schema() -> dict:
     with_all = with_methods(load_yaml(ROOT / "schemas" / "config.schema.yaml"), schemas())
     return with_localizers(with_all, localizers.schemas())
+
+
+LOCALIZER = """from locedit.localizers import Localizer, register
+
+
+def localize(lm, facts, place, settings, shared):
+    return []
+
+
+register(Localizer(name="mine", function=localize, modules=()))
+"""
+
+
+def test_a_plugin_may_bring_a_localizer(write, tmp_path):
+    write(LOCALIZER, "localizer.py")
+    (plugin,) = plugins.load(["localizer.py"], [tmp_path])
+    assert (plugin.methods, plugin.localizers, plugin.architectures) == ((), ("mine",), ())
+    assert "mine" in schema()["$defs"]["localizer"]["enum"]
+
+
+def test_a_plugin_that_fails_leaves_no_localizer_behind(write, tmp_path):
+    write(LOCALIZER + "raise ValueError('later')", "localizer.py")
+    said = said_of("localizer.py", folders=(tmp_path,))
+    assert "cannot be imported (ValueError: later)" in said
+    assert "mine" not in LOCALIZERS
 
 
 def said_of(*names: str, folders: tuple[Path, ...] = (ROOT,)) -> str:
@@ -207,12 +237,12 @@ FAULTS = {
     ),
     "no dataclass": (
         ("settings=Hyperparameters", "settings=dict"),
-        ": method 'mine': `settings` must be a dataclass, the one of its hyperparameters; got "
+        ": method 'mine': `settings` must be a dataclass, the one of what it can be set to; got "
         "<class 'dict'>",
     ),
     "a type that YAML lacks": (
         ("careful: bool = False", "careful: complex = 0j"),
-        ": method 'mine': its hyperparameter 'careful' is of type <class 'complex'>, which YAML "
+        ": method 'mine': its setting 'careful' is of type <class 'complex'>, which YAML "
         "cannot hold; use int, float, bool, str, Literal, or one of locedit.settings",
     ),
     "no default": (
@@ -287,17 +317,64 @@ def test_all_of_a_package_counts(write):
 
 
 def test_the_guide_quotes_the_examples():
-    guide = (ROOT / "docs" / "how-to" / "method.md").read_text()
-    quoted = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    guides = [ROOT / "docs" / "how-to" / f"{name}.md" for name in ("method", "localizer")]
+    texts = [guide.read_text() for guide in guides]
+    quoted = [q for text in texts for q in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
     for path in sorted((ROOT / "plugins").glob("*.py")):
-        assert path.read_text() in quoted, f"docs/how-to/method.md does not quote {path.name}"
+        assert path.read_text() in quoted, f"no guide in docs/how-to quotes {path.name}"
 
 
-def test_the_examples_register_methods_and_import_nothing_heavy_for_it():
+def test_the_example_of_a_localizer_equals_its_textbook_form(tiny_lm):
+    """One fact, a whole pass of the model itself, the layers' own inputs and outputs."""
+    plugins.load(["plugins/write_norm.py"], [ROOT])
+    given = LOCALIZERS["write_norm"]
+    facts = [
+        Fact(
+            case_id=str(i),
+            relation_id="",
+            subject=subject,
+            template=template,
+            target_true="old",
+            target_new="new",
+        )
+        for i, (subject, template) in enumerate(
+            [("Rome", "The city of {} is"), ("the large house", "{} was built in the year")]
+        )
+    ]
+    for relative in (True, False):
+        settings = given.settings(relative=relative)
+        place, shared = localizers.Place(module="mlp"), localizers.SharedInputs(study=facts)
+        together = given.localize(tiny_lm, facts, place, settings, shared)
+        for fact, found in zip(facts, together, strict=True):
+            (alone,) = given.localize(tiny_lm, [fact], place, settings, shared)
+            np.testing.assert_allclose(found.values, alone.values, rtol=1e-9)
+            expected = written_by_hand(tiny_lm, fact, relative)
+            np.testing.assert_allclose(found.values, expected, rtol=1e-9)
+
+
+def written_by_hand(lm: LanguageModel, fact: Fact, relative: bool) -> list[float]:
+    last = lm.subject_range(fact.prompt, fact.subject, fact.subject_start)[1] - 1
+    outputs: list[torch.Tensor] = []
+    hooks = [
+        lm.module("mlp", layer).register_forward_hook(lambda _, args, out: outputs.append(out))
+        for layer in range(lm.n_layers)
+    ]
+    ids = torch.tensor([lm.encode(fact.prompt)])
+    inputs = lm.model(ids, output_hidden_states=True).hidden_states
+    for hook in hooks:
+        hook.remove()
+    return [
+        float(out[0, last].norm() / (into[0, last].norm() if relative else 1))
+        for out, into in zip(outputs, inputs[:-1], strict=True)
+    ]
+
+
+def test_the_examples_register_what_they_are_and_import_nothing_heavy_for_it():
     from test_config import imports_nothing_heavy
 
     names = sorted(f"plugins/{path.name}" for path in (ROOT / "plugins").glob("*.py"))
     loaded = plugins.load(names, [ROOT])
-    assert [plugin.methods for plugin in loaded] == [("FT-unconstrained",), ("r-ROME",)]
+    assert [plugin.methods for plugin in loaded] == [("FT-unconstrained",), ("r-ROME",), ()]
+    assert [plugin.localizers for plugin in loaded] == [(), (), ("write_norm",)]
     call = f"plugins.load({names!r}, [pathlib.Path.cwd()])"
     imports_nothing_heavy(f"import pathlib\nfrom locedit.workflow import plugins\n{call}")

@@ -12,8 +12,8 @@ LIBRARY = ROOT / "locedit"
 
 # A room may import rooms of earlier floors, and its own modules; those of one floor not each other.
 FLOORS = (
-    {"messages", "errors", "seeds", "shards", "windows"},
-    {"outcomes", "stated", "text"},
+    {"messages", "errors", "seeds", "settings", "shards", "windows"},
+    {"outcomes", "registry", "stated", "text"},
     {"store", "model", "facts"},
     {"engine"},
     {"localizers", "methods"},

@@ -31,7 +31,7 @@ def table_and_layout():
         title=SCRIPT,
         of=(SCRIPT, SCRIPT),
         text=grids.caption("{{ name }} ``{{ name }}``", name=SCRIPT),
-        own={"module": "mlp", "window": 5, "localizer": "tracing", "effect": "value"},
+        own=own,
         labels=Labels.read(ROOT / "analysis" / "labels.yaml"),
     )
     return pd.DataFrame(rows), layout, about

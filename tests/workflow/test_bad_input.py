@@ -76,8 +76,8 @@ FAULTS = {
         "config: editing.layers: layer 4 is beyond the model, whose 4 layers are numbered 0 to 3",
     ),
     "window 0": (
-        {"tracing": {"windows": [0, 5]}},
-        "config: tracing.windows.0: must be at least 1, got 0",
+        {"localizing": {"windows": [0, 5]}},
+        "config: localizing.windows.0: must be at least 1, got 0",
     ),
     "n = 0": ({"facts": {"n": 0}}, "config: facts.n: must be at least 1, got 0"),
 }

@@ -11,6 +11,7 @@ import math
 import re
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,12 +21,11 @@ import pytest
 from tiny_study import LAYERS, METHODS, OUT, Run, Study
 
 from locedit import outcomes
-from locedit.localizers import restoration, zeroing
 from locedit.methods.problems import PROBLEMS
 from locedit.report import findings
 from locedit.store import schemas, tables
 from locedit.workflow import job as jobs
-from workflow_scripts import merge, scores, sweep, sweep_table
+from workflow_scripts import effects, merge, scores, sweep, sweep_table
 
 FAILED, NOT_EDITED = "failed: a singular matrix", "not edited: p(o_true) = 0.001 < 0.02"
 BAD_CELL = ("FT-1", 0)
@@ -66,7 +66,7 @@ def damage(path: Path, status_of: Callable[[str], str | None]) -> None:
     keys = ("case_id", "method", "problem", "layer")
     rows: dict[Any, dict] = {}
     schema = "editing" if "editing" in path.parts else "tracing"
-    schema = "zeroing" if path.stem.startswith("zero") else schema
+    schema = "localizing" if "localizing" in path.parts else schema
     for index, row in enumerate(tables.records(path, schema)):
         status = status_of(row["case_id"])
         if status:
@@ -107,7 +107,7 @@ def damaged(study, tmp_path_factory) -> tuple[Study, list[str], Run]:
                 path = copy.out / f"editing/{method}/{problem}/layer-{layer}.parquet"
                 damage(path, edit_status(problem, method, layer, facts))
     damage(copy.out / "tracing/mlp/window-1.parquet", lambda c: FAILED if c == facts[3] else None)
-    damage(copy.out / "tracing/mlp/zero-window-1.parquet", lambda _: FAILED)
+    damage(copy.out / "localizing/zeroing/mlp/window-1.parquet", lambda _: FAILED)
     return copy, facts, copy.run("all", "report", "rome_layout", **ALL)
 
 
@@ -193,8 +193,8 @@ def test_what_is_lost_is_the_same_as_if_it_had_never_been(damaged, problem):
     copy, facts, _ = damaged
     table = pd.read_parquet(copy.out / "analysis/regret.parquet")
     rows = table.query(
-        "problem == @problem and score == 'rewrite' and window == 3 and tracing == 'fraction_max' "
-        "and strategy == 'oracle'"
+        "problem == @problem and score == 'rewrite' and window == 3 and localizer == 'tracing' "
+        "and effect == 'value' and strategy == 'oracle'"
     ).set_index("method")
     lost = 1 + (problem == "fact_erasure")
     assert rows.loc["ROME", ["n_facts", "n_dropped"]].tolist() == [len(facts) - lost, lost]
@@ -207,21 +207,23 @@ def test_what_is_lost_is_the_same_as_if_it_had_never_been(damaged, problem):
 
 def test_facts_that_were_not_traced_are_missing_from_the_effects_alone(damaged):
     copy, facts, _ = damaged
-    effects = tables.read(copy.out / "effects.parquet", "effects")
-    narrow = effects[effects["window"] == 1]
-    assert set(narrow["case_id"]) == set(facts) - {facts[3]}
-    assert narrow["zeroed"].isna().all()
-    wide = effects[effects["window"] == 3]
-    assert set(wide["case_id"]) == set(facts)
-    assert wide["zeroed"].notna().all()
+    found = tables.read(copy.out / "effects.parquet", "effects")
+    of = {key: set(rows["case_id"]) for key, rows in found.groupby(["localizer", "window"])}
+    assert of == {
+        ("tracing", 1): set(facts) - {facts[3]},  # and of zeroing there is none
+        ("tracing", 3): set(facts),
+        ("zeroing", 3): set(facts),
+    }
+    assert found["value"].notna().all()
 
 
 def test_a_traced_table_may_hold_no_traced_fact(tmp_path):
-    for schema, effects in (("tracing", restoration.effects), ("zeroing", zeroing.effects)):
+    traced = partial(effects.tracing_effects, reference="clean")
+    for schema, derived in (("tracing", traced), ("localizing", effects.localized)):
         tables.write(tmp_path / "t.parquet", [{"case_id": "1", "status": FAILED}], schema)
-        got = effects(tables.read(tmp_path / "t.parquet", schema))
+        got = derived(tables.read(tmp_path / "t.parquet", schema))
         assert len(got) == 0
-        assert {"case_id", "layer", "p_clean"} <= set(got.columns)
+        assert {"case_id", "layer", "value"} <= set(got.columns)
 
 
 @pytest.mark.parametrize(
@@ -416,7 +418,7 @@ def test_a_failed_cell_says_how_many_and_the_commonest_reasons():
     )
 
 
-@pytest.mark.parametrize("stage", ["trace", "zero", "baseline", "edit"])
+@pytest.mark.parametrize("stage", ["trace", "localize", "baseline", "edit"])
 @pytest.mark.parametrize("shard", [{}, {"shard": "1", "shards": "2"}], ids=["whole", "a shard"])
 def test_a_stage_whose_facts_all_fail_is_an_error_unless_others_may_not(tmp_path, stage, shard):
     given = a_job(tmp_path, stage, Rows([]), kind="mlp", window="3", **shard)
@@ -429,7 +431,10 @@ def test_a_stage_whose_facts_all_fail_is_an_error_unless_others_may_not(tmp_path
         list(checked)
 
 
-@pytest.mark.parametrize(("stage", "schema"), [("trace", "tracing"), ("baseline", "baseline")])
+@pytest.mark.parametrize(
+    ("stage", "schema"),
+    [("trace", "tracing"), ("localize", "localizing"), ("baseline", "baseline")],
+)
 def test_shards_of_which_one_has_a_fact_are_merged(tmp_path, stage, schema):
     paths = [tmp_path / f"part-{i}.parquet" for i in range(2)]
     for status, other in (("ok", False), (FAILED, True)):

@@ -45,7 +45,7 @@ def plan(preset, folder, *more, profile="default"):
 
 def expected(study):
     """Jobs of each rule up to the scores, counted from the configuration."""
-    editing, tracing, name = study["editing"], study["tracing"], study["dataset"]["name"]
+    editing, tracing, name = study["editing"], study["localizing"], study["dataset"]["name"]
     model = load_yaml(ROOT / "models" / f"{study['model']}.yaml")
     once = ["filter_facts", "study", "noise", "effects", "essence", "scores"]
     once += ["model_weights" if "asset" in model else "model_download"]
@@ -110,7 +110,7 @@ def test_a_preset_of_the_paper_has_the_papers_settings(name):
     study = merged(DEFAULT, load_yaml(ROOT / "presets" / f"{name}.yaml"))
     layers, windows, n = GRIDS[name]
     assert len(study["editing"]["layers"]) == layers
-    assert len(study["tracing"]["windows"]) == windows
+    assert len(study["localizing"]["windows"]) == windows
     assert (study["facts"]["n"], study["facts"]["study"]) == (n, None)
     assert len(study["editing"]["methods"]) * len(study["editing"]["problems"]) == 20
     assert study["contexts"] == {"rome": [[5, 10], [10, 10]], "memit_tokens": 10}

@@ -128,6 +128,7 @@ def test_the_report_lists_every_table_behind_it(study, tmp_path):
 CHANGED = {
     "locedit/localizers/restoration.py": {"trace", "heatmap_cells", "effects"},
     "locedit/study/measure.py": {"baseline", "essence", "edit", "sweep"},
+    "locedit/localizers/zeroing.py": {"localize"},
     "workflow_scripts/effects.py": {"effects"},
     "analysis/mixed.R": {"table_mixed"},
 }

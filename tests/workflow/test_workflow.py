@@ -29,6 +29,7 @@ from tiny_study import (
 
 from locedit.facts.record import EXCLUDED
 from locedit.store import hashing, schemas, tables
+from locedit.workflow import plugins
 
 SCORE_FIGURES = {*(f"figure_{score}_by_layer" for score in SCORES), "figure_success_by_layer"}
 STATISTICS = {"mixed", "diff_intervals", "out_of_fold", "regret"}
@@ -48,7 +49,6 @@ RESTORED_FIGURES = {"figure_r2_rewrite_unscaled", "figure_r2_rewrite_last_token"
 EDIT_TABLES = ["r2", "correlations", "success", "mixed", "diff_intervals", "out_of_fold", "regret"]
 TRACED_TABLES = [name for name in EDIT_TABLES if name != "success"]
 TRACING_TABLES = ["reliability"]
-EFFECTS = ["effect_max", "fraction_max", "effect_last", "fraction_last"]
 EDIT_FIGURES = SCORE_FIGURES | BOTH_FIGURES
 EFFECT_FIGURES = {
     f"figure_{n}" for n in ("tracing_effect_by_layer", "tracing_peaks", "reliability")
@@ -76,7 +76,7 @@ def table_paths() -> dict[str, list[str]]:
         "essence": ["essence"],
         "baseline": [f"baseline/{problem}" for problem in PROBLEMS],
         "tracing": [f"tracing/mlp/window-{window}" for window in WINDOWS],
-        "zeroing": [f"tracing/mlp/zero-window-{window}" for window in WINDOWS],
+        "localizing": [f"localizing/zeroing/mlp/window-{window}" for window in WINDOWS],
         "effects": ["effects"],
         "editing": grid,
         "scores": ["scores"],
@@ -92,7 +92,7 @@ def test_each_job_runs_once(finished):
     _, run = finished
     grid = len(METHODS) * len(PROBLEMS) * len(LAYERS)
     many = {"edit": grid, "baseline": len(PROBLEMS), "sweep": len(METHODS)}
-    many |= {"trace": len(WINDOWS), "zero": len(WINDOWS)}
+    many |= {"trace": len(WINDOWS), "localize": len(WINDOWS)}
     assert {name: n for name, n in run.jobs.items() if n != 1} == many
     assert set(run.jobs) >= TRACING_FIGURES | EDIT_FIGURES
     assert "corpus" not in run.jobs
@@ -103,7 +103,9 @@ def test_a_table_has_its_schemas_columns_and_no_empty_one(study, schema, name):
     table = tables.read(study.out / f"{name}.parquet", schema)
     assert list(table.columns) == schemas.SCHEMAS[schema].names
     assert len(table) > 0
-    assert [column for column in table if table[column].isna().all()] == []
+    empty = [column for column in table if table[column].isna().all()]
+    # zeroing draws nothing at random
+    assert empty == (["value_half1", "value_half2"] if schema == "localizing" else [])
 
 
 def test_a_table_says_how_it_was_made(study):
@@ -115,7 +117,7 @@ def test_a_table_says_how_it_was_made(study):
     assert "torch" in made["versions"]
     base, root = study.folder.parent, study.root
     files = (root / "workflow_scripts/edit.py", root / "locedit/methods/rome.py")
-    without = ("locedit", "locedit.workflow.job", "locedit.methods", "locedit.methods.builtin")
+    without = ("locedit", "locedit.workflow.job", *plugins.REGISTRIES)
     code = [[hashing.code(file, root, without) for file in files], hashing.files([])]
     assert made["hashes"] == {
         "code": hashing.digest(hashing.digest(code)),
@@ -172,10 +174,11 @@ def test_edits_move_what_they_aim_at(study):
 
 def test_the_r2_table_has_a_row_for_each_method_problem_score_and_window(study):
     table = pd.read_parquet(study.out / "analysis/r2.parquet")
-    keys = ["window", "tracing", "method", "problem", "score", "subset"]
+    keys = ["localizer", "window", "effect", "method", "problem", "score", "subset"]
     assert len(table) == len(table.drop_duplicates(keys))
     assert len(table) == 10 * len(WINDOWS) * len(METHODS) * len(PROBLEMS) * len(SCORES)
-    assert set(table["tracing"]) == {*EFFECTS, "zeroed"}
+    of = {name: set(rows["effect"]) for name, rows in table.groupby("localizer")}
+    assert of == {"tracing": set(schemas.MEASURES), "zeroing": {"value"}}
     fitted = table[table["reason"] == ""]
     assert set(fitted["method"]) == set(METHODS)
     assert fitted[["r2_layer", "r2_tracing", "r2_both"]].stack().between(0, 1).all()
@@ -358,12 +361,12 @@ CHANGES: dict[str, tuple[dict, set, dict[str, int]]] = {
     ),
     "the aggregation of scores": ({"scores": {"aggregate": "first"}}, set(), AFTER_EDITS),
     "a window": (
-        {"tracing": {"windows": [*WINDOWS, 2]}},
+        {"localizing": {"windows": [*WINDOWS, 2]}},
         set(),
         dict.fromkeys(
             {
                 "trace",
-                "zero",
+                "localize",
                 "effects",
                 "figure_r2_rewrite_window_2",
                 *BOTH_FIGURES,
@@ -386,7 +389,7 @@ CHANGES: dict[str, tuple[dict, set, dict[str, int]]] = {
         ),
     ),
     "no restoration": (
-        {"tracing": {"intervention": "zero"}, "analysis": {"tracing": "zeroed"}},
+        {"localizing": {"localizers": ["zeroing"]}, "analysis": {"localizer": "zeroing"}},
         set(),
         {"effects": 1}
         | {f"table_{name}": 1 for name in (*TRACED_TABLES, *TRACING_TABLES)}
@@ -421,6 +424,56 @@ def test_a_change_reruns_what_depends_on_it_and_nothing_else(study, name):
     planned = study.plan(**changes)
     assert planned.edits == edits
     assert {rule: n for rule, n in planned.jobs.items() if rule != "edit"} == others
+
+
+# What a localizer's effects are in
+AFTER_EFFECTS = {
+    "effects",
+    *(f"table_{name}" for name in (*TRACED_TABLES, *TRACING_TABLES)),
+    *BOTH_FIGURES,
+    *EFFECT_FIGURES,
+}
+
+
+def test_a_localizer_that_is_added_to_a_finished_study_runs_alone(study, tmp_path):
+    """A plug-in's beside the others: its own job, then tables and figures; its code is its own."""
+    plugin = tmp_path / "write_norm.py"
+    shutil.copy(study.root / "plugins" / "write_norm.py", plugin)
+    settings = {
+        "plugins": [str(plugin)],
+        "localizing": {"localizers": ["tracing", "zeroing", "write_norm"]},
+    }
+    grown = study.copied(tmp_path / "grown")
+    assert grown.plan(**settings).jobs == {"localize": 1, **dict.fromkeys(AFTER_EFFECTS, 1)}
+    target = str(OUT / "tables" / "r2.csv")
+    run = grown.run(target, **settings)
+    assert run.status == 0, run.text
+    assert run.jobs == {"localize": 1, "effects": 1, "table_r2": 1}
+    effects = tables.read(grown.out / "effects.parquet", "effects")
+    new = effects[effects["localizer"] == "write_norm"]
+    assert set(new["case_id"]) == set(effects["case_id"])
+    assert (new["value"] > 0).all()
+    assert set(new["window"]) == {1}
+    old = effects[effects["localizer"] != "write_norm"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(old, tables.read(study.out / "effects.parquet", "effects"))
+    assert "write_norm" in set(pd.read_csv(grown.folder / target)["localizer"])
+    assert grown.plan(target, **settings).nothing
+    changed = plugin.read_text().replace("norms / torch", "2 * norms / torch")
+    plugin.write_text(changed)
+    assert grown.plan(target, **settings).jobs == {"localize": 1, "effects": 1, "table_r2": 1}
+
+
+def test_a_localizer_of_the_library_that_is_added_reruns_nothing(study, tmp_path):
+    """Which there are is no part of a job's code: a file and an entry more, and all stays."""
+    grown = replace(study, root=copy_tree(study.root, tmp_path / "tree"))
+    listed = grown.root / "locedit" / "localizers" / "builtin.py"
+    entry = """
+BUILTIN += (Localizer(name="another", function="locedit.localizers.zeroing:localize"),)
+"""
+    listed.write_text(listed.read_text() + entry)
+    assert grown.plan().nothing
+    added = grown.plan(localizing={"localizers": ["tracing", "zeroing", "another"]})
+    assert added.jobs == {"localize": 1, **dict.fromkeys(AFTER_EFFECTS, 1)}
 
 
 def test_a_quirk_reruns_what_it_changes_and_nothing_else(study, tmp_path):
