@@ -15,7 +15,7 @@ import yaml
 from typer import Context
 from typer.cli import get_docs_for_click
 
-from locedit import methods
+from locedit import localizers, methods
 from locedit.cli import parsing
 from locedit.store import schemas
 from locedit.workflow import config as configuration
@@ -43,6 +43,7 @@ def configuration_page() -> str:
     text = (ROOT / "config.yaml").read_text(encoding="utf-8")
     schema = configuration.load_yaml(ROOT / "schemas" / "config.schema.yaml")
     schema = configuration.with_methods(schema, methods.schemas())
+    schema = configuration.with_localizers(schema, localizers.schemas())
     comments, defaults = _comments(text), yaml.safe_load(text)
     top, sections = ["## The study", "", *_table("key", "default", "values", "meaning")], []
     for name, one in schema["properties"].items():
@@ -134,7 +135,7 @@ def _limits(one: Mapping) -> str:
 SCHEMA_OF = {
     "### `facts.parquet`, `study.parquet`": "facts",
     "### `tracing/MODULE/window-W.parquet`": "tracing",
-    "### `tracing/MODULE/zero-window-W.parquet`": "zeroing",
+    "### `localizing/LOCALIZER/MODULE/window-W.parquet`": "localizing",
     "### `effects.parquet`": "effects",
     "### `contexts.parquet`": "contexts",
     "### `essence.parquet`": "essence",
@@ -254,6 +255,15 @@ API = {
     "locedit.model.language_model": ("LanguageModel",),
     "locedit.localizers.restoration": ("Trace", "effects"),
     "locedit.localizers.zeroing": ("zero", "Zeroed"),
+    "locedit.localizers": (
+        "LOCALIZERS",
+        "Localizer",
+        "Place",
+        "SharedInputs",
+        "Localization",
+        "Unavailable",
+        "register",
+    ),
     "locedit.windows": ("window_layers",),
     "locedit.methods.problems": ("PROBLEMS", "Problem", "Request"),
     "locedit.methods": ("METHODS", "Method", "SharedInputs", "Edit", "register"),

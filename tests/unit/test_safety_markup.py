@@ -17,13 +17,8 @@ SCRIPT = "<script>alert(1)</script>"
 def table_and_layout():
     import pandas as pd
 
-    row = {
-        "module": "mlp",
-        "window": 5,
-        "localizer": "tracing",
-        "effect": "value",
-        "problem": SCRIPT,
-    }
+    own = {"localizer": "tracing", "module": "mlp", "window": 5, "effect": "value"}
+    row = {**own, "problem": SCRIPT}
     rows = [{**row, "method": SCRIPT, "score": SCRIPT, "r2": 0.5, "reason": ""}]
     rows.append({**rows[0], "method": "ROME", "r2": float("nan"), "reason": SCRIPT})
     layout = grids.Layout(first=(grids.Grid(columns=(grids.Column(header=SCRIPT, value="r2"),)),))
