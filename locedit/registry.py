@@ -22,11 +22,19 @@ class RegistrationError(LoceditError):
 
 
 class Entry(Protocol):
-    """What every registry asks of its entries, whose `function` may be "module:function"."""
+    """What every registry asks of its entries."""
 
-    name: str
-    function: Any
-    settings: type
+    @property
+    def name(self) -> str:
+        """Its name in the configuration and in tables."""
+
+    @property
+    def function(self) -> Any:
+        """What it does, or "module:function"."""
+
+    @property
+    def settings(self) -> type:
+        """The dataclass of what it can be set to."""
 
     @property
     def module(self) -> str:

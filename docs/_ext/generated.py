@@ -155,6 +155,7 @@ WORDS = {
     pa.list_(pa.string()): "[text]",
     pa.list_(pa.float64()): "[real]",
     pa.list_(pa.int32()): "[integer]",
+    pa.map_(pa.string(), pa.float64()): "{text: real}",
 }
 
 
