@@ -27,7 +27,12 @@ FIGURES = {
         tables_of("effects"),
     ),
     "heatmap": ("heatmap", "heatmap", {}, tables_of("cells")),
-    "reliability": ("tracing", "reliability", {}, tables_of("reliability")),
+    "reliability": (
+        "tracing",
+        "reliability",
+        {"localizer": SHOWN["localizer"]},
+        tables_of("reliability"),
+    ),
     # editing
     **{
         f"{score}_by_layer": (
