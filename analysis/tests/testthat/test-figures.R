@@ -195,7 +195,8 @@ test_that("the mean's interval is that of the t test", {
 })
 
 test_that("the window, module and fact asked for are taken, or named as absent", {
-  expect_words(rewrite_vs_effect(scores, effects, "Model", window = 10), "tracing, MLP, windows of 10 layers")
+  scatter <- rewrite_vs_effect(scores, effects, "Model", window = 10)
+  expect_words(scatter, "tracing, MLP, windows of 10 layers")
   expect_words(
     rewrite_vs_effect(scores, effects, "Model", window = 7),
     "no row with window 7 \\(there are: 1, 3, 5, 10\\)"
@@ -225,7 +226,9 @@ test_that("a figure that does not exist is refused", {
 })
 
 test_that("a table without its columns is refused", {
-  expect_error(tracing_peaks(effects["layer"], "Model"), "effects: missing columns case_id, localizer, module")
+  expect_error(
+    tracing_peaks(effects["layer"], "Model"), "effects: missing columns case_id, localizer, module"
+  )
   expect_error(heatmap(effects, "Model"), "cells: missing columns token, token_text")
 })
 
