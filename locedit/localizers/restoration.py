@@ -5,7 +5,7 @@ METHODS section 2. The corrupted run is made once per fact; every restoration st
 window's first layer and its token, and all layers' restorations of a token walk up together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +34,8 @@ class Trace:
     """One fact's trace. corrupted: [n_noise]; restored: [tokens b .. last, layers, n_noise].
 
     Each noise row's p(target) is kept: their mean is the paper's, their spread tells how much of
-    an effect is the draw's. passes: what it cost, in forward passes of the whole prompt.
+    an effect is the draw's. b is the first token with noise: of the subject, unless it was put
+    elsewhere. passes: what it cost, in forward passes of the whole prompt.
     """
 
     subject_range: tuple[int, int]
@@ -79,29 +80,22 @@ def trace(
     seed: int = 1,
     subject_start: int | None = None,
     batch_tokens: int | None = None,
+    noised: Sequence[int] | None = None,
 ) -> Trace:
     """Trace one fact; `batch_tokens` bounds the token rows of one partial pass, not the result.
 
     None: what the machine's memory holds (`memory.token_budget`). subject_start: as
-    `LanguageModel.subject_range` takes it.
+    `LanguageModel.subject_range` takes it. noised: positions, ascending, that the noise is put on
+    in place of the subject's tokens.
     """
-    if batch_tokens is None:
-        batch_tokens = token_budget(lm)
     prompt_ids, target_ids = lm.encode(prompt), lm.encode_target(target, prompt)
     b, e = lm.subject_range(prompt, subject, subject_start)
+    tokens = list(range(b, e)) if noised is None else list(noised)
     end = len(prompt_ids) - 1
-    ids, lengths = passes.pad([prompt_ids + target_ids[:-1]], lm.device)
-
-    clean_outputs: dict[int, Tensor] = {}
-
-    def remember(layer: int) -> hooks.Hook:
-        return lambda _, output: clean_outputs.update({layer: output})
-
-    with hooks.hooked({lm.module(module, i): remember(i) for i in range(lm.n_layers)}):
-        clean = passes.record(lm, ids, lengths)
-    noise = place(lm, [(b, e)] * n_noise, ids.shape[1], sigma=sigma, seed=seed)
-    embedded = passes.embed(lm, ids.expand(n_noise, -1), noise=noise)
-    corrupted = passes.branch(lm, clean, b, embedded[:, b:])
+    ids, _ = passes.pad([prompt_ids + target_ids[:-1]], lm.device)
+    noise = torch.zeros(n_noise, ids.shape[1], lm.hidden_size, dtype=lm.dtype, device=lm.device)
+    draws = [(0, len(tokens))] * n_noise
+    noise[:, tokens] = place(lm, draws, len(tokens), sigma=sigma, seed=seed)
 
     def probability(hidden: Tensor, start: int) -> np.ndarray:
         """Each row's p(target)."""
@@ -110,44 +104,112 @@ def trace(
         log_p = log_probs.target_log_probs(lm, hidden, range(rows), ends, targets)
         return log_p.cpu().double().exp().numpy()
 
+    swept = sweep(
+        lm,
+        ids,
+        passes.embed(lm, ids.expand(n_noise, -1), noise=noise)[:, tokens[0] :],
+        module=module,
+        window=window,
+        read_from=end,
+        measure=probability,
+        batch_tokens=batch_tokens,
+    )
+    return Trace(
+        subject_range=(b, e),
+        tokens=[lm.token_text(i) for i in prompt_ids[tokens[0] :]],
+        p_clean=float(swept.clean),
+        corrupted=swept.corrupted,
+        restored=swept.restored,
+        passes=swept.passes,
+    )
+
+
+# last-layer outputs [rows, Q, d] from a position on, and that position -> numbers [rows, ...]
+Measure = Callable[[Tensor, int], np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What was measured in each run of one fact, N corrupted rows.
+
+    clean: [...]; corrupted: [N, ...]; restored: [tokens from the first corrupted to the prompt's
+    last, layers, N, ...]. passes: what it cost, in forward passes of the whole clean row.
+    """
+
+    clean: np.ndarray
+    corrupted: np.ndarray
+    restored: np.ndarray
+    passes: float
+
+
+@torch.inference_mode()
+def sweep(
+    lm: LanguageModel,
+    ids: Tensor,
+    embedded: Tensor,
+    *,
+    module: str,
+    window: int,
+    read_from: int,
+    measure: Measure,
+    batch_tokens: int | None = None,
+) -> Sweep:
+    """Restore every token's module outputs around every layer, in each of N corrupted rows.
+
+    ids: [1, T], the clean row. embedded: [N, Q, d], inputs of layer 0 of the corrupted rows' last Q
+    positions, which differ from the clean row's in any way; the positions before them are its own.
+    read_from: the first position whose prediction is measured, the prompt's last. batch_tokens: as
+    of :func:`trace`.
+    """
+    if batch_tokens is None:
+        batch_tokens = token_budget(lm)
+    length, begin, n_rows = ids.shape[1], ids.shape[1] - embedded.shape[1], len(embedded)
+    clean_outputs: dict[int, Tensor] = {}
+
+    def remember(layer: int) -> hooks.Hook:
+        return lambda _, output: clean_outputs.update({layer: output})
+
+    with hooks.hooked({lm.module(module, i): remember(i) for i in range(lm.n_layers)}):
+        clean = passes.record(lm, ids, torch.tensor([length], device=lm.device))
+    corrupted = passes.branch(lm, clean, begin, embedded)
     windows = [window_layers(centre, window, lm.n_layers) for centre in range(lm.n_layers)]
-    first_restored = _first_restored(lm, module, b, clean_outputs, corrupted)
-    restored = np.empty((end + 1 - b, lm.n_layers, n_noise))
-    for token in range(b, end + 1):
+    first_restored = _first_restored(lm, module, begin, clean_outputs, corrupted)
+    restored = []
+    for token in range(begin, read_from + 1):
         restoration = _Restoration(
             lm=lm,
             kind=module,
-            begin=b,
+            begin=begin,
             token=token,
-            read_from=end,
+            read_from=read_from,
             clean_outputs=clean_outputs,
             corrupted=corrupted,
             first_restored=first_restored,
         )
-        size = max(1, batch_tokens // (n_noise * (ids.shape[1] - token)))
+        size = max(1, batch_tokens // (n_rows * (length - token)))
+        of_token = []
         for low in range(0, lm.n_layers, size):
             chunk = windows[low : low + size]
             hidden = restoration.run(chunk)
-            values = probability(torch.cat(list(hidden.values())), token)
-            p = dict(zip(hidden, values.reshape(-1, n_noise), strict=True))
-            restored[token - b, low : low + size] = [p[window] for window in chunk]
-    last = clean.inputs[lm.n_layers]
-    return Trace(
-        subject_range=(b, e),
-        tokens=[lm.token_text(i) for i in prompt_ids[b:]],
-        p_clean=float(probability(last, 0)[0]),
-        corrupted=probability(corrupted.inputs[lm.n_layers], 0),
-        restored=restored,
-        passes=1 + n_noise * _whole_passes(windows, b, end, ids.shape[1], lm.n_layers),
+            values = measure(torch.cat(list(hidden.values())), token)
+            rows = dict(zip(hidden, np.split(values, len(hidden)), strict=True))
+            of_token += [rows[window] for window in chunk]
+        restored.append(of_token)
+    last = lm.n_layers
+    return Sweep(
+        clean=measure(clean.inputs[last], 0)[0],
+        corrupted=measure(corrupted.inputs[last], 0),
+        restored=np.array(restored),
+        passes=1 + n_rows * _whole_passes(windows, begin, read_from, length, lm.n_layers),
     )
 
 
 def _whole_passes(
     windows: Sequence[range], begin: int, end: int, length: int, n_layers: int
 ) -> float:
-    """Of one noise row, whole passes that its partial ones are: layers run, times positions run.
+    """Of one corrupted row, whole passes that its partial ones are: layers times positions run.
 
-    The corrupted run and all first restored layers begin at the subject; a token's restorations
+    The corrupted run and all first restored layers run from `begin` on; a token's restorations
     walk on from the layer behind, those that begin together as one until the shorter ends.
     """
     alike = list(dict.fromkeys(windows))
@@ -232,7 +294,7 @@ def _first_restored(
     clean_outputs: dict[int, Tensor],
     corrupted: passes.Record,
 ) -> dict[int, Tensor]:
-    """Each layer's output [n_noise, T - begin, d] where it is the first of a window.
+    """Each layer's output [N, T - begin, d] where it is the first of a window.
 
     At each position as if it were the token that is restored: what is restored there reaches other
     positions in the next layer only, so one pass serves all tokens.
@@ -278,7 +340,7 @@ class _Restoration:
     first_restored: dict[int, Tensor]
 
     def run(self, windows: Sequence[range]) -> dict[range, Tensor]:
-        """Last-layer outputs of each window's rows, [n_noise, Q, d]."""
+        """Last-layer outputs of each window's rows, [N, Q, d]."""
         lm, windows = self.lm, list(dict.fromkeys(windows))
         longest = {w.start: w for w in sorted(windows, key=lambda w: w.stop)}
         part = passes.after(
@@ -290,20 +352,20 @@ class _Restoration:
             walking |= {w: walking[longest[w.start]] for w in leaving}
             if walking:
                 hidden = self._step(layer, walking, part)
-                walking = dict(zip(walking, hidden.split(self.n_noise), strict=True))
+                walking = dict(zip(walking, hidden.split(self.n_rows), strict=True))
             if layer in longest:
                 walking[longest[layer]] = self._joining(layer)
         return walking
 
     @property
-    def n_noise(self) -> int:
+    def n_rows(self) -> int:
         return len(self.corrupted.lengths)
 
     def _step(self, layer: int, walking: dict[range, Tensor], part: passes.Suffix) -> Tensor:
         hidden = torch.cat(list(walking.values()))
         inside = torch.tensor([layer in window for window in walking], device=hidden.device)
         restored = torch.zeros(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
-        restored[:, 0] = inside.repeat_interleave(self.n_noise)
+        restored[:, 0] = inside.repeat_interleave(self.n_rows)
         if layer == self.lm.n_layers - 1 and self.kind == "mlp":
             # nothing reads what this layer gives before the prediction, so anything may stand there
             restored[:, : self.read_from - self.token] = True
@@ -314,7 +376,7 @@ class _Restoration:
             return passes.step(self.lm, layer, hidden, part)
 
     def _joining(self, layer: int) -> Tensor:
-        """Outputs [n_noise, Q, d] of the first restored layer: new at the token, old after it."""
+        """Outputs [N, Q, d] of the first restored layer: new at the token, old after it."""
         outputs = self.corrupted.inputs[layer + 1][:, self.token :].clone()
         outputs[:, 0] = self.first_restored[layer][:, self.token - self.begin]
         return outputs

@@ -53,15 +53,19 @@ def zero(
     window: int,
     subject_start: int | None = None,
     batch_tokens: int | None = None,
+    instead: Tensor | None = None,
 ) -> Zeroed:
     """Zero each layer's window for one fact; `batch_tokens` bounds one pass, not the result.
 
-    subject_start: as `LanguageModel.subject_range` takes it.
+    subject_start: as `LanguageModel.subject_range` takes it. instead: [layers, subject tokens, d],
+    what stands in for each layer's outputs where it is not 0.
     """
     prompt_ids, target_ids = lm.encode(prompt), lm.encode_target(target, prompt)
     b, e = lm.subject_range(prompt, subject, subject_start)
     ids, lengths = passes.pad([prompt_ids + target_ids[:-1]], lm.device)
     clean = passes.record(lm, ids, lengths)
+    if instead is None:
+        instead = torch.zeros(lm.n_layers, 1, 1, dtype=lm.dtype, device=lm.device)
 
     def probability(hidden: Tensor, start: int) -> np.ndarray:
         rows = hidden.shape[0]
@@ -74,7 +78,7 @@ def zero(
     size = max(1, budget // (ids.shape[1] - b))
     zeroed = []
     for low in range(0, lm.n_layers, size):
-        hidden = _walk(lm, clean, windows[low : low + size], module, b, e)
+        hidden = _walk(lm, clean, windows[low : low + size], module, b, e, instead)
         zeroed.append(probability(hidden, b))
     last = clean.inputs[lm.n_layers]
     run = sum(lm.n_layers - window.start for window in windows) / lm.n_layers
@@ -116,7 +120,13 @@ def localize(
 
 
 def _walk(
-    lm: LanguageModel, clean: passes.Record, windows: Sequence[range], module: str, b: int, e: int
+    lm: LanguageModel,
+    clean: passes.Record,
+    windows: Sequence[range],
+    module: str,
+    b: int,
+    e: int,
+    instead: Tensor,
 ) -> Tensor:
     """Last-layer outputs [windows, Q, d] from position b on; starts and stops ascend.
 
@@ -124,16 +134,22 @@ def _walk(
     """
     part = passes.after(lm, clean, torch.tensor([b], device=lm.device), range(lm.n_layers))
     hidden = clean.inputs[windows[0].start][:0, b:]
-    subject = torch.arange(hidden.shape[1], device=lm.device) < e - b
     for layer in range(windows[0].start, lm.n_layers):
         joining = sum(window.start == layer for window in windows)
         hidden = torch.cat([hidden, clean.inputs[layer][:, b:].expand(joining, -1, -1)])
         inside = torch.tensor([layer in w for w in windows[: len(hidden)]], device=lm.device)
-        where = (inside[:, None] & subject)[:, :, None]
-        with hooks.hooked({lm.module(module, layer): _zero_at(where)}):
+        put = _put(inside[:, None, None], e - b, instead[layer])
+        with hooks.hooked({lm.module(module, layer): put}):
             hidden = passes.step(lm, layer, hidden, part)
     return hidden
 
 
-def _zero_at(where: Tensor) -> hooks.Hook:
-    return lambda _, output: output.masked_fill(where, 0.0)
+def _put(inside: Tensor, tokens: int, value: Tensor) -> hooks.Hook:
+    """`value` [tokens or 1, d or 1] in the first tokens of the rows `inside` [B, 1, 1]."""
+
+    def put(_: Tensor, output: Tensor) -> Tensor:
+        output = output.clone()
+        output[:, :tokens] = torch.where(inside, value, output[:, :tokens])
+        return output
+
+    return put

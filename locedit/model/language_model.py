@@ -212,7 +212,7 @@ class LanguageModel:
         """[..., d] block outputs of the last layer, as the head takes them."""
         return self.model.get_submodule(self.architecture.norm)(hidden)
 
-    def head_logits(self, normed: Tensor, tokens: slice) -> Tensor:
+    def head_logits(self, normed: Tensor, tokens: slice | Tensor) -> Tensor:
         """Logits of a part of the vocabulary alone, [..., part], from `final_norm`'s output."""
         bias = self.head.bias
         part = linear(normed, self.head.weight[tokens], None if bias is None else bias[tokens])
