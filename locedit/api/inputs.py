@@ -40,6 +40,21 @@ def shared_inputs(
     return SharedInputs(**found)
 
 
+def localizer_inputs(seen: Look, needs: Iterable[str], results: Path) -> dict[str, Any] | None:
+    """What a localizer needs of key statistics and contexts; None where no study has made them.
+
+    They are of all layers here, which takes too long for one look.
+    """
+    study, found = results / seen.name, dict[str, Any]()
+    if "key_statistics" in needs:
+        if not seen.configured or not (study / "key_statistics.safetensors").is_file():
+            return None
+        found["moments"] = _moments(seen, range(seen.lm.n_layers), study, None)
+    if "contexts" in needs:
+        found["contexts"] = _contexts(seen, "rome", study if seen.configured else None)
+    return found
+
+
 def _contexts(seen: Look, kind: str, study: Path | None) -> list[list[str]]:
     if study is not None and (study / "contexts.parquet").is_file():
         seen.say(f"contexts: {study / 'contexts.parquet'}")

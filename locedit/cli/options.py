@@ -158,6 +158,41 @@ class Edit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Localize:
+    """Where each cheap localizer puts one fact, layer by layer."""
+
+    template: Template
+    subject: Subject
+    target: Annotated[str, _option("TEXT", "the object", _prompt)]
+    to: Annotated[
+        str | None, _option("TEXT", "an object to edit in, for localizers that look at it", _prompt)
+    ] = None
+    model: Model = None
+    localizer: Annotated[
+        list[str],
+        _option("NAME", "not all cheap ones; any number", default_factory=list, show_default=False),
+    ]
+    plugin: Annotated[
+        list[str],
+        _option(
+            "FILE", "of localizers (.py); any number", default_factory=list, show_default=False
+        ),
+    ]
+    module: Annotated[
+        str | None,
+        _option("|".join(MODULES), "whose outputs, where one can choose", _one_of(MODULES)),
+    ] = None
+    window: Annotated[
+        int | None, _option("N", "layers taken together, where one can choose", _COUNT)
+    ] = None
+    results: Annotated[
+        str, _option("FOLDER", "of a study, whose key statistics and contexts are used")
+    ] = "results"
+    out: Annotated[str | None, _option("PNG", "save the heat map as a picture, too")] = None
+    table: Annotated[str | None, _option("PARQUET", "save all values as a table, too")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Provenance:
     """How a Parquet file of a study was made."""
 
@@ -165,4 +200,4 @@ class Provenance:
     json: Annotated[bool, Option("--json", metavar="", help="all of it, as it is stored")] = False
 
 
-Options = Trace | Edit | Provenance
+Options = Trace | Edit | Localize | Provenance

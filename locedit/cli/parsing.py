@@ -13,16 +13,23 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.main import get_group
 
 from locedit.cli import terminal
-from locedit.cli.options import Edit, Options, Provenance, Trace
+from locedit.cli.options import Edit, Localize, Options, Provenance, Trace
 from locedit.errors import LoceditError
 from locedit.messages import listed, nearest, one_line, shown
 
-COMMANDS: dict[str, type[Options]] = {"trace": Trace, "edit": Edit, "provenance": Provenance}
+COMMANDS: dict[str, type[Options]] = {
+    "trace": Trace,
+    "localize": Localize,
+    "edit": Edit,
+    "provenance": Provenance,
+}
 
 HELP = "Look at one fact: where a model recalls it, and what an edit does to it."
 EXAMPLES = """\
 locedit trace "The capital city of {} is" \\
     --subject France --target Paris
+locedit localize "The capital city of {} is" \\
+    --subject France --target Paris --to Rome
 locedit edit "The capital city of {} is" \\
     --subject France --to Rome --layer 5
 locedit provenance results/MODEL/DATASET/scores.parquet

@@ -43,6 +43,7 @@ BUILTIN = (
         function="locedit.localizers.zeroing:localize",
         modules=MODULES,
         windows=True,
+        cheap=True,
     ),
     Localizer(
         name="swap_tracing",
@@ -56,17 +57,20 @@ BUILTIN = (
         function="locedit.localizers.mean_ablation:localize",
         modules=MODULES,
         windows=True,
+        cheap=True,
     ),
     Localizer(
         name="lens_rise",
         function="locedit.localizers.lens_rise:localize",
         modules=("hidden",),
+        cheap=True,
     ),
     Localizer(
         name="direct",
         function="locedit.localizers.direct:localize",
         modules=MODULES,
         new_target=True,
+        cheap=True,
     ),
     Localizer(
         name="placebo",

@@ -30,9 +30,15 @@ OPTIONS = {
     "trace": "--target --module --window --noise --n-noise --seed --out --model".split(),
     "edit": "--method --plugin --layer --paraphrase --neighbour --preset --untuned --tokens --top "
     "--results --model --to".split(),
+    "localize": "--target --to --localizer --plugin --module --window --results --out --table "
+    "--model".split(),
     "provenance": ["--json"],
 }
-SMALL = {"trace": ["--noise", "0.5", "--n-noise", "2"], "edit": ["--to", "Rome", "--layer", "1"]}
+SMALL = {
+    "trace": ["--noise", "0.5", "--n-noise", "2"],
+    "edit": ["--to", "Rome", "--layer", "1"],
+    "localize": ["--localizer", "lens_rise", "--localizer", "direct"],
+}
 
 
 @st.composite
