@@ -33,8 +33,9 @@ rewrite_vs_effect <- function(scores, effects, study, problem = "error_injection
   )
 }
 
-# All problems at one edit layer (`layer`, zero-based; otherwise the edited one nearest the middle
-# of the traced layers): a row for each problem, a column for each method.
+# All problems at one edit layer (`layer`, zero-based; otherwise, of those that most problems were
+# edited at, the one nearest the middle of the traced layers): a row for each problem, a column for
+# each method.
 rewrite_vs_effect_at_layer <- function(scores, effects, study, problems = NULL, layer = NULL,
                                        score = "rewrite", effect = "value", localizer = NULL,
                                        module = NULL, window = NULL, correct_only = TRUE) {
@@ -42,7 +43,7 @@ rewrite_vs_effect_at_layer <- function(scores, effects, study, problems = NULL, 
   found <- scatter_points(
     scores, effects, problems, NULL, score, effect, localizer, module, window, correct_only
   )
-  if (is.null(layer)) layer <- nearest_middle(found$points$layer, effects$layer)
+  if (is.null(layer)) layer <- nearest_middle(found$points, effects$layer)
   points <- found$points[found$points$layer %in% layer, , drop = FALSE]
   if (nrow(points) == 0) {
     reason <- c(found$missing, sprintf("no edit at layer %d with both numbers", layer + 1L))[1]
@@ -60,8 +61,9 @@ rewrite_vs_effect_at_layer <- function(scores, effects, study, problems = NULL, 
   )
 }
 
-nearest_middle <- function(layers, traced) {
-  layers <- sort(unique(layers))
+nearest_middle <- function(points, traced) {
+  problems <- tapply(points$problem, points$layer, function(names) length(unique(names)))
+  layers <- as.integer(names(problems))[problems == max(problems, 0)]
   layers[which.min(abs(layers - mean(range(traced))))][1]
 }
 
@@ -70,7 +72,7 @@ scatter_points <- function(scores, effects, problems, methods, score, effect, lo
   check_scores(scores, score)
   check_effects(effects, effect)
   trace <- pick_trace(effects, localizer, module, window)
-  scores <- facts_under_study(scores, correct_only)
+  scores <- facts_under_study(listed_edits(scores), correct_only)
   if (!is.null(problems)) scores <- scores[scores$problem %in% problems, , drop = FALSE]
   if (!is.null(methods)) scores <- scores[scores$method %in% methods, , drop = FALSE]
   points <- data.frame(

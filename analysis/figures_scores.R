@@ -5,7 +5,7 @@ score_by_layer <- function(scores, study, score = "rewrite", problems = NULL,
   check_scores(scores, score)
   name <- label_of(score, SCORES)
   title <- sprintf("%s by edit layer", name)
-  scores <- facts_under_study(scores, correct_only)
+  scores <- facts_under_study(listed_edits(scores), correct_only)
   scores$value <- usable_score(scores, score)
   levels <- union(problems, unique(scores$problem))
   means <- if (nrow(scores) > 0) mean_by(scores, c("problem", "method", "layer"), "value")

@@ -43,7 +43,9 @@ SCORE_KEYS <- c("model", "dataset", "case_id", "method", "problem", "layer")
 EFFECT_KEYS <- c("model", "dataset", "case_id", "localizer", "module", "window", "layer")
 
 check_scores <- function(scores, score_names) {
-  require_columns(scores, c(SCORE_KEYS, "is_correct", "status", score_names), "scores")
+  require_columns(
+    scores, c(SCORE_KEYS, "listed", "is_correct", "status", score_names), "scores"
+  )
   require_unique(scores, SCORE_KEYS, "scores")
 }
 
@@ -56,6 +58,11 @@ check_effects <- function(effects, measures) {
 facts_under_study <- function(scores, correct_only = TRUE) {
   if (correct_only) scores[scores$is_correct %in% TRUE, , drop = FALSE] else scores
 }
+
+# The edits that the numbers of a layer are made of: those at layers where every fact of a pair of
+# problem and method is edited. A layer that is only some facts' own peak has those facts that trace
+# well there, and its mean compares with no other layer's.
+listed_edits <- function(scores) scores[scores$listed %in% TRUE, , drop = FALSE]
 
 # A score as numbers, NA where the edit failed or the score is not finite.
 usable_score <- function(scores, score) {

@@ -1,26 +1,26 @@
 # How well edits work: scores, successes and magnitudes by problem, method and edit layer, as the
-# ROME suite's `summarize` prints them (Meng et al. 2022), with intervals over facts.
+# ROME suite's `summarize` prints them (Meng et al. 2022), with intervals over facts; and what else
+# an edit's outcome can be measured by.
 
 SCORED <- c(
   "rewrite", "paraphrase", "neighbourhood", "essence", "overall", "overall_essence"
 )
+OUTCOMES <- c(
+  "rewrite_log_odds", "paraphrase_log_odds", "neighbourhood_log_odds", "update_norm", "steps"
+)
 SUCCESSES <- c("rewrite_success", "paraphrase_success", "neighbourhood_success")
 AVERAGED <- c(
   "rewrite_magnitude", "paraphrase_magnitude", "neighbourhood_magnitude",
-  "ngram_entropy_before", "ngram_entropy_after", "update_norm"
+  "ngram_entropy_before", "ngram_entropy_after"
 )
 
-# One row for each problem, method and layer. `problems`, `methods`, `layers`: the expected ones;
-# those without an edit have rows that say so.
-success_table <- function(scores, problems = NULL, methods = NULL, layers = NULL,
-                          correct_only = TRUE) {
-  check_scores(scores, c(SCORED, SUCCESSES, AVERAGED))
+# One row for each problem, method and layer where these were edited. `problems`, `methods`: the
+# expected ones; a pair without any edit has a row for each layer that others have, which says so.
+success_table <- function(scores, problems = NULL, methods = NULL, correct_only = TRUE) {
+  check_scores(scores, c(SCORED, OUTCOMES, SUCCESSES, AVERAGED))
+  scores <- listed_edits(scores)
   answers <- lapply(split_by(scores, c("model", "dataset")), function(setting) {
-    cells <- expand.grid(
-      layer = sort(union(layers, as.integer(setting$rows$layer))),
-      method = union(methods, unique(setting$rows$method)),
-      problem = union(problems, unique(setting$rows$problem)), stringsAsFactors = FALSE
-    )[c("problem", "method", "layer")]
+    cells <- success_cells(setting$rows, problems, methods)
     edits <- facts_under_study(setting$rows, correct_only)
     rows <- lapply(seq_len(nrow(cells)), function(i) {
       same <- edits$problem %in% cells$problem[i] & edits$method %in% cells$method[i] &
@@ -37,6 +37,16 @@ success_table <- function(scores, problems = NULL, methods = NULL, layers = NULL
   table
 }
 
+success_cells <- function(edits, problems, methods) {
+  cells <- expand.grid(
+    layer = sort(unique(as.integer(edits$layer))), method = union(methods, unique(edits$method)),
+    problem = union(problems, unique(edits$problem)), stringsAsFactors = FALSE
+  )[c("problem", "method", "layer")]
+  pair <- function(frame) paste(frame$problem, frame$method, sep = "\r")
+  cell <- function(frame) paste(pair(frame), frame$layer, sep = "\r")
+  cells[cell(cells) %in% cell(edits) | !pair(cells) %in% pair(edits), , drop = FALSE]
+}
+
 empty_success <- function(scores) {
   cell <- data.frame(model = "", dataset = "", problem = "", method = "", layer = 0L)
   cbind(cell, success_row(scores))[0, ]
@@ -45,7 +55,7 @@ empty_success <- function(scores) {
 success_row <- function(edits) {
   done <- edits[edits$status %in% "ok", , drop = FALSE]
   not_edited <- sum(startsWith(as.character(edits$status), "not edited"), na.rm = TRUE)
-  means <- lapply(SCORED, function(score) {
+  means <- lapply(c(SCORED, OUTCOMES), function(score) {
     interval <- mean_interval(as.numeric(done[[score]]))
     names(interval) <- paste0(score, c("_n", "", "_low", "_high"))
     interval
@@ -58,7 +68,8 @@ success_row <- function(edits) {
     means, averages[SUCCESSES],
     harmonic = harmonic_mean(unlist(averages[SUCCESSES])), averages[AVERAGED]
   )
-  answer[SCORED] <- lapply(answer[SCORED], function(mean) if (is.nan(mean)) NA_real_ else mean)
+  named <- c(SCORED, OUTCOMES)
+  answer[named] <- lapply(answer[named], function(mean) if (is.nan(mean)) NA_real_ else mean)
   answer$reason <- success_reason(answer, nrow(edits))
   answer
 }
@@ -79,8 +90,9 @@ harmonic_mean <- function(values) {
 success_reason <- function(answer, n_edits) {
   if (n_edits == 0) return("no edits of the facts under study")
   if (answer$n == 0) return(sprintf("none of %d edits could be scored", n_edits))
-  counted <- unlist(answer[paste0(SCORED, "_n")])
-  absent <- SCORED[counted == 0]
+  named <- c(SCORED, OUTCOMES)
+  counted <- unlist(answer[paste0(named, "_n")])
+  absent <- named[counted == 0]
   lost <- c(SUCCESSES, AVERAGED)[is.na(unlist(answer[c(SUCCESSES, AVERAGED)]))]
   joined_reasons(
     if (length(c(absent, lost)) > 0) sprintf("no value of %s", toString(c(absent, lost))),

@@ -6,7 +6,6 @@
 PUBLISHED = (
     "published.csv"  # the paper's own values; known by its content, as R files are
 )
-AT = {**SHOWN, "effect": config["analysis"]["effect"]}  # rows of a statistics' table
 LABELS = "labels.yaml"  # first of the R files of every table and figure
 LAID_OUT = ("locedit.report.grids", "locedit.report.layouts")
 TEMPLATES = ROOT / "locedit" / "report" / "templates"
@@ -43,7 +42,7 @@ TABLES = {
     "success": (
         "success_table",
         [LABELS, "frames.R", "success.R"],
-        {"problems": PROBLEMS, "methods": METHODS, "layers": LAYERS},
+        {"problems": PROBLEMS, "methods": METHODS},
         {"scores": f"{OUT}/scores.parquet"},
         "Edit success by layer",
     ),

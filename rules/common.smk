@@ -15,7 +15,7 @@ from locedit.methods import problems
 from locedit.store import assets as pinned
 from locedit.store import hashing, pins
 from locedit.workflow import config as configuration
-from locedit.workflow import failures, interpreter, plugins
+from locedit.workflow import failures, interpreter, pairs, plugins
 
 ROOT = Path(workflow.basedir)
 
@@ -71,7 +71,7 @@ GPU = 0 if config["device"] == "cpu" else 1
 
 METHODS = config["editing"]["methods"]
 PROBLEMS = config["editing"]["problems"]
-LAYERS = config["editing"]["layers"]
+PAIRS = [(method, problem) for method in METHODS for problem in PROBLEMS]
 LOCALIZERS = config["localizing"]["localizers"]
 PLACES = {
     name: [vars(place) for place in localizers.places(name, config["localizing"])]
@@ -84,6 +84,7 @@ SHOWN = {
     "localizer": _shown[0],
     **vars(localizers.shown_place(_shown[0], config["localizing"], *_shown[1:])),
 }
+AT = {**SHOWN, "effect": config["analysis"]["effect"]}  # rows of a statistics' table
 
 
 wildcard_constraints:
@@ -93,7 +94,7 @@ wildcard_constraints:
     module="mlp|attn|hidden|none",
     kind="mlp|attn|hidden",
     window=r"\d+",
-    layer=r"\d+",
+    layer=rf"\d+|{pairs.PEAK}",
     shard=r"\d+",
     shards=r"\d+",
 

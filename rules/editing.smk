@@ -1,6 +1,7 @@
 # In: the study's facts, sigma, the model, Wikipedia paragraphs.
 # Out: key_statistics.safetensors, contexts.parquet, essence.parquet, baseline/{problem}.parquet,
-# editing/{method}/{problem}/layer-{layer}.parquet (a row per fact), scores.parquet.
+# editing/{method}/{problem}/layer-{layer}.parquet (a row per fact; layer-peak.parquet: each at the
+# layer where its own localizer peaks), scores.parquet.
 # Steps: what all edits share, once; the unedited model, once a problem; the grid; the scores.
 
 BASELINE = f"{OUT}/baseline/{{problem}}.parquet"
@@ -118,6 +119,7 @@ rule baseline:
         gpu=GPU,
     params:
         measuring=MEASURING,
+        facts=lambda w: pairs.of_problem(config["editing"]["facts"], w.problem, METHODS),
         min_p_erase=config["facts"]["min_p_erase"],
         seed=config["seed"],
         quirks=lambda w: quirks(w.problem, "baseline"),
@@ -132,6 +134,7 @@ rule baseline:
 rule edit:
     input:
         unpack(edit_inputs),
+        unpack(peak_inputs),
         study=f"{OUT}/study.parquet",
         noise=f"{OUT}/noise.json",
         essence=f"{OUT}/essence.parquet",
@@ -152,6 +155,8 @@ rule edit:
         gpu=GPU,
     params:
         measuring=MEASURING,
+        facts=lambda w: facts_edited(w.method, w.problem),
+        peak=lambda w: AT if w.layer == pairs.PEAK else None,
         hyperparameters=lambda w: hyperparameters(w.method, w.problem),
         solving=lambda w: solving(w.method),
         quirks=lambda w: edit_quirks(w.method, w.problem),
@@ -167,18 +172,24 @@ rule edit:
         "../workflow_scripts/edit.py"
 
 
-EDITS = expand(
-    EDIT,
-    method=METHODS,
-    problem=PROBLEMS,
-    layer=LAYERS,
-)
+# Tables of edits: at layers that every fact of a pair is edited at, and at each fact's own
+EDITS = [
+    EDIT.format(method=method, problem=problem, layer=layer)
+    for method, problem in PAIRS
+    for layer in pairs.listed(edit_layers(method, problem))
+]
+PEAKS = [
+    EDIT.format(method=method, problem=problem, layer=pairs.PEAK)
+    for method, problem in PAIRS
+    if pairs.PEAK in edit_layers(method, problem)
+]
 
 
 rule scores:
     input:
         study=f"{OUT}/study.parquet",
         edits=EDITS,
+        peaks=PEAKS,
     output:
         f"{OUT}/scores.parquet",
     log:
@@ -197,7 +208,10 @@ rule scores:
         model=MODEL_SETTINGS["label"],
         dataset=DATASET,
         aggregate=config["scores"]["aggregate"],
-        edits=[METHODS, PROBLEMS, LAYERS],
+        edits={
+            f"{method} {problem}": edit_layers(method, problem)
+            for method, problem in PAIRS
+        },
         code=code("scores"),
     message:
         "Scoring {MODEL}'s edits"
@@ -208,4 +222,5 @@ rule scores:
 rule editing:
     input:
         EDITS,
+        PEAKS,
         f"{OUT}/scores.parquet",

@@ -1,4 +1,4 @@
-# In: the editing tables, the study's facts, the model's tokenizer.
+# In: the editing tables (those of layers that all facts are edited at), the study's facts, the model's tokenizer.
 # Out: rome/{method}/run_{id}/params.json and case_{i}.json, rome/summary.parquet and .csv.
 # Steps: lay the edits out as the ROME suite does, for tools that read its results. Not part of
 # `all`.
@@ -33,7 +33,7 @@ rule rome_layout:
         n_layers=MODEL_SETTINGS["n_layers"],
         dataset=DATASET,
         seed=config["seed"],
-        layers=LAYERS,
+        layers={f"{m} {p}": pairs.listed(edit_layers(m, p)) for m, p in PAIRS},
         code=code("rome_layout"),
     message:
         "Laying the edits out as the ROME suite does"

@@ -21,6 +21,16 @@ def solving(method):
     return picked("statistics", "ridge") if methods.METHODS[method].statistics else {}
 
 
+def edit_layers(method, problem):
+    """The layers that a pair is edited at, each fact's own peak perhaps among them."""
+    return pairs.of_pair(config["editing"]["layers"], problem, method)
+
+
+def facts_edited(method, problem):
+    """How many of the study's facts a pair is edited with; None: all."""
+    return pairs.of_pair(config["editing"]["facts"], problem, method)
+
+
 def edit_inputs(wildcards):
     """The shared inputs that the method takes, beside those of every edit."""
     needs = methods.METHODS[wildcards.method]
@@ -44,6 +54,12 @@ def shared_files(statistics, contexts):
     if contexts:
         files["contexts"] = f"{SHARED}/contexts.parquet"
     return files
+
+
+def peak_inputs(wildcards):
+    """What tells where each fact peaks, if it is edited there."""
+    at_peak = wildcards.layer == pairs.PEAK
+    return {"effects": f"{OUT}/effects.parquet"} if at_peak else {}
 
 
 def localizer_settings(name):

@@ -17,6 +17,7 @@ rule report:
         rules.figures.input,
         facts=f"{OUT}/facts.parquet",
         study=f"{OUT}/study.parquet",
+        effects=f"{OUT}/effects.parquet",
         upstream=[
             f"{OUT}/facts.parquet",
             f"{OUT}/study.parquet",
@@ -28,6 +29,7 @@ rule report:
             f"{OUT}/essence.parquet",
             *expand(BASELINE, problem=PROBLEMS),
             *EDITS,
+            *PEAKS,
             f"{OUT}/scores.parquet",
         ],
         analysis=expand(f"{OUT}/analysis/{{name}}.parquet", name=TABLES),

@@ -95,7 +95,7 @@ rule effects:
     benchmark:
         benchmark_of(f"{OUT}/effects.parquet")
     group:
-        "tables"
+        "effects"  # not the tables': edits at the facts' peaks read them
     conda:
         ENVIRONMENT
     threads: 1

@@ -17,8 +17,8 @@ from locedit.workflow.job import (
 
 def main(snakemake) -> None:
     with running(snakemake) as log:
-        study = tables.records(snakemake.input.study, "facts")
         params = snakemake.params
+        study = tables.records(snakemake.input.study, "facts")[: params.facts]
         how = Measuring.from_settings(
             params.measuring, sigma=read_sigma(snakemake), seed=params.seed
         )

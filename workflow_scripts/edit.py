@@ -1,11 +1,13 @@
-"""Edit and measure every fact of the study, for one method, problem and layer."""
+"""Edit the study's facts by one method for one problem: at one layer, or each at its own peak."""
 
+from functools import partial
 from typing import Any
 
 from locedit.facts.record import from_row
 from locedit.methods import METHODS
 from locedit.stated import check_facts
 from locedit.store import tables
+from locedit.study import peaks
 from locedit.study.edit import Cell, Measuring, Subject, batches, edit_cell
 from locedit.workflow.job import (
     load_model,
@@ -17,51 +19,70 @@ from locedit.workflow.job import (
     shard_of,
     whole_cell,
 )
+from locedit.workflow.pairs import PEAK
 from locedit.workflow.shared_inputs import shared_inputs
 
 
 def main(snakemake) -> None:
     with running(snakemake) as log:
         load_plugins(snakemake)
-        study = tables.records(snakemake.input.study, "facts")
-        baseline = by_fact(snakemake.input.baseline, "baseline")
-        essence = by_fact(snakemake.input.essence, "essence")
-        for table, name in ((baseline, "baseline"), (essence, "essence")):
-            file = getattr(snakemake.input, name)
-            check_facts([row["case_id"] for row in study], table, file, snakemake.input.study)
-        method, problem = snakemake.wildcards.method, snakemake.wildcards.problem
+        study = tables.records(snakemake.input.study, "facts")[: snakemake.params.facts]
+        subjects = subjects_of(snakemake, study)
         how = Measuring.from_settings(
             snakemake.params.measuring, sigma=read_sigma(snakemake), seed=snakemake.params.seed
         )
-        cell = Cell(
+        method = snakemake.wildcards.method
+        cell = partial(
+            Cell,
             method=method,
-            problem=problem,
-            layer=int(snakemake.wildcards.layer),
+            problem=snakemake.wildcards.problem,
             hyper=METHODS[method].settings(**snakemake.params.hyperparameters),
             quirks=snakemake.params.quirks,
         )
-        log.info("%s", cell)
-        subjects = [
-            Subject(
-                fact=from_row(row),
-                before=baseline[row["case_id"]],
-                texts=essence[row["case_id"]]["texts"],
-                perplexity=essence[row["case_id"]]["perplexity"],
-            )
-            for row in study
-        ]
+        log.info("layer %s, %s", snakemake.wildcards.layer, cell.keywords)
         lm = load_model(snakemake)
         shared = shared_inputs(snakemake, lm, method, how)
-        # whole batches of all facts, so that no number depends on the shards
-        together = shard_of(snakemake).part(
-            batches(lm, subjects, snakemake.config["editing"]["batch_facts"])
-        )
-        with progress(log, sum(map(len, together)), "facts") as advance:
-            edited = edit_cell(lm, cell, together, shared, how, progress=advance)
+        # whole batches of all facts at a layer, so that no number depends on the shards
+        size = snakemake.config["editing"]["batch_facts"]
+        groups = by_layer(snakemake, subjects)
+        together = [(at, batch) for at, some in groups for batch in batches(lm, some, size)]
+        mine = shard_of(snakemake).part(together)
+        with progress(log, sum(len(batch) for _, batch in mine), "facts") as advance:
+            edited = (
+                row
+                for layer, batch in mine
+                for row in edit_cell(lm, cell(layer=layer), [batch], shared, how, progress=advance)
+            )
             rows = list(whole_cell(snakemake, edited, log, "edit"))
         position = {row["case_id"]: index for index, row in enumerate(study)}
         rows.sort(key=lambda row: position[row["case_id"]])
         tables.write(snakemake.output[0], rows, "editing", provenance(snakemake))
+
+
+def subjects_of(snakemake, study: list[dict[str, Any]]) -> list[Subject]:
+    """The study's facts with what was measured of each before any edit."""
+    baseline = by_fact(snakemake.input.baseline, "baseline")
+    essence = by_fact(snakemake.input.essence, "essence")
+    for table, name in ((baseline, "baseline"), (essence, "essence")):
+        file = getattr(snakemake.input, name)
+        check_facts([row["case_id"] for row in study], table, file, snakemake.input.study)
+    return [
+        Subject(
+            fact=from_row(row),
+            before=baseline[row["case_id"]],
+            texts=essence[row["case_id"]]["texts"],
+            perplexity=essence[row["case_id"]]["perplexity"],
+        )
+        for row in study
+    ]
+
+
+def by_layer(snakemake, subjects: list[Subject]) -> list[tuple[int | None, list[Subject]]]:
+    """The subjects by the layer at which they are edited: the job's, or each one's own."""
+    if snakemake.wildcards.layer != PEAK:
+        return [(int(snakemake.wildcards.layer), subjects)]
+    effects = tables.read(snakemake.input.effects, "effects")
+    return peaks.grouped(subjects, peaks.layers(peaks.of_localizer(effects, snakemake.params.peak)))
 
 
 def by_fact(path: str, schema: str) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,8 @@ def main(snakemake) -> None:
             statuses = [status for part in parts for status in part["status"]]
             advice = f"mend the cause, whose traceback their logs have, delete {', '.join(shards)}"
             refuse_failed_cell(snakemake, statuses, stage, advice)
-        order = list(tables.read(snakemake.input.study, "facts")["case_id"])
+        study = tables.read(snakemake.input.study, "facts")["case_id"]
+        order = list(study)[: snakemake.params.get("facts")]
         tables.merge(snakemake.output[0], snakemake.input.shards, order)
 
 

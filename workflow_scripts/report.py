@@ -1,9 +1,9 @@
 """The report: one zip with a page of every figure and table that opens without a network.
 
-Inputs: `facts`, `study`; `analysis`, the tables shown; `upstream`, the tables before them, whose
-origin is shown too. The figures with their words, and the tables as pages and CSV, lie beside the
-report by their names. Params: `design`, of findings.Design; `figures`, the names of those shown;
-`tables`, by name the params of those shown that say how they are laid out.
+Inputs: `facts`, `study`, `effects`; `analysis`, the tables shown; `upstream`, the tables before
+them, whose origin is shown too. The figures with their words, and the tables as pages and CSV, lie
+beside the report by their names. Params: `design`, of findings.Design; `figures`, the names of
+those shown; `tables`, by name the params of those shown that say how they are laid out.
 """
 
 import os
@@ -66,6 +66,7 @@ def make(
     design = findings.Design(**params.design)
     analysis = {Path(path).stem: tables.read(path, None, flat=True) for path in inputs.analysis}
     asked = {name: tables.read(getattr(inputs, name), "facts") for name in ("facts", "study")}
+    asked["effects"] = tables.read(inputs.effects, "effects")
     figures = [read_figure(base / "figures", name) for name in params.figures]
     shown = [
         laid_out(base / "tables", name, analysis[name], described)

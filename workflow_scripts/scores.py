@@ -1,31 +1,46 @@
-"""Scores of every edit, derived from the stored log-probabilities."""
+"""Scores of every edit, derived from the stored log-probabilities.
+
+Inputs: `edits`, at the layers that every fact is edited at; `peaks`, at each fact's own.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from locedit import outcomes
 from locedit.errors import LoceditError
 from locedit.messages import commonest
 from locedit.store import tables
+from locedit.study import peaks
 from locedit.study.edit import OK
 from locedit.study.scores import score_row
 from locedit.workflow.job import provenance, running
 
-KEYS = ("case_id", "method", "problem", "layer", "target", "update_norm", "status")
+KEYS = ("case_id", "method", "problem", "layer", "target", "update_norm", "steps", "status")
 
 
 def main(snakemake) -> None:
     with running(snakemake):
         study = {row["case_id"]: row for row in tables.records(snakemake.input.study, "facts")}
-        names = {"model": snakemake.params.model, "dataset": snakemake.params.dataset}
-        rows = []
-        for path in snakemake.input.edits:
-            for record in tables.records(path, "editing"):
-                fact = study[record["case_id"]]
-                row = {**names, **{key: record[key] for key in KEYS}}
-                row |= {"relation_id": fact["relation_id"], "is_correct": fact["is_correct"]}
-                if record["status"] == OK:
-                    row |= score_row(record, snakemake.params.aggregate)
-                rows.append(row)
+        listed, own = (
+            [scored(record, study, snakemake.params) for record in edits_of(paths)]
+            for paths in (snakemake.input.edits, snakemake.input.peaks)
+        )
+        rows = list(peaks.marked(listed, own))
         refuse_nothing_done([row["status"] for row in rows])
         tables.write(snakemake.output[0], rows, "scores", provenance(snakemake))
+
+
+def edits_of(paths: Iterable[str]) -> Iterator[dict[str, Any]]:
+    for path in paths:
+        yield from tables.records(path, "editing")
+
+
+def scored(record: dict[str, Any], study: dict[str, dict[str, Any]], params) -> dict[str, Any]:
+    """An edit's row of the scores table; one that was not made has its keys and its status."""
+    fact = study[record["case_id"]]
+    row = {"model": params.model, "dataset": params.dataset, **{key: record[key] for key in KEYS}}
+    row |= {"relation_id": fact["relation_id"], "is_correct": fact["is_correct"]}
+    return row | score_row(record, params.aggregate) if record["status"] == OK else row
 
 
 def refuse_nothing_done(statuses: list[str]) -> None:

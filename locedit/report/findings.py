@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from locedit.localizers import TRACING
+from locedit.study import peaks
 
 CHOICE = "overall"  # the score by which layers are compared
 MINUS = "\N{MINUS SIGN}"
@@ -59,14 +60,15 @@ class Design:
 def paragraph(tables: Mapping[str, pd.DataFrame], design: Design) -> list[str]:
     """Its sentences; the last one is the conclusion.
 
-    `tables` has `facts`, `study`, `success`, `diff_intervals`, `out_of_fold` and `regret`; one that
-    is missing counts as empty.
+    `tables` has `facts`, `study`, `effects`, `success`, `diff_intervals`, `out_of_fold` and
+    `regret`; one that is missing counts as empty.
     """
     empty = pd.DataFrame()
     regret, success = tables.get("regret", empty), tables.get("success", empty)
     sentences = [
         count(tables.get("facts", empty), tables.get("study", empty), design),
         lost(success),
+        mean_peak(tables.get("effects", empty), success, design),
         best_layers(success, design),
         largest_diff(tables.get("diff_intervals", empty), tables.get("out_of_fold", empty), design),
         following(regret, design),
@@ -106,6 +108,22 @@ def lost(success: pd.DataFrame) -> str:
     if not parts:
         return ""
     return f"Of {done + failed + passed_over:,} edits {_listed(parts)}: these have no scores."
+
+
+def mean_peak(effects: pd.DataFrame, success: pd.DataFrame, design: Design) -> str:
+    """At which layer the mean effect is largest, and whether every fact is edited there."""
+    if effects.empty:
+        return ""
+    layer = peaks.mean_layer(peaks.of_localizer(effects, design.traced))
+    if layer is None:
+        return f"Averaged over facts, {design.the_effect} is above zero at no layer."
+    rows = _rows(success, problem=design.problem)
+    edited = [] if rows.empty else sorted(int(one) for one in rows["layer"].unique())
+    said = f"Averaged over facts, {design.the_effect} is largest at layer {layer + 1}"
+    if layer in edited:
+        return f"{said}, which is edited."
+    others = f" (but {_listed([str(one + 1) for one in edited])})" if edited else ""
+    return f"{said}, which is not edited{others}."
 
 
 def best_layers(success: pd.DataFrame, design: Design) -> str:

@@ -80,6 +80,13 @@ _CORRELATIONS = Layout(
 
 _SUCCESSES = ("rewrite_success", "paraphrase_success", "neighbourhood_success", "harmonic")
 _SCORED = ("rewrite", "paraphrase", "neighbourhood", "essence", "overall", "overall_essence")
+_OUTCOMES = (
+    "rewrite_log_odds",
+    "paraphrase_log_odds",
+    "neighbourhood_log_odds",
+    "update_norm",
+    "steps",
+)
 
 _SUCCESS = Layout(
     keys=(),
@@ -89,6 +96,12 @@ _SUCCESS = Layout(
             by="problem",
             title="Mean scores",
             columns=tuple(_estimate(_short("scores", s), s) for s in _SCORED),
+        ),
+        Grid(
+            index=("method", "layer"),
+            by="problem",
+            title="Log odds after the edit, size of the update, steps",
+            columns=tuple(_estimate(_short("scores", s), s) for s in _OUTCOMES),
         ),
         Grid(
             index=("method", "layer"),
@@ -105,7 +118,6 @@ _SUCCESS = Layout(
                     Neighbourhood_moved="neighbourhood_magnitude",
                     Entropy_before="ngram_entropy_before",
                     Entropy_after="ngram_entropy_after",
-                    Update_norm="update_norm",
                 ),
             ),
         ),

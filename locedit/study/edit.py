@@ -191,11 +191,14 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A cell of the grid, with the method's settings there and the quirks that are on."""
+    """A cell of the grid, with the method's settings there and the quirks that are on.
+
+    layer: the edit layer; None for facts of which none can be edited.
+    """
 
     method: str
     problem: str
-    layer: int
+    layer: int | None
     hyper: Any
     quirks: Sequence[str] = ()
 
@@ -246,6 +249,7 @@ def _tail_length(lm: LanguageModel, fact: Fact) -> int:
 def _edit_batch(
     lm: LanguageModel, cell: Cell, subjects: Sequence[Subject], shared: SharedInputs, how: Measuring
 ) -> list[dict[str, Any]]:
+    assert cell.layer is not None, "facts without an edit layer are none that can be edited"
     problem = problems.named(cell.problem, cell.quirks)
     requests = [_request(s.fact, s.before["target"], problem) for s in subjects]
     edit = METHODS[cell.method].edit(lm, requests, cell.layer, cell.hyper, shared)

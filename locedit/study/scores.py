@@ -8,47 +8,66 @@ import numpy as np
 
 from locedit.methods.problems import PROBLEMS
 
+KINDS = ("rewrite", "paraphrase", "neighbourhood")
+
+# log p of the largest probability below 1 that float32 tells from it: p is computed no finer
+_MOST = math.log1p(-float(np.finfo(np.float32).epsneg))
+
 
 def score_row(row: Mapping[str, Any], how: str) -> dict[str, Any]:
     """Scores of one editing-table row (METHODS section 6); `how` aggregates prompts."""
     maximise = PROBLEMS[row["problem"]].maximise
 
-    def p(column: str) -> list[float]:
-        value = row[column]
-        values = [value] if isinstance(value, float) else list(value)
-        return [math.exp(v) for v in values]
-
     def moved(kind: str) -> list[float]:
-        pairs = zip(p(f"{kind}_target_before"), p(f"{kind}_target_after"), strict=True)
+        pairs = zip(_p(row, f"{kind}_target_before"), _p(row, f"{kind}_target_after"), strict=True)
         return [rewrite_score(a, b, maximise=maximise) for a, b in pairs]
 
-    kept = [
-        neighbourhood_score(a, b)
-        for a, b in zip(
-            p("neighbourhood_target_before"), p("neighbourhood_target_after"), strict=True
-        )
-    ]
+    near = (_p(row, f"neighbourhood_target_{when}") for when in ("before", "after"))
+    kept = [neighbourhood_score(a, b) for a, b in zip(*near, strict=True)]
     scores: dict[str, Any] = {
         "rewrite": aggregate(moved("rewrite"), how),
         "paraphrase": aggregate(moved("paraphrase"), how),
         "neighbourhood": aggregate(kept, how),
         "essence": essence_score(row["perplexity_before"], row["perplexity_after"]),
     }
-    parts = [scores[name] for name in ("rewrite", "paraphrase", "neighbourhood")]
+    parts = [scores[name] for name in KINDS]
     scores["overall"] = sum(parts) / 3
     scores["overall_essence"] = (sum(parts) + scores["essence"]) / 4
-    for kind in ("rewrite", "paraphrase", "neighbourhood"):
-        # the ROME suite's sense: the target should win, except among neighbours and in erasure
-        sign = -1 if (kind == "neighbourhood") == maximise else 1
-        gaps = [
-            sign * (a - b)
-            for a, b in zip(p(f"{kind}_target_after"), p(f"{kind}_other_after"), strict=True)
-        ]
-        scores[f"{kind}_magnitude"] = aggregate(gaps, how)
-        scores[f"{kind}_success"] = aggregate([float(gap > 0) for gap in gaps], how)
+    for kind in KINDS:
+        scores |= _after(row, kind, how, maximise=maximise)
     scores["ngram_entropy_before"] = ngram_entropy(list(row["generations_before"]))
     scores["ngram_entropy_after"] = ngram_entropy(list(row["generations_after"]))
     return scores
+
+
+def _after(row: Mapping[str, Any], kind: str, how: str, *, maximise: bool) -> dict[str, float]:
+    """What the edited model says of one kind of prompts: larger is more successful.
+
+    In the ROME suite's sense: the target should win, except among neighbours and in erasure.
+    """
+    sign = -1 if (kind == "neighbourhood") == maximise else 1
+    pairs = zip(_p(row, f"{kind}_target_after"), _p(row, f"{kind}_other_after"), strict=True)
+    gaps = [sign * (target - other) for target, other in pairs]
+    odds = [sign * log_odds(value) for value in _log_p(row, f"{kind}_target_after")]
+    found = {
+        f"{kind}_magnitude": aggregate(gaps, how),
+        f"{kind}_success": aggregate([float(gap > 0) for gap in gaps], how),
+        f"{kind}_log_odds": aggregate(odds, how),
+    }
+    if kind == "paraphrase":  # of which a fact has several: how reliable the outcome is
+        halves = _halves(odds if how == "mean" else odds[:1])
+        found |= {f"{kind}_log_odds_{half}": value for half, value in halves.items()}
+    return found
+
+
+def _log_p(row: Mapping[str, Any], column: str) -> list[float]:
+    """A column's log-probabilities, one a prompt."""
+    value = row[column]
+    return [value] if isinstance(value, float) else list(value)
+
+
+def _p(row: Mapping[str, Any], column: str) -> list[float]:
+    return [math.exp(value) for value in _log_p(row, column)]
 
 
 def rewrite_score(p: float, p_after: float, *, maximise: bool = True) -> float:
@@ -76,6 +95,25 @@ def aggregate(values: Iterable[float], how: str) -> float:
     if not values:
         return float("nan")
     return values[0] if how == "first" else float(np.mean(values))
+
+
+def log_odds(log_p: float) -> float:
+    """log(p / (1 - p)) from log p.
+
+    log p - log(1 - p) with 1 - p = -expm1(log p): exact also where p itself would round to 0 or
+    to 1 (Maechler 2012, "Accurately computing log(1 - exp(-|a|))"). What is stored as p = 1 counts
+    as float32's next number below, so that the log odds stay finite: 16.6 at most.
+    """
+    log_p = min(log_p, _MOST)
+    return log_p - math.log(-math.expm1(log_p))
+
+
+def _halves(values: Sequence[float]) -> dict[str, float]:
+    """Means of the first and of the second half of a fact's prompts; NaN of fewer than two."""
+    middle = len(values) // 2
+    if middle == 0:
+        return dict.fromkeys(("half1", "half2"), float("nan"))
+    return {"half1": float(np.mean(values[:middle])), "half2": float(np.mean(values[middle:]))}
 
 
 def ngram_entropy(texts: Sequence[str]) -> float:

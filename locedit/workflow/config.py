@@ -4,9 +4,10 @@ No heavy imports: Snakemake reads this each time it starts.
 """
 
 import copy
+import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from locedit.messages import name as plain_name
 from locedit.messages import nearest, one_line, shown
 from locedit.stated import StatedError, check_layers
 from locedit.store import folders
+from locedit.workflow import pairs
 
 
 class ConfigError(LoceditError):
@@ -55,6 +57,7 @@ def with_methods(
     filled = copy.deepcopy(dict(schema))
     definitions, of_values = filled["$defs"], {"type": "array", "minItems": 1}
     definitions["method"]["enum"] = list(settings)
+    definitions["method_or_all"]["enum"] = [pairs.ALL, *settings]
     for method, one in settings.items():
         definitions["hyperparameters"]["properties"][method] = {
             "type": "object",
@@ -212,7 +215,7 @@ def _is_file(path: Path) -> bool:
 
 def check(config: Mapping[str, Any], n_layers: int, assets: Iterable[str] = ()) -> None:
     """What no schema can say: layers within the model, shown localizer, the data set's path."""
-    places = [("editing.layers", config["editing"]["layers"])]
+    places = [*_edit_layers(config["editing"])]
     places.append(("tuning.layer", [config["tuning"]["layer"]]))
     analysis = config["analysis"]
     places.append(("analysis.layer", [la for la in [analysis["layer"]] if la is not None]))
@@ -252,6 +255,24 @@ def _check_shown(analysis: Mapping[str, Any], localizing: Mapping[str, Any]) -> 
             f"config: analysis.effect: {effect} is measured by the localizer {TRACING} alone, and "
             f"analysis.localizer is {localizer}; set one of them to another"
         )
+
+
+def _edit_layers(editing: Mapping[str, Any]) -> Iterator[tuple[str, list[int]]]:
+    """Of each pair of problem and method the key of its edit layers, and those that are numbers.
+
+    Raises ConfigError for a pair without layers, or without a number of facts.
+    """
+    for problem, method in itertools.product(editing["problems"], editing["methods"]):
+        for key in ("layers", "facts"):
+            try:
+                value = pairs.of_pair(editing[key], problem, method)
+            except pairs.NotGiven as lacking:
+                raise ConfigError(
+                    f"config: editing.{key}: none for {problem} with {method}; name {lacking} "
+                    f"there, or give `{pairs.ALL}` for those that are not named"
+                ) from None
+            if key == "layers":
+                yield f"editing.{key}", pairs.listed(value)
 
 
 def _check_data(dataset: Mapping[str, Any]) -> None:

@@ -96,6 +96,8 @@ def hand_made(out: Path, figures: tuple[str, ...], analysis: dict[str, pd.DataFr
         inputs["facts"], fact_rows(3), "facts", {"rule": "filter_facts", "fingerprint": "f00"}
     )
     tables.write(inputs["study"], [], "facts", {"rule": "study"})
+    inputs["effects"] = out / "effects.parquet"
+    tables.write(inputs["effects"], [], "effects", {"rule": "effects"})
     made = {"rule": "regressions", "fingerprint": "ab12", "versions": {"numpy": "1.2"}}
     for name, table in analysis.items():
         tables.write(out / f"analysis/{name}.parquet", table, None, made)

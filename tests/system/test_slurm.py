@@ -134,7 +134,8 @@ def test_many_jobs_share_a_submission(run):
 
 def test_jobs_with_the_model_have_a_card_to_themselves_and_the_others_none(run):
     for job, (_, name) in run.submitted.items():
-        expected = None if name.startswith("group_tables") else "gres:gpu:1"
+        reads_no_model = name.startswith(("group_tables", "group_effects"))
+        expected = None if reads_no_model else "gres:gpu:1"
         assert run.asked[job].get("TresPerJob") == expected, name
     assert {card for cards in run.cards for card in cards} >= {"gpu:1(IDX:0)", "gpu:1(IDX:1)"}
     for cards in run.cards:

@@ -272,7 +272,38 @@ FAULTS = {
     "a layer with a point": (
         "editing.layers",
         [1.0],
-        "config: editing.layers.0: must be of type integer, got 1.0",
+        "config: editing.layers.0: must be of type integer or string, got 1.0",
+    ),
+    "a misspelt peak": (
+        "editing.layers",
+        {"all": [2, "peek"]},
+        "config: editing.layers.all.1: unknown value 'peek'; did you mean 'peak'? (known: peak)",
+    ),
+    "layers of no problem": (
+        "editing.layers",
+        {"all": [2], "forcing": [2]},
+        "config: editing.layers: unknown key 'forcing'; did you mean 'fact_forcing'? (known: ",
+    ),
+    "layers of no method": (
+        "editing.layers",
+        {"all": [2], "fact_forcing": {"all": [2], "rome": [2]}},
+        "config: editing.layers.fact_forcing: unknown key 'rome' (known: all, FT-1, FT-5, ROME, ",
+    ),
+    "no layers of a method": (
+        "editing.layers",
+        {"all": {"all": [0], "ROME": []}},
+        "config: editing.layers.all.ROME: [] should be non-empty",
+    ),
+    "no fact": ("editing.facts", 0, "config: editing.facts: must be at least 1, got 0"),
+    "no fact of a pair": (
+        "editing.facts",
+        {"fact_forcing": {"ROME": 0}},
+        "config: editing.facts.fact_forcing.ROME: must be at least 1, got 0",
+    ),
+    "a text for facts": (
+        "editing.facts",
+        {"all": "all"},
+        "config: editing.facts.all: must be of type integer or null or object, got 'all'",
     ),
     "true for a number": (
         "facts.n",
@@ -364,10 +395,24 @@ def faulty(path, value, sentence):
         check(changed(path, value), N_LAYERS)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "pair", "lacking"),
+    [
+        ("layers", {"fact_forcing": [2]}, "error_injection with FT-1", "error_injection"),
+        ("facts", {"all": {"FT-1": 3}}, "error_injection with FT-5", "FT-5"),
+    ],
+)
+def test_every_pair_of_problem_and_method_has_layers_and_facts(key, value, pair, lacking):
+    sentence = f"config: editing.{key}: none for {pair}; name {lacking} there, or give `all` for"
+    faulty(f"editing.{key}", value, sentence)
+
+
 def test_the_last_layer_is_within_the_model_and_the_next_is_not():
     check(changed("editing.layers", [0, N_LAYERS - 1]), N_LAYERS)
     sentence = "layer 30 is beyond the model, whose 30 layers are numbered 0 to 29"
     faulty("editing.layers", [0, N_LAYERS], f"config: editing.layers: {sentence}")
+    own = {"all": ["peak"], "fact_forcing": {"all": [0], "ROME": [N_LAYERS, "peak"]}}
+    faulty("editing.layers", own, f"config: editing.layers: {sentence}")
     faulty("tuning.layer", N_LAYERS, f"config: tuning.layer: {sentence}")
     faulty("analysis.layer", N_LAYERS, f"config: analysis.layer: {sentence}")
     usual = {"ROME": [5], "MEMIT": [3, N_LAYERS]}

@@ -84,6 +84,43 @@ def test_facts_are_counted(asked, studied, sentence):
     assert findings.count(asked, study, DESIGN) == sentence
 
 
+# ---- the mean effect's peak --------------------------------------------------------------------
+
+
+def effects(means: list[float]) -> pd.DataFrame:
+    """Effects of two facts with these means at layers 0, 1, ..., beside those of another module."""
+    rows = [
+        {"case_id": case_id, "layer": layer, **TRACED, "value": mean + add}
+        for layer, mean in enumerate(means)
+        for case_id, add in (("a", -0.05), ("b", 0.05))
+    ]
+    other = {"case_id": "a", "layer": 7, **OTHER, "value": 9.0}
+    return pd.DataFrame([*rows, other]).drop(columns="effect")
+
+
+@pytest.mark.parametrize(
+    ("means", "sentence"),
+    [
+        (
+            [0.1, 0.4, 0.3],
+            "Averaged over facts, the tracing effect is largest at layer 2, which is edited.",
+        ),
+        (
+            [0.1, 0.2, 0.3],
+            "Averaged over facts, the tracing effect is largest at layer 3, which is not edited (but 1 and 2).",
+        ),
+        ([-0.1, -0.2], "Averaged over facts, the tracing effect is above zero at no layer."),
+    ],
+    ids=["edited", "not edited", "nowhere"],
+)
+def test_the_mean_effects_peak_is_said_and_whether_it_is_edited(means, sentence):
+    assert findings.mean_peak(effects(means), success(ROME=[0.5, 0.5]), DESIGN) == sentence
+
+
+def test_without_effects_nothing_is_said_of_their_peak():
+    assert findings.mean_peak(pd.DataFrame(), success(ROME=[0.5]), DESIGN) == ""
+
+
 # ---- the best layers -----------------------------------------------------------------------------
 
 

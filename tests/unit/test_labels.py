@@ -70,7 +70,7 @@ listed <- function() {
   case <- function(high, low, p) list(diff_high90 = high, diff_low90 = low, bound = 1, wald_p = p)
   verdicts <- c(verdict(case(0, 0, 1)), verdict(case(3, 2, 0)), verdict(case(3, 2, 1)))
   kinds <- list(
-    scores = SCORED, successes = c(SUCCESSES, "harmonic"), strategies = STRATEGIES,
+    scores = c(SCORED, OUTCOMES), successes = c(SUCCESSES, "harmonic"), strategies = STRATEGIES,
     subsets = SUBSETS, verdicts = verdicts, predictors = sub("^r2_", "", R2S)
   )
   data.frame(kind = rep(names(kinds), lengths(kinds)), name = unlist(kinds, use.names = FALSE))

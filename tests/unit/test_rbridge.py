@@ -202,12 +202,14 @@ def study_tables(facts: int = 8) -> tuple[pd.DataFrame, pd.DataFrame]:
         problem="fact_forcing",
         layers=[[1, 2]] * len(keys),
         is_correct=True,
+        listed=True,
         rewrite=0.1 * keys["layer"] + rng.uniform(0, 0.1, len(keys)),
         status="ok",
     )
     others = [*KINDS[1:], "essence", "overall", "overall_essence"]
     others += [f"{kind}_{what}" for kind in KINDS for what in ("success", "magnitude")]
-    others += ["ngram_entropy_before", "ngram_entropy_after", "update_norm"]
+    others += [f"{kind}_log_odds" for kind in KINDS]
+    others += ["ngram_entropy_before", "ngram_entropy_after", "update_norm", "steps"]
     for column in others:
         scores[column] = rng.uniform(0, 1, len(keys))
     effects = keys.assign(**common, localizer="tracing", module="mlp", window=5)

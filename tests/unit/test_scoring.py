@@ -8,6 +8,7 @@ from locedit.methods.problems import PROBLEMS
 from locedit.study.scores import (
     aggregate,
     essence_score,
+    log_odds,
     neighbourhood_score,
     ngram_entropy,
     rewrite_score,
@@ -183,6 +184,57 @@ def test_successes_and_magnitudes_of_an_erasing_row():
     assert got["paraphrase_magnitude"] == pytest.approx((-0.70 + 0.05) / 2)
     assert got["neighbourhood_success"] == 0.5
     assert got["neighbourhood_magnitude"] == pytest.approx((-0.1 + 0.2) / 2)
+
+
+def logit(p: float) -> float:
+    return math.log(p / (1 - p))
+
+
+@pytest.mark.parametrize("problem", RISES)
+def test_log_odds_of_a_row(problem):
+    """Of the target's probability after the edit; among the neighbours it should be low."""
+    got = score_row(row(problem), "mean")
+    assert got["rewrite_log_odds"] == pytest.approx(logit(0.6))
+    assert got["paraphrase_log_odds"] == pytest.approx((logit(0.75) + logit(0.55)) / 2)
+    assert got["neighbourhood_log_odds"] == pytest.approx(-(logit(0.4) + logit(0.3)) / 2)
+    assert got["paraphrase_log_odds_half1"] == pytest.approx(logit(0.75))
+    assert got["paraphrase_log_odds_half2"] == pytest.approx(logit(0.55))
+
+
+def test_log_odds_of_an_erasing_row_are_the_other_way_round():
+    rises, falls = (score_row(row(problem), "mean") for problem in (RISES[0], "fact_erasure"))
+    names = [name for name in rises if "_log_odds" in name]
+    assert len(names) == 5
+    assert {name: -falls[name] for name in names} == {name: rises[name] for name in names}
+
+
+def test_the_halves_of_the_paraphrases_are_the_first_and_the_others():
+    after = [math.log(p) for p in (0.1, 0.2, 0.3, 0.4, 0.5)]
+    more = {f"paraphrase_{of}": after for of in ("target_before", "target_after", "other_after")}
+    got = score_row(row("error_injection", **more), "mean")
+    first, second = got["paraphrase_log_odds_half1"], got["paraphrase_log_odds_half2"]
+    assert first == pytest.approx((logit(0.1) + logit(0.2)) / 2)
+    assert second == pytest.approx((logit(0.3) + logit(0.4) + logit(0.5)) / 3)
+    one = {name: values[:1] for name, values in more.items()}
+    for lacking in (row("error_injection", **one), row("error_injection", **more)):
+        how = "mean" if lacking["paraphrase_target_after"] == after[:1] else "first"
+        got = score_row(lacking, how)
+        assert got["paraphrase_log_odds"] == pytest.approx(logit(0.1))
+        assert math.isnan(got["paraphrase_log_odds_half1"]), "a single prompt has no halves"
+        assert math.isnan(got["paraphrase_log_odds_half2"])
+
+
+@pytest.mark.parametrize("p", [1e-300, 1e-12, 0.1, 0.5, 0.9, 1 - 1e-5])
+def test_log_odds_are_those_of_the_probability(p):
+    assert log_odds(math.log(p)) == pytest.approx(math.log(p) - math.log1p(-p), rel=1e-9)
+
+
+def test_log_odds_near_0_and_1_are_exact_and_finite():
+    assert log_odds(-1000.0) == -1000.0, "p itself would be 0"
+    tiny = 2.0**-20  # 1 - p, to second order p = exp(-tiny)
+    assert log_odds(-tiny) == pytest.approx(-math.log(tiny) - tiny / 2, rel=1e-12)
+    assert log_odds(0.0) == log_odds(-1e-12) == pytest.approx(24 * math.log(2), rel=1e-6)
+    assert math.isnan(log_odds(math.nan))
 
 
 def test_first_prompts_alone():

@@ -47,12 +47,16 @@ make_scores <- function(facts = 12, layers = c(2, 10, 20), methods = names(METHO
   rewrite <- unit(strength - 0.012 * grid$layer + stats::rnorm(n, 0, 0.12))
   scores <- data.frame(
     model = "tiny", dataset = "facts", relation_id = "P1", grid, target = "Paris",
-    is_correct = TRUE, rewrite = rewrite,
+    is_correct = TRUE, listed = TRUE, at_peak = FALSE, rewrite = rewrite,
     paraphrase = unit(rewrite - 0.15 + stats::rnorm(n, 0, 0.1)),
     neighbourhood = unit(1 - 0.25 * rewrite + stats::rnorm(n, 0, 0.05)),
     essence = unit(0.8 + stats::rnorm(n, 0, 0.1)),
-    ngram_entropy_before = 6, ngram_entropy_after = 5.9, update_norm = 1, status = "ok"
+    ngram_entropy_before = 6, ngram_entropy_after = 5.9, update_norm = 1, steps = 20L,
+    status = "ok"
   )
+  for (kind in c("rewrite", "paraphrase", "neighbourhood")) {
+    scores[[paste0(kind, "_log_odds")]] <- stats::qlogis(pmin(0.999, pmax(0.001, scores[[kind]])))
+  }
   scores$overall <- rowMeans(scores[c("rewrite", "paraphrase", "neighbourhood")])
   scores$overall_essence <- rowMeans(scores[c("rewrite", "paraphrase", "neighbourhood", "essence")])
   scores

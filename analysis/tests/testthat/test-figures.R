@@ -257,6 +257,22 @@ test_that("the one-layer scatter takes the layer asked for, or the one nearest t
   some <- scores[scores$problem != "fact_forcing", ]
   plot <- rewrite_vs_effect_at_layer(some, effects, "Model", problems = names(PROBLEMS))
   expect_words(plot, "Nothing to show for fact forcing")
+  deeper <- scores$problem == "error_injection" | scores$layer == 2
+  expect_words(rewrite_vs_effect_at_layer(scores[deeper, ], effects, "Model"), "edit layer 3")
+})
+
+test_that("edits at single facts' own peaks are in no figure of the layers", {
+  own <- transform(scores[scores$layer == 2, ], layer = rep(3:4, 120)[seq_along(layer)])
+  own[c("listed", "rewrite")] <- list(FALSE, 0.5)
+  both <- rbind(scores, own)
+  for (draw in list(
+    function(edits) score_by_layer(edits, "Model"),
+    function(edits) rewrite_vs_effect(edits, effects, "Model"),
+    function(edits) rewrite_vs_effect_at_layer(edits, effects, "Model")
+  )) {
+    expect_equal(attr(draw(both), "words"), attr(draw(scores), "words"))
+    expect_equal(ggplot2::layer_data(draw(both), 1), ggplot2::layer_data(draw(scores), 1))
+  }
 })
 
 test_that("the words tell what the numbers say", {

@@ -58,6 +58,22 @@ test_that("methods and problems without edits have rows in every table, also wit
   }
 })
 
+test_that("edits at single facts' own peaks enter no table of the layers", {
+  scores <- make_scores(8, methods = "ROME", problems = "fact_forcing")
+  effects <- make_effects(8, windows = 5)
+  own <- scores[scores$layer == 2, ]
+  own$layer <- rep(c(3L, 4L), length.out = nrow(own))
+  own$rewrite <- 0.5
+  own[c("listed", "at_peak")] <- list(FALSE, TRUE)
+  nowhere <- transform(own[1, ], layer = NA_integer_, at_peak = FALSE, status = "not edited: p")
+  scores$at_peak <- scores$case_id == "case01" & scores$layer == 2 # a listed one stays
+  for (name in names(ALL)) {
+    with <- ALL[[name]](rbind(scores, own, nowhere), effects, "rewrite")
+    expect_equal(with, ALL[[name]](scores, effects, "rewrite"), info = name)
+  }
+  expect_error(r2_table(scores[names(scores) != "listed"], effects, "rewrite"), "column listed")
+})
+
 test_that("tables of nothing have their columns, keys first and the reason last", {
   for (name in names(ALL)) {
     full <- ALL[[name]](make_scores(), make_effects(windows = 5), "rewrite")

@@ -4,7 +4,8 @@
 
 NUMBERS <- c(
   "rewrite", "paraphrase", "neighbourhood", "essence", "overall", "overall_essence",
-  "ngram_entropy_before", "ngram_entropy_after", "update_norm"
+  "rewrite_log_odds", "paraphrase_log_odds", "neighbourhood_log_odds",
+  "ngram_entropy_before", "ngram_entropy_after", "update_norm", "steps"
 )
 
 # As the workflow stores them: every cell of such a row is empty, text too.

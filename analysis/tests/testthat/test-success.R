@@ -50,17 +50,48 @@ test_that("what cannot be had is empty, with its reason", {
   scores$neighbourhood[scores$layer == 1] <- NaN
   scores$neighbourhood_success[scores$layer == 1] <- NaN
   scores$status[scores$layer == 7] <- "failed: diverged"
-  table <- success_table(scores, methods = c("ROME", "MEMIT"), layers = c(1L, 7L, 9L))
-  expect_equal(nrow(table), 6)
+  table <- success_table(scores, methods = c("ROME", "MEMIT"))
+  expect_equal(nrow(table), 4)
   expect_match(table$reason[table$method == "MEMIT"], "no edits of the facts under study")
   rome <- table[table$method == "ROME", ]
-  expect_equal(rome$neighbourhood_n, c(0, 0, 0))
+  expect_equal(rome$neighbourhood_n, c(0, 0))
   expect_true(all(is.na(c(rome$neighbourhood, rome$harmonic, rome$neighbourhood_success))))
   expect_match(rome$reason[1], "no value of neighbourhood, neighbourhood_success")
   expect_match(rome$reason[2], "none of 4 edits could be scored")
   expect_false(anyNA(rome$rewrite[1]))
   one <- success_table(scores[scores$case_id == "case01", ])
   expect_match(one$reason[1], "a single fact: no interval")
+})
+
+test_that("each pair of problem and method has rows of its own layers alone", {
+  deep <- with_successes(make_scores(4, layers = c(1, 7), methods = "ROME"))
+  shallow <- deep$problem == "fact_forcing" & deep$layer == 7
+  table <- success_table(deep[!shallow, ], methods = c("ROME", "MEMIT"))
+  rome <- table[table$method == "ROME", ]
+  expect_equal(rome$layer[rome$problem == "fact_forcing"], 1)
+  expect_equal(rome$layer[rome$problem == "error_injection"], c(1, 7))
+  expect_true(all(rome$reason == ""))
+  expect_equal(nrow(table), nrow(rome) + 2 * length(PROBLEMS))
+})
+
+test_that("edits at single facts' own peaks have no rows", {
+  scores <- few()
+  own <- transform(scores[1:2, ], layer = c(3L, NA), listed = FALSE)
+  expect_equal(success_table(rbind(scores, own)), success_table(scores))
+})
+
+test_that("log odds, the update's size and the steps have means with intervals", {
+  scores <- few()
+  at <- scores$layer == 7
+  scores$paraphrase_log_odds[at] <- c(-3, 40, 1, 2)
+  scores$steps[at] <- c(25L, 3L, NA, 8L)
+  row <- success_table(scores)[2, ]
+  odds <- t.test(c(-3, 40, 1, 2))
+  expect_equal(
+    unlist(row[paste0("paraphrase_log_odds", c("", "_low", "_high"))], use.names = FALSE),
+    unname(c(odds$estimate, odds$conf.int))
+  )
+  expect_equal(c(row$steps, row$steps_n), c(12, 3))
 })
 
 test_that("a table of nothing has the same columns", {

@@ -1,0 +1,38 @@
+"""Settings of `editing` that may differ between pairs of editing problem and method.
+
+One is given once for all pairs, or as a mapping by problem, in which each may be a mapping by
+method; `all` holds for those that are not named: {all: [2, peak], error_injection: {all: [2],
+ROME: [0, 2, 6, peak]}}. No heavy imports: Snakemake reads this each time it starts.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+ALL = "all"
+PEAK = "peak"  # among a pair's edit layers: each fact's own
+
+
+class NotGiven(LookupError):
+    """A pair for which a setting has no value; the argument is the name that lacks one."""
+
+
+def of_pair(given: Any, problem: str, method: str) -> Any:
+    """The value of a setting for one pair; NotGiven where neither it nor `all` is named."""
+    for name in (problem, method):
+        if not isinstance(given, Mapping):
+            break
+        if name not in given and ALL not in given:
+            raise NotGiven(name)
+        given = given[name] if name in given else given[ALL]
+    return given
+
+
+def listed(layers: Sequence[int | str]) -> list[int]:
+    """Of a pair's edit layers those at which every fact is edited."""
+    return [layer for layer in layers if isinstance(layer, int)]
+
+
+def of_problem(given: Any, problem: str, methods: Sequence[str]) -> int | None:
+    """How many facts of the study some method edits for a problem; None: all of them."""
+    counts = [of_pair(given, problem, method) for method in methods]
+    return None if None in counts else max(counts)
