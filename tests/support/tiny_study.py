@@ -72,10 +72,13 @@ class Run:
         return {name: int(n) for name, n in counts if name not in ("total", "all", "tune")}
 
     @property
-    def edits(self) -> set[tuple[str, str, int]]:
+    def edits(self) -> set[tuple[str, str, int | str]]:
         """(method, problem, layer) of each edit job."""
-        found = re.findall(r"Editing: (\S+), (\w+), layer (\d+)", self.text)
-        return {(method, problem, int(layer)) for method, problem, layer in found}
+        found = re.findall(r"Editing: (\S+), (\w+), layer (\w+)", self.text)
+        return {
+            (method, problem, int(layer) if layer.isdigit() else layer)
+            for method, problem, layer in found
+        }
 
     @property
     def nothing(self) -> bool:

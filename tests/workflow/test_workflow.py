@@ -25,6 +25,7 @@ from tiny_study import (
     SETTINGS,
     WINDOWS,
     copy_tree,
+    merged,
 )
 
 from locedit.facts.record import EXCLUDED
@@ -297,6 +298,82 @@ def test_an_added_layer_runs_its_own_edits_alone(study, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in old} == old
     scores = tables.read(grown.out / "scores.parquet", "scores")
     assert set(scores["layer"]) == {*LAYERS, 1}
+
+
+PEAKED = {"all": LAYERS, "error_injection": {"all": LAYERS, "ROME": [0, "peak"]}}
+
+
+@pytest.fixture(scope="module")
+def peaked(study, tmp_path_factory):
+    """A copy in which ROME injects its errors also where each of the first four facts peaks."""
+    copy = study.copied(tmp_path_factory.mktemp("peaked") / "work")
+    changes = {"editing": {"layers": PEAKED, "facts": {"all": None, "error_injection": 4}}}
+    run = copy.run("all", "report", **changes)
+    assert run.status == 0, run.text
+    return replace(copy, settings=merged(copy.settings, changes)), run
+
+
+def test_each_fact_is_edited_at_its_own_peak_too(peaked):
+    study, run = peaked
+    assert {layer for _, _, layer in run.edits} == {0, 2, "peak"}
+    assert ("ROME", "error_injection", 2) not in run.edits
+    folder = study.out / "editing/ROME/error_injection"
+    rows = tables.read(folder / "layer-peak.parquet", "editing")
+    facts = tables.read(study.out / "study.parquet", "facts")["case_id"][:4]
+    assert list(rows["case_id"]) == list(facts)
+    effects = tables.read(study.out / "effects.parquet", "effects")
+    effects = effects[(effects["module"] == "mlp") & (effects["window"] == 3)]
+    for case_id, layer in zip(rows["case_id"], rows["layer"], strict=True):
+        own = effects[effects["case_id"] == case_id].sort_values("layer")
+        assert layer == own.set_index("layer")["fraction_max"].idxmax()
+    assert rows["layers"].map(list).tolist() == [[layer] for layer in rows["layer"]]
+    assert rows["layer"].nunique() > 1, "otherwise nothing is shown"
+    at_layer = tables.read(folder / "layer-0.parquet", "editing").set_index("case_id")
+    shared = rows[rows["layer"] == 0].set_index("case_id")
+    assert len(shared)
+    same = [column for column in shared if column.startswith(("rewrite", "update_norm"))]
+    assert np.allclose(shared[same], at_layer.loc[shared.index, same], atol=1e-4)
+
+
+def test_scores_tell_the_listed_layers_and_the_peaks(peaked):
+    study, _ = peaked
+    scores = tables.read(study.out / "scores.parquet", "scores")
+    keys = ["case_id", "method", "problem", "layer"]
+    assert not scores.duplicated(keys).any()
+    pair = (scores["method"] == "ROME") & (scores["problem"] == "error_injection")
+    peaks = tables.read(study.out / "editing/ROME/error_injection/layer-peak.parquet", "editing")
+    peaks = peaks.set_index("case_id")["layer"]
+    assert scores[pair & scores["at_peak"]].set_index("case_id")["layer"].to_dict() == (
+        peaks.to_dict()
+    )
+    assert (scores["at_peak"] == (scores["layer"] == scores["case_id"].map(peaks))).all()
+    assert set(scores.loc[pair & scores["listed"], "layer"]) == {0}
+    assert scores.loc[~scores["listed"], "at_peak"].all()
+    assert scores[~scores["listed"]].shape[0] == (peaks != 0).sum()
+    counts = scores[scores["listed"]].groupby(["problem", "method", "layer"]).size()
+    assert set(counts["error_injection"]) == {4}
+    assert set(counts["fact_erasure"]) == {SETTINGS["facts"]["study"]}
+    success = pd.read_parquet(study.out / "analysis/success.parquet")
+    rome = success.query("method == 'ROME' and problem == 'error_injection'")
+    assert rome[["layer", "n"]].to_numpy().tolist() == [[0, 4]]
+
+
+def test_edits_at_peaks_depend_on_no_other_layer_and_no_shard(peaked, tmp_path):
+    study, _ = peaked
+    assert study.plan().nothing
+    more = {**PEAKED["error_injection"], "ROME": [0, 1, "peak"]}
+    planned = study.plan(editing={"layers": {"error_injection": more}})
+    assert planned.edits == {("ROME", "error_injection", 1)}
+    planned = study.plan(analysis={"window": 1})
+    assert planned.edits == {("ROME", "error_injection", "peak")}
+    sharded = study.copied(tmp_path / "sharded")
+    path = OUT / "editing/ROME/error_injection/layer-peak.parquet"
+    before = (sharded.folder / path).read_bytes()
+    (sharded.folder / path).unlink()
+    run = sharded.run(str(path), sharding={"editing": 3})
+    assert run.status == 0, run.text
+    assert run.jobs == {"edit": 3, "merge_edit": 1}
+    assert (sharded.folder / path).read_bytes() == before
 
 
 def test_plugins_are_in_every_table(study, tmp_path):
