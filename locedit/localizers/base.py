@@ -93,8 +93,8 @@ class Localizer:
     modules: whose outputs it can look at; none of them where it looks at no module (controls).
     windows: whether layers can be taken together; else the window is 1. control: whether it is no
     claim about where a fact is held but what such claims are compared with. new_target: whether it
-    looks at the object that an edit would write. cheap: whether a fact takes it so little, a pass a
-    layer at most, that one prompt can be put to all such at once.
+    looks at the object that an edit would write. cheap: whether a fact takes it so little, a few
+    passes a layer at most, that one prompt can be put to all such at once.
     """
 
     name: str

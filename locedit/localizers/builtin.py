@@ -5,10 +5,11 @@ of a localizer's settings stands here too, so that the configuration can be chec
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from locedit.localizers.base import MODULES, Localizer
-from locedit.settings import Count, Limit
+from locedit.methods.builtin import ROME_PRESETS, RomeHyperparameters
+from locedit.settings import Count, Limit, NotNegative
 
 TRACING = "tracing"  # its tables have every token and noise row, so a rule of its own makes them
 
@@ -28,6 +29,45 @@ class RandomSettings:
     """draw: which of the seed's draws; 0, 1, 2 ... are independent of each other."""
 
     draw: Annotated[int, Limit("minimum", 0)] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttributionSettings:
+    """metric: what is attributed, p(o_true), as causal tracing has it, or log p(o_true)."""
+
+    metric: Literal["log_p", "p"] = "p"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntegratedSettings:
+    """steps: S. n_noise: noise rows, causal tracing's first ones: each costs S passes and back.
+
+    metric: log p(o_true), or p(o_true), which rises near the clean run alone.
+    """
+
+    steps: Count = 10
+    n_noise: Count = 2
+    metric: Literal["log_p", "p"] = "log_p"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditCostSettings(RomeHyperparameters):
+    """target: v* from one gradient step (`cheap`) or from ROME's optimisation (`full`), whose
+    hyperparameters the others are, as the paper has them where o_new is written.
+    """
+
+    target: Literal["cheap", "full"] = "cheap"
+    kl_factor: NotNegative = ROME_PRESETS["paper"]["error_injection"]["kl_factor"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuronSettings:
+    """steps: S. token: where activations are scaled, at the prompt's `last` token, from which the
+    object is predicted (the paper's), or at the `subject`'s last, where edits write.
+    """
+
+    steps: Count = 20
+    token: Literal["last", "subject"] = "last"
 
 
 BUILTIN = (
@@ -98,5 +138,46 @@ BUILTIN = (
         settings=RandomSettings,
         modules=(),
         control=True,
+    ),
+    Localizer(
+        name="attribution",
+        function="locedit.localizers.attribution:localize",
+        settings=AttributionSettings,
+        modules=MODULES,
+        needs=frozenset({"noise"}),
+        cheap=True,
+    ),
+    Localizer(
+        name="integrated",
+        function="locedit.localizers.integrated:localize",
+        settings=IntegratedSettings,
+        modules=MODULES,
+        needs=frozenset({"noise"}),
+        cheap=True,
+    ),
+    Localizer(
+        name="salience",
+        function="locedit.localizers.salience:localize",
+        new_target=True,
+        cheap=True,
+    ),
+    Localizer(
+        name="gradient_agreement",
+        function="locedit.localizers.gradient_agreement:localize",
+        new_target=True,
+        cheap=True,
+    ),
+    Localizer(
+        name="edit_cost",
+        function="locedit.localizers.edit_cost:localize",
+        settings=EditCostSettings,
+        needs=frozenset({"key_statistics", "contexts"}),
+        new_target=True,
+        cheap=True,
+    ),
+    Localizer(
+        name="neurons",
+        function="locedit.localizers.neurons:localize",
+        settings=NeuronSettings,
     ),
 )

@@ -10,14 +10,17 @@ SHARE = 8  # one part in so many of all memory goes to the activations of one pa
 CPU_TOKENS = 8192  # more fills no cache better, and makes nothing faster
 
 
-def token_budget(lm: LanguageModel) -> int:
+def token_budget(lm: LanguageModel, *, layers: int = 1) -> int:
     """Token rows of one partial pass that an eighth of the device's memory holds.
+
+    layers: those whose activations are alive together; all that are run where a backward pass
+    follows.
 
     A row is counted as three MLP inner vectors and eight hidden ones, what a layer has alive at
     its widest. All memory is counted, not what is free just now, so that a machine always cuts its
     batches in the same places.
     """
-    row = (3 * lm.inner_size + 8 * lm.hidden_size) * lm.dtype.itemsize
+    row = layers * (3 * lm.inner_size + 8 * lm.hidden_size) * lm.dtype.itemsize
     if lm.device.type == "cuda":
         memory = torch.cuda.get_device_properties(lm.device).total_memory
         return max(1, memory // SHARE // row)
