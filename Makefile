@@ -20,7 +20,7 @@ export VENV PYTHON TORCH_SPEC TORCH_INDEX
 export VIRTUAL_ENV := $(if $(filter /%,$(firstword $(VENV))),,$(CURDIR)/)$(VENV)
 RUN := PATH="$$VIRTUAL_ENV/bin:$$PATH"
 
-.PHONY: help setup reproduce test unit check lint docs bench report clean-env
+.PHONY: help setup reproduce test unit check lint config docs bench report clean-env
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +53,9 @@ docs: setup  ## build the site, warnings as errors: docs/_build/html
 	$(RUN) python -m pip --disable-pip-version-check --quiet install \
 	    --constraint requirements.txt --requirement docs/requirements.txt
 	$(RUN) python -m sphinx -W --keep-going -b html docs docs/_build/html $(ARGS)
+
+config:  ## write config.yaml and schemas/ from the configuration's types
+	$(RUN) python scripts/write_config.py
 
 bench: setup  ## time the engine against the textbook algorithms
 	$(RUN) python benchmarks/bench.py $(if $(filter quick,$(BENCH)),--quick) $(ARGS)

@@ -13,7 +13,6 @@ ROOT = Path(__file__).resolve().parent
 SHIPPED = (  # a source distribution has the same, by MANIFEST.in
     "config.yaml",
     "models/*.yaml",
-    "schemas/*.yaml",
     "data/README.md",  # sources and licences
     "data/relations.yaml",
     "data/tables/*.csv",

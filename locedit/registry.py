@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from locedit.errors import LoceditError
 from locedit.messages import shown
-from locedit.settings import schema
+from locedit.settings import field_types
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # it names folders
 
@@ -75,7 +75,7 @@ def check(entry: Entry, known: Mapping[str, Entry], said: str, arguments: Sequen
             f"{shown(entry.settings)}"
         )
     try:
-        schema(entry.settings)
+        field_types(entry.settings)
     except TypeError as error:
         raise RegistrationError(f"{said}{error}") from error
     _check_function(entry.function, said, arguments)

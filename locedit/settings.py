@@ -1,56 +1,60 @@
-"""Types of settings, and the JSON schema that a dataclass of them amounts to.
+"""Types of settings, and what a configuration may say of a dataclass of them.
 
-The configuration is checked against the schema, so the dataclass of a method or localizer says all
-there is to say about its settings. No heavy imports: Snakemake reads this each time it starts.
+The dataclass of a method or localizer says all there is to say about its settings: pydantic checks
+a configuration against it. No heavy imports: Snakemake reads this each time it starts.
 """
 
 import dataclasses
 import types
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from pydantic import ConfigDict, Field
+from typing_extensions import TypedDict
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+_TYPES = (int, float, bool, str, type(None))
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class Limit(NamedTuple):
-    """A keyword of JSON schema, such as `minimum` or `maximum`, with its value."""
+def overlay(settings: type) -> Any:
+    """The type of a mapping from some of a dataclass's fields to values, for pydantic.
 
-    keyword: str
-    value: float
-
-
-Count = Annotated[int, Limit("minimum", 1)]
-Positive = Annotated[float, Limit("exclusiveMinimum", 0)]
-NotNegative = Annotated[float, Limit("minimum", 0)]
-
-_TYPES = {int: "integer", float: "number", bool: "boolean", str: "string", type(None): "null"}
-
-
-def schema(settings: type) -> dict[str, Any]:
-    """The JSON schema of some of a dataclass's fields, each of a type that YAML can hold.
-
-    Types: int, float, bool, str, a `Literal`, a union of them, or one of them `Annotated` with
-    limits, as `Count` is. Raises TypeError for another.
+    Types of the fields: int, float, bool, str, a `Literal`, a union of them, or one of them
+    `Annotated` with limits, as `Count` is. Raises TypeError for another, which YAML cannot hold.
     """
+    return mapping(settings.__name__, field_types(settings))
+
+
+def mapping(name: str, types_of: dict[str, Any]) -> Any:
+    """The type of a mapping with some of these keys and no others."""
+    make: Any = TypedDict  # mypy knows the form with names in the source alone
+    made = make(name, types_of, total=False)
+    made.__pydantic_config__ = _STRICT
+    return made
+
+
+def field_types(settings: type) -> dict[str, Any]:
+    """A dataclass's fields and their types, limits included; TypeError as `overlay` has it."""
     hints = get_type_hints(settings, include_extras=True)
     names = [field.name for field in dataclasses.fields(settings)]
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {name: _of_type(hints[name], name) for name in names},
-    }
+    for name in names:
+        _check_type(hints[name], name)
+    return {name: hints[name] for name in names}
 
 
-def _of_type(kind: Any, name: str) -> dict[str, Any]:
+def _check_type(kind: Any, name: str) -> None:
     origin, inner = get_origin(kind), get_args(kind)
-    if kind in _TYPES:
-        return {"type": _TYPES[kind]}
     if origin is Annotated:
-        limits = [limit for limit in inner[1:] if isinstance(limit, Limit)]
-        return {**_of_type(inner[0], name), **dict(limits)}
-    if origin is Literal:
-        return {"enum": list(inner)}
-    if origin in (Union, types.UnionType):
-        return {"anyOf": [_of_type(part, name) for part in inner]}
-    known = ", ".join(t.__name__ for t in _TYPES if t is not type(None))
-    raise TypeError(
-        f"its setting {name!r} is of type {kind!r}, which YAML cannot hold; use {known}, "
-        "Literal, or one of locedit.settings"
-    )
+        _check_type(inner[0], name)
+    elif origin in (Union, types.UnionType):
+        for part in inner:
+            _check_type(part, name)
+    elif kind not in _TYPES and origin is not Literal:
+        known = ", ".join(t.__name__ for t in _TYPES if t is not type(None))
+        raise TypeError(
+            f"its setting {name!r} is of type {kind!r}, which YAML cannot hold; use {known}, "
+            "Literal, or one of locedit.settings"
+        )

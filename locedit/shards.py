@@ -6,6 +6,8 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 
+BATCH_FACTS = 8  # facts side by side, where nobody says how many; it bounds memory, not the result
+
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:

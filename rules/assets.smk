@@ -1,5 +1,5 @@
-# In: pinned downloads (locedit/store/pins.py), or a file given in assets.overrides; or the
-# model hub.
+# In: pinned downloads (locedit/store/pins.py), or files in the folder $LOCEDIT_ASSETS; or the model
+# hub.
 # Out: the model's weights, the Wikipedia paragraphs and a data set that goes by its name, in the
 # cache, outside results.
 # Steps: fetch and check, convert or parse, once. All where Snakemake itself runs: no other machine
@@ -26,8 +26,8 @@ CORPUS = str(CACHE / f"enwiki-{hashing.digest(CORPUS_IDENTITY)}.parquet")
 
 
 try:  # what has been fetched, by another run, tells as much as a folder of the user's
-    configuration.check_stated_layers(
-        configuration.model_file(config["model"], ROOT), MODEL_SETTINGS, MODEL_FOLDER
+    model_file.check_stated_layers(
+        model_file.find(config["model"], ROOT), MODEL_SETTINGS, MODEL_FOLDER
     )
 except configuration.ConfigError as error:
     raise WorkflowError(str(error)) from None
@@ -51,7 +51,6 @@ if "hub" not in MODEL_SETTINGS and not pinned.is_folder(MODEL_SETTINGS):
             runtime=30,
         params:
             asset=MODEL_SETTINGS.get("asset"),
-            override=config["assets"]["overrides"].get(MODEL_SETTINGS.get("asset")),
             gguf=MODEL_SETTINGS.get("path"),
         message:
             f"Fetching and converting {MODEL}"
@@ -99,7 +98,6 @@ rule corpus:
         mem_mb=2000,
         runtime=30,
     params:
-        override=config["assets"]["overrides"].get("enwiki-shortened"),
         data=DUMP,
         code=code("corpus"),
     message:
@@ -128,7 +126,6 @@ if DATA_SOURCE and DATA_FILE:
             name=DATASET,
             asset=DATA_SOURCE.asset,
             url=DATA_SOURCE.url,
-            override=config["assets"]["overrides"].get(DATA_SOURCE.asset),
         message:
             "Fetching the data set {params.name}"
         script:

@@ -13,48 +13,32 @@ from locedit import localizers, methods
 from locedit.facts import formats
 from locedit.methods import problems
 from locedit.store import assets as pinned
-from locedit.store import hashing, pins
+from locedit.store import hashing
+from locedit import machine
+from locedit.errors import LoceditError
 from locedit.workflow import config as configuration
-from locedit.workflow import failures, interpreter, pairs, plugins
+from locedit.workflow import failures, interpreter, model_file, pairs, plugins
 
 ROOT = Path(workflow.basedir)
 
 try:
-    _schemas = {
-        name: configuration.load_yaml(ROOT / "schemas" / f"{name}.schema.yaml")
-        for name in ("config", "model")
-    }
     # first of all: plug-ins tell which methods and localizers there are, and their settings
-    configuration.validate(
-        {"plugins": config.get("plugins", [])},
-        {"properties": {"plugins": _schemas["config"]["properties"]["plugins"]}},
-        "config",
-    )
-    PLUGINS = plugins.load(config.get("plugins", []), [Path.cwd(), ROOT])
-    _schemas["config"] = configuration.with_methods(
-        _schemas["config"], methods.schemas()
-    )
-    _schemas["config"] = configuration.with_localizers(
-        _schemas["config"], localizers.schemas()
-    )
-    configuration.validate(config, _schemas["config"], "config")
-    MODEL, MODEL_SETTINGS = configuration.load_model(
-        config["model"], ROOT, _schemas["model"]
-    )
-    configuration.check(config, MODEL_SETTINGS["n_layers"], assets=pins.ASSETS)
-    configuration.validate(
-        MODEL_SETTINGS.get("tuned", {}).get("hyperparameters", {}),
-        {"$defs": _schemas["config"]["$defs"], "$ref": "#/$defs/hyperparameters"},
-        f"model {MODEL}: tuned.hyperparameters",
-    )
-except configuration.ConfigError as error:
+    PLUGINS = plugins.load(configuration.plugin_names(config), [Path.cwd(), ROOT])
+    STUDY = configuration.read(config)
+    configuration.fill(config, STUDY)
+    MODEL, MODEL_SETTINGS = model_file.load_model(STUDY.model, ROOT)
+    configuration.check(STUDY, MODEL_SETTINGS["n_layers"])
+    configuration.check_tuned(MODEL_SETTINGS, MODEL)
+    CACHE = configuration.checked_path(str(pinned.cache_dir()), "LOCEDIT_CACHE")
+    # Cards that a job asks for which loads the model; a machine without any has none to give
+    GPU = 0 if machine.device() == "cpu" else 1
+except LoceditError as error:
     raise WorkflowError(str(error)) from None
 
 
 # ---- paths and wildcards -------------------------------------------------------------------------
 
 DATASET = config["dataset"]["name"]
-CACHE = Path(config["assets"]["cache"] or pinned.cache_dir()).expanduser()
 OUT = f"results/{MODEL}/{DATASET}"
 SHARED = f"results/{MODEL}"  # what depends on the model alone
 ENVIRONMENT = str(ROOT / "envs" / "locedit.yaml")  # of every rule, for `--sdm conda`
@@ -65,9 +49,6 @@ try:
         failures.check_writable(Path(_folder))
 except OSError as error:
     raise WorkflowError(str(error)) from None
-
-# Cards that a job asks for which loads the model; a machine without any has none to give
-GPU = 0 if config["device"] == "cpu" else 1
 
 METHODS = config["editing"]["methods"]
 PROBLEMS = config["editing"]["problems"]
@@ -95,8 +76,6 @@ wildcard_constraints:
     kind="mlp|attn|hidden",
     window=r"\d+",
     layer=rf"\d+|{pairs.PEAK}",
-    shard=r"\d+",
-    shards=r"\d+",
 
 
 def log_of(output):

@@ -1,5 +1,5 @@
-# In: the parts of a table whose stage is dealt out to several jobs (`sharding` of the
-# configuration), the study's facts.
+# In: the parts of a table whose stage is dealt out to several jobs (sharding.smk), the study's
+# facts.
 # Out: the whole table, as one job would have made it.
 # Steps: merge, for each table of each sharded stage.
 

@@ -82,4 +82,4 @@ PER_SWEEP = 10 * config["tuning"]["facts"] / MEASURED_FACTS  # settings tried, r
 
 def per_fact(stage):
     """How many times the facts measured one job of a stage has, which may be one of its shards."""
-    return PER_FACT / config["sharding"][stage]
+    return PER_FACT / shards(stage)

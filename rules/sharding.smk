@@ -1,9 +1,28 @@
-# Stages whose facts may be dealt out to several jobs (`sharding` of the configuration).
+# Stages whose facts may be dealt out to several jobs: `--set-scatter tracing=4 editing=8`, or
+# `set-scatter` in a profile. No result depends on them.
+
+
+scattergather:
+    tracing=1,  # of each localizer, for each module and window
+    editing=1,  # of essence texts, baseline, and edits, for each cell of the grid
+
+
+for _stage, _count in workflow.resource_settings.overwrite_scatter.items():
+    if _stage not in ("tracing", "editing") or _count < 1:
+        raise WorkflowError(
+            f"--set-scatter {_stage}={_count}: give `tracing`, `editing` or both, a whole number "
+            "from 1 each"
+        )
+
+
+def shards(stage):
+    """How many jobs a stage's facts are dealt out to."""
+    return len(getattr(gather, stage)("{scatteritem}"))
 
 
 def sharded(stage):
-    """Whether a stage's facts are dealt out to several jobs."""
-    return config["sharding"][stage] > 1
+    """Whether there are several of them."""
+    return shards(stage) > 1
 
 
 def part(path, stage):
@@ -11,7 +30,7 @@ def part(path, stage):
     if not sharded(stage):
         return path
     stem, _, suffix = path.rpartition(".")
-    return f"{stem}.shard-{{shard}}-of-{{shards}}.{suffix}"
+    return f"{stem}.shard-{{scatteritem}}.{suffix}"
 
 
 def shard_output(path, stage):
@@ -21,12 +40,9 @@ def shard_output(path, stage):
 
 def parts(path, stage):
     """Of a sharded table: the parts of all jobs."""
-    count = config["sharding"][stage]
-    pattern = part(path, stage).replace("{shards}", str(count))
-    return [pattern.replace("{shard}", str(i)) for i in range(1, count + 1)]
+    return getattr(gather, stage)(part(path, stage), allow_missing=True)
 
 
 def part_message(text, stage):
     """What a job says that it does."""
-    more = ", shard {wildcards.shard} of {wildcards.shards}"
-    return text + (more if sharded(stage) else "")
+    return text + (", shard {wildcards.scatteritem}" if sharded(stage) else "")

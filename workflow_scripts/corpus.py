@@ -19,13 +19,7 @@ def main(snakemake) -> None:
 
 
 def write(target: Path, snakemake, log: logging.Logger) -> None:
-    override = snakemake.params.override
-    asset = assets.named("enwiki-shortened")
-    dump = assets.resolve(
-        asset,
-        Path(override) if override else None,
-        cache=target.parent,
-    )
+    dump = assets.resolve(assets.named("enwiki-shortened"), cache=target.parent)
     rows = [{"title": p.title, "index": p.index, "text": p.text} for p in paragraphs(dump)]
     log.info("%d paragraphs", len(rows))
     tables.write(target, rows, "corpus", provenance(snakemake))

@@ -17,8 +17,7 @@ def main(snakemake) -> None:
                 f"no checksum of the data set {params.name!r} is pinned, so it is not downloaded; "
                 f"fetch {params.url} and give the file's path as `dataset.path`"
             )
-        override = Path(params.override) if params.override else None
-        file = assets.resolve(assets.named(params.asset), override, cache=target.parent)
+        file = assets.resolve(assets.named(params.asset), cache=target.parent)
         if file != target:
             with atomic(target) as temporary:
                 shutil.copyfile(file, temporary)

@@ -10,6 +10,7 @@ from locedit.store import tables
 from locedit.study import peaks
 from locedit.study.edit import Cell, Measuring, Subject, batches, edit_cell
 from locedit.workflow.job import (
+    batch_facts,
     load_model,
     load_plugins,
     progress,
@@ -43,7 +44,7 @@ def main(snakemake) -> None:
         lm = load_model(snakemake)
         shared = shared_inputs(snakemake, lm, method, how)
         # whole batches of all facts at a layer, so that no number depends on the shards
-        size = snakemake.config["editing"]["batch_facts"]
+        size = batch_facts(snakemake)
         groups = by_layer(snakemake, subjects)
         together = [(at, batch) for at, some in groups for batch in batches(lm, some, size)]
         mine = shard_of(snakemake).part(together)

@@ -6,7 +6,7 @@ from locedit.errors import LoceditError
 from locedit.facts.record import from_row
 from locedit.localizers import MODULES, restoration
 from locedit.store import schemas, tables
-from locedit.workflow.job import load_model, provenance, read_sigma, running
+from locedit.workflow.job import batch_tokens, load_model, provenance, read_sigma, running
 
 
 def main(snakemake) -> None:
@@ -26,7 +26,7 @@ def main(snakemake) -> None:
                 sigma=sigma,
                 n_noise=params.settings["tracing.n_noise"],
                 seed=params.settings["tracing.noise_seed"],
-                batch_tokens=snakemake.config["tracing"]["batch_tokens"],
+                batch_tokens=batch_tokens(snakemake),
             )
         ]
         # all columns, also of a fact that cannot be traced: the figure says why

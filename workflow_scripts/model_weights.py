@@ -9,16 +9,12 @@ from locedit.workflow.job import check_fetched, running
 
 def main(snakemake) -> None:
     with running(snakemake):
-        override, folder = snakemake.params.override, Path(snakemake.output.folder).parent
+        folder = Path(snakemake.output.folder).parent
         if snakemake.params.asset is None:
             gguf.unpack_file(Path(snakemake.params.gguf), folder)
         else:
-            gguf.unpack(
-                assets.named(snakemake.params.asset),
-                Path(override) if override else None,
-                folder,
-                cache=folder.parent.parent,
-            )
+            asset = assets.named(snakemake.params.asset)
+            gguf.unpack(asset, folder, cache=folder.parent.parent)
         check_fetched(snakemake, folder)
 
 

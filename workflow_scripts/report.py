@@ -73,8 +73,7 @@ def make(
         for name, described in params.tables.items()
     ]
     rows, named = origins([*inputs.upstream, *inputs.analysis], base)
-    science = {key: value for key, value in config.items() if key != "assets"}
-    settings = yaml.safe_dump(science, sort_keys=False, allow_unicode=True)
+    settings = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
     page = render(
         design=design,
         paragraph=findings.paragraph({**analysis, **asked}, design),

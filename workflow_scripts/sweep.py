@@ -12,7 +12,15 @@ from locedit.methods.problems import PROBLEMS
 from locedit.store import tables
 from locedit.study import tuning
 from locedit.study.edit import Cell, Measuring, Subject, baseline, batches, edit_cell
-from locedit.workflow.job import load_model, load_plugins, progress, provenance, read_sigma, running
+from locedit.workflow.job import (
+    batch_facts,
+    load_model,
+    load_plugins,
+    progress,
+    provenance,
+    read_sigma,
+    running,
+)
 from locedit.workflow.shared_inputs import shared_inputs
 
 
@@ -27,7 +35,7 @@ def main(snakemake) -> None:
         records = outside_study(snakemake, params, problem)
         aim = problems.named(problem, params.quirks)
         lm = load_model(snakemake)
-        size = snakemake.config["editing"]["batch_facts"]
+        size = batch_facts(snakemake)
         subjects = []
         for batch in shards.batches(records, size):
             some = [facts.from_row(record) for record in batch]

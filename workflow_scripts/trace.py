@@ -10,6 +10,7 @@ from locedit.localizers import restoration
 from locedit.outcomes import OK
 from locedit.store import tables
 from locedit.workflow.job import (
+    batch_tokens,
     fact_by_fact,
     load_model,
     provenance,
@@ -33,7 +34,7 @@ def main(snakemake) -> None:
             sigma=sigma,
             n_noise=settings["tracing.n_noise"],
             seed=settings["tracing.noise_seed"],
-            batch_tokens=snakemake.config["tracing"]["batch_tokens"],
+            batch_tokens=batch_tokens(snakemake),
         )
         rows = fact_by_fact(log, study, lambda record: timed(lambda: trace_rows(from_row(record))))
         rows = whole_cell(snakemake, rows, log, "trace")

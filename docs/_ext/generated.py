@@ -5,6 +5,7 @@ neither the site nor a test passes over it. Nothing here needs Sphinx.
 """
 
 import importlib
+import inspect
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,13 +13,14 @@ from typing import Any
 
 import pyarrow as pa
 import yaml
+from pydantic.fields import FieldInfo
 from typer import Context
 from typer.cli import get_docs_for_click
 
-from locedit import localizers, methods
 from locedit.cli import parsing
 from locedit.store import schemas
-from locedit.workflow import config as configuration
+from locedit.workflow.sections import MOVED, Config
+from locedit.workflow.validation import Section
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,93 +41,64 @@ def _table(*header: str) -> list[str]:
 
 
 def configuration_page() -> str:
-    """Every key of config.yaml with its comment there, its default and what the schema allows."""
-    text = (ROOT / "config.yaml").read_text(encoding="utf-8")
-    schema = configuration.load_yaml(ROOT / "schemas" / "config.schema.yaml")
-    schema = configuration.with_methods(schema, methods.schemas())
-    schema = configuration.with_localizers(schema, localizers.schemas())
-    comments, defaults = _comments(text), yaml.safe_load(text)
+    """Every key of a study with its default, the values that it takes and what it means."""
+    schema = Config.model_json_schema()
     top, sections = ["## The study", "", *_table("key", "default", "values", "meaning")], []
-    for name, one in schema["properties"].items():
-        said = comments.pop((name,), "")
-        if "properties" not in one:
-            top.append(_key_row(name, one, schema, defaults[name], said))
+    for name, field in Config.model_fields.items():
+        if not isinstance(field.default, Section):
+            top.append(_key_row(name, field, schema["properties"][name], schema))
             continue
-        lines = ["", f"## `{name}`", "", *([_sentence(said), ""] if said else [])]
-        lines += _table("key", "default", "values", "meaning")
-        for key, inner in one["properties"].items():
-            said = comments.pop((name, key), "")
-            lines.append(_key_row(f"{name}.{key}", inner, schema, defaults[name][key], said))
-        sections += lines
-    if comments:
-        raise OutOfStep(f"config.yaml: keys that the schema does not have: {sorted(comments)}")
-    return "\n".join((*top, *sections, ""))
+        kind = type(field.default)
+        keys = schema["$defs"][kind.__name__]["properties"]
+        sections += ["", f"## `{name}`", ""]
+        sections += [_sentence(field.description), ""] if field.description else []
+        sections += _table("key", "default", "values", "meaning")
+        sections += [
+            _key_row(key, one, keys[key], schema) for key, one in kind.model_fields.items()
+        ]
+    moved = [_row(f"`{key}`", instead) for key, instead in MOVED.items()]
+    gone = ["", "## Settings of the machine", "", *_table("key it once was", "now"), *moved]
+    return "\n".join((*top, *sections, *gone, ""))
 
 
-def _key_row(path: str, one: Mapping, schema: Mapping, default: Any, said: str) -> str:
-    if not said and path.partition(".")[0] != "quirks":
-        raise OutOfStep(f"config.yaml: {path} has no comment that says what it is")
-    shown = yaml.safe_dump(default, default_flow_style=True, width=10_000, allow_unicode=True)
+def _key_row(key: str, field: FieldInfo, node: Mapping, schema: Mapping) -> str:
+    said = (field.description or "").replace("<", "\\<")
+    shown = yaml.safe_dump(field.default, default_flow_style=True, width=10_000, sort_keys=False)
     shown = shown.removesuffix("\n").removesuffix("\n...")
-    return _row(
-        f"`{path.rpartition('.')[2]}`", f"`{shown}`", _values(one, schema), said.replace("<", "\\<")
-    )
+    return _row(f"`{key}`", f"`{shown}`", _values(node, schema), said)
 
 
 def _sentence(said: str) -> str:
-    return said[:1].upper() + said[1:] + "." if said else ""
+    return said[:1].upper() + said[1:] + "."
 
 
-def _comments(text: str) -> dict[tuple[str, ...], str]:
-    """Of each key and key of a section, the comments from its line to the next such key's."""
-    found: list[tuple[int, tuple[str, ...]]] = []
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
-    for key, value in root.value:
-        found.append((key.start_mark.line, (key.value,)))
-        if isinstance(value, yaml.MappingNode) and not value.flow_style:
-            found += [(k.start_mark.line, (key.value, k.value)) for k, _ in value.value]
-    lines = text.splitlines()
-    ends = [line for line, _ in found[1:]] + [len(lines)]
-    return {
-        path: " ".join(
-            match[1] for line in lines[low:high] if (match := re.search(r"(?:^|\s)#\s+(.*)$", line))
-        )
-        for (low, path), high in zip(found, ends, strict=True)
-    }
-
-
-def _values(one: Mapping, schema: Mapping) -> str:
+def _values(node: Mapping, schema: Mapping) -> str:
     """What a key may hold, in words."""
-    if "$ref" in one:
-        name = one["$ref"].rpartition("/")[2]
-        if name in ("hyperparameters", "grid"):
-            return "a mapping: method, then setting"
-        return _values(schema["$defs"][name], schema)
-    if "enum" in one:
-        return ", ".join(f"`{value}`" for value in one["enum"])
-    if "if" in one:  # one of them, or a list
-        return f"{_values(one['else'], schema)}, or a list"
-    kinds = one["type"] if isinstance(one["type"], list) else [one["type"]]
-    return " or ".join("`null`" if kind == "null" else _kind(kind, one, schema) for kind in kinds)
-
-
-def _kind(kind: str, one: Mapping, schema: Mapping) -> str:
+    if "$ref" in node:
+        return _values(schema["$defs"][node["$ref"].rpartition("/")[2]], schema)
+    if "enum" in node or "const" in node:
+        return ", ".join(f"`{value}`" for value in node.get("enum", [node.get("const")]))
+    if "anyOf" in node:
+        return " or ".join(_values(one, schema) for one in node["anyOf"])
+    kind = node["type"]
     if kind in ("integer", "number"):
         word = "whole number" if kind == "integer" else "number"
-        return f"{word}{_limits(one)}"
+        return f"{word}{_limits(node)}"
     if kind == "array":
-        return f"list of: {_values(one['items'], schema)}"
-    return {"string": "text", "boolean": "`true`, `false`", "object": "a mapping"}[kind]
+        return f"list of: {_values(node['items'], schema)}"
+    if kind == "object":
+        return "a mapping: method, then setting" if node.get("$comment") else "a mapping"
+    return {"string": "text", "boolean": "`true`, `false`", "null": "`null`"}[kind]
 
 
-def _limits(one: Mapping) -> str:
+def _limits(node: Mapping) -> str:
     parts = []
-    if "exclusiveMinimum" in one:
-        parts.append(f" above {one['exclusiveMinimum']}")
-    if "minimum" in one:
-        parts.append(f" from {one['minimum']}")
-    if one.get("maximum", 2**31) < 2**31 - 1:  # larger ones are the tables' and numpy's
-        parts.append(f" to {one['maximum']}")
+    if "exclusiveMinimum" in node:
+        parts.append(f" above {node['exclusiveMinimum']:g}")
+    if "minimum" in node:
+        parts.append(f" from {node['minimum']:g}")
+    if node.get("maximum", 2**31) < 2**31 - 1:  # larger ones are the tables' and numpy's
+        parts.append(f" to {node['maximum']:g}")
     return ",".join(parts)
 
 
@@ -268,7 +241,7 @@ API = {
     "locedit.windows": ("window_layers",),
     "locedit.methods.problems": ("PROBLEMS", "Problem", "Request"),
     "locedit.methods": ("METHODS", "Method", "SharedInputs", "Edit", "register"),
-    "locedit.settings": ("Limit",),
+    "locedit.settings": ("Count", "Positive", "NotNegative"),
     "locedit.engine.updates": ("LowRank", "Dense", "applied", "total_norms"),
     "locedit.study.measure": ("Probe", "Measurement", "measure"),
     "locedit.study.scores": ("rewrite_score", "neighbourhood_score", "essence_score"),
@@ -290,8 +263,8 @@ def api_page() -> str:
         ]
         for name in names:
             value = getattr(importlib.import_module(module), name)
-            kind = "class" if isinstance(value, type) else "function"
-            kind = kind if callable(value) else "data"
+            kind = "class" if isinstance(value, type) else "data"
+            kind = "function" if inspect.isroutine(value) else kind
             lines += ["", f".. auto{kind}:: {module}.{name}"]
             lines += ["   :members:"] if kind == "class" else ["   :no-value:"] * (kind == "data")
         lines += ["```", ""]

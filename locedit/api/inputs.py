@@ -60,11 +60,12 @@ def _contexts(seen: Look, kind: str, study: Path | None) -> list[list[str]]:
         seen.say(f"contexts: {study / 'contexts.parquet'}")
         _check_origin(study / "contexts.parquet", seen)
         return tables.context_sets(study / "contexts.parquet", kind)
-    settings, seed = seen.config["contexts"], seen.config["seed"]
+    settings, seed = seen.config.contexts, seen.config.seed
     if kind == "rome":
-        groups = [sampling.rome_contexts(seen.lm, settings["rome"], seed)]
+        pairs = [(tokens, count) for tokens, count in settings.rome]
+        groups = [sampling.rome_contexts(seen.lm, pairs, seed)]
     else:
-        groups = sampling.memit_contexts(seen.lm, settings["memit_tokens"], seed)
+        groups = sampling.memit_contexts(seen.lm, settings.memit_tokens, seed)
     seen.say(f"contexts: {sum(map(len, groups))}, sampled as config.yaml says")
     return groups
 
@@ -72,7 +73,7 @@ def _contexts(seen: Look, kind: str, study: Path | None) -> list[list[str]]:
 def _moments(
     seen: Look, layers: Sequence[int], study: Path | None, tokens: int | None
 ) -> key_statistics.KeyMoments:
-    ridge = seen.config["statistics"]["ridge"]
+    ridge = seen.config.statistics.ridge
     stored = None if study is None else study / "key_statistics.safetensors"
     if tokens is None and stored is not None and stored.is_file():
         seen.say(f"key statistics: {stored}")
@@ -113,7 +114,7 @@ class _PerLayer(key_statistics.KeyMoments):
 
 
 def _path(seen: Look, layer: int, tokens: int) -> Path:
-    name = f"{seen.identity}-{seen.config['dtype']}-{tokens}-layer-{layer}.safetensors"
+    name = f"{seen.identity}-{seen.config.dtype}-{tokens}-layer-{layer}.safetensors"
     return seen.cache / "statistics" / name
 
 
@@ -122,7 +123,7 @@ def _collect(seen: Look, paths: dict[int, Path], tokens: int) -> None:
         seen.lm,
         _texts(seen),
         layers=list(paths),
-        max_tokens=seen.config["statistics"]["max_tokens"],
+        max_tokens=seen.config.statistics.max_tokens,
         tokens=tokens,
     )
     if count < tokens:

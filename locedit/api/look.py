@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +15,32 @@ from locedit.stated import check_layers
 from locedit.store import assets, folders, hashing, hub, shipped
 from locedit.text import joining, subjects
 from locedit.workflow import config as configuration
+from locedit.workflow import plugins
+from locedit.workflow.model_file import load_model
+from locedit.workflow.sections import Config
+from locedit.workflow.validation import ConfigError
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """config: config.yaml. name, settings: the model's (models/NAME.yaml; or of a plain folder).
+    """config: config.yaml's. name, settings: the model's (models/NAME.yaml; or of a plain folder).
 
     configured: whether the model has such a file, and so perhaps a study. say: is told what takes
-    time, and where texts and statistics are from.
+    time, and where texts and statistics are from. device: as `loading.load` has it.
     """
 
-    config: Mapping[str, Any]
+    config: Config
     name: str
     settings: Mapping[str, Any]
     configured: bool
     say: Callable[[str], None] = logger.info
+    device: str = "auto"
 
     @cached_property
     def cache(self) -> Path:
-        return Path(self.config["assets"]["cache"] or assets.cache_dir()).expanduser()
+        return assets.cache_dir()
 
     @cached_property
     def identity(self) -> str:
@@ -44,8 +49,8 @@ class Look:
 
     @cached_property
     def lm(self) -> language_model.LanguageModel:
-        """The model, on the configured device and in the configured dtype."""
-        lm = loading.load(self.folder, device=self.config["device"], dtype=self.config["dtype"])
+        """The model, in the configured dtype."""
+        lm = loading.load(self.folder, device=self.device, dtype=self.config.dtype)
         check_layers(
             self.settings.get("n_layers"), lm.n_layers, f"the file of {self.name}", self.folder
         )
@@ -78,16 +83,11 @@ class Look:
         self.say(f"Fetching {self.name}, once ...")
         if "hub" in self.settings:
             return hub.download(self.settings["hub"], self.settings["revision"], folder)
-        name = self.settings["asset"]
-        return gguf.unpack(assets.named(name), self.override(name), folder, cache=self.cache)
+        return gguf.unpack(assets.named(self.settings["asset"]), folder, cache=self.cache)
 
     def asset(self, name: str) -> Path:
-        """A pinned file, from the cache, the network or `assets.overrides`."""
-        return assets.resolve(assets.named(name), self.override(name), cache=self.cache)
-
-    def override(self, name: str) -> Path | None:
-        path = self.config["assets"]["overrides"].get(name)
-        return Path(path) if path else None
+        """A pinned file, from the cache, $LOCEDIT_ASSETS or the network."""
+        return assets.resolve(assets.named(name), cache=self.cache)
 
     def sigma(self, given: float | str | None) -> tuple[float, str]:
         """sigma of the tracing noise and how it came about; deviations are the bundled subjects'.
@@ -97,7 +97,7 @@ class Look:
         wanted = self.settings["noise"] if given is None else given
         if not isinstance(wanted, str):
             return float(wanted), f"sigma {wanted:g}"
-        records = bundled.build_records(shipped.root() / "data")[: self.config["facts"]["n"]]
+        records = bundled.build_records(shipped.root() / "data")[: self.config.facts.n]
         sd = noise.subject_embedding_sd(self.lm, [record["subject"] for record in records])
         sigma = noise.parse_sigma(wanted, sd)
         times = wanted.removesuffix("sd")
@@ -109,28 +109,37 @@ def look(
     model: str | None,
     *,
     say: Callable[[str], None] = logger.info,
+    device: str = "auto",
     **changes: Any,
 ) -> Look:
     """The default configuration with a model: of models/, a YAML file, or weights themselves.
 
-    say: as `Look` has it. changes: of the configuration's top level, such as `device`. Raises
-    ConfigError where there is no such model.
+    say, device: as `Look` has them. changes: of the configuration's top level, such as `dtype`.
+    Raises ConfigError where there is no such model, or for a configuration that is not valid.
     """
     root = shipped.root()
-    config = configuration.load_yaml(root / "config.yaml") | changes
-    name = config["model"] if model is None else model
+    config = _default(root).model_copy(update=changes)
+    made = partial(Look, config=config, say=say, device=device)
+    name = config.model if model is None else model
     weights = _weights_named(name)
     if weights is not None:
         path = weights.resolve()
         label = path.name if path.is_dir() else path.stem
-        own = {"label": label, "noise": "3sd", "path": str(weights)}
-        return Look(config=config, name=own["label"], settings=own, configured=False, say=say)
-    schema = configuration.load_yaml(root / "schemas" / "model.schema.yaml")
+        settings: dict[str, Any] = {"label": label, "noise": "3sd", "path": str(weights)}
+        return made(name=label, settings=settings, configured=False)
     try:
-        name, settings = configuration.load_model(name, root, schema)
-    except configuration.ConfigError as error:
-        raise configuration.ConfigError(str(error).removeprefix("config: ")) from error
-    return Look(config=config, name=name, settings=settings, configured=True, say=say)
+        name, settings = load_model(name, root)
+    except ConfigError as error:
+        raise ConfigError(str(error).removeprefix("config: ")) from error
+    return made(name=name, settings=settings, configured=True)
+
+
+def _default(root: Path) -> Config:
+    """config.yaml, with the methods and families of models that it names registered."""
+    file = root / "config.yaml"
+    values = configuration.load_yaml(file)
+    plugins.load(configuration.plugin_names(values), [Path.cwd(), root])
+    return configuration.read(values, str(file))
 
 
 def _weights_named(name: str) -> Path | None:

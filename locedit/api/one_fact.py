@@ -284,10 +284,10 @@ def _scores(
 
 def overlays(seen: Look, method: str, *, tuned: bool) -> list[Mapping[str, Any]]:
     """Settings laid over the method's preset: the model's own, then config.yaml's."""
-    editing = seen.config["editing"]
+    editing = seen.config.editing
     own = seen.settings.get("tuned", {}).get("hyperparameters", {})
-    layers = [own] if tuned and editing["tuned"] else []
-    return [overlay.get(method, {}) for overlay in (*layers, editing["hyperparameters"])]
+    layers = [own] if tuned and editing.tuned else []
+    return [overlay.get(method, {}) for overlay in (*layers, editing.hyperparameters)]
 
 
 # ---- arguments -----------------------------------------------------------------------------------

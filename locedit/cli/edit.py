@@ -37,7 +37,7 @@ Predictions = list[list[tuple[str, float]]]
 def run(options: Options) -> None:
     """Edit one fact and print predictions and probabilities before and after."""
     seen = look(options.model, say=say)
-    plugins.load([*seen.config["plugins"], *options.plugin], [Path.cwd(), shipped.root()])
+    plugins.load(options.plugin, [Path.cwd(), shipped.root()])
     method = method_named(options.method)
     request = Request(
         case_id="prompt",
@@ -54,7 +54,7 @@ def run(options: Options) -> None:
     check_known(seen.lm, options.template, options.subject, texts, options.to)
     hyper = METHODS[method].hyperparameters(
         PROBLEM.name,
-        seen.config["editing"]["preset"] if options.preset is None else options.preset,
+        seen.config.editing.preset if options.preset is None else options.preset,
         *overlays(seen, method, tuned=not options.untuned),
     )
     _say_what(seen, options, request, method, hyper)

@@ -69,13 +69,13 @@ def _own_target(seen: Look, prompt: str) -> str:
 
 
 def _traced(seen: Look, options: Options, prompt: str, target: str) -> tuple[Trace, str, dict]:
-    defaults, shown = seen.config["tracing"], seen.config["analysis"]
+    defaults, shown = seen.config.tracing, seen.config.analysis
     sigma, how = seen.sigma(options.noise)
     settings: dict[str, Any] = {
-        "module": shown["module"] if options.module is None else options.module,
-        "window": shown["window"] if options.window is None else options.window,
-        "n_noise": defaults["n_noise"] if options.n_noise is None else options.n_noise,
-        "seed": defaults["noise_seed"] if options.seed is None else options.seed,
+        "module": shown.module if options.module is None else options.module,
+        "window": shown.window if options.window is None else options.window,
+        "n_noise": defaults.n_noise if options.n_noise is None else options.n_noise,
+        "seed": defaults.noise_seed if options.seed is None else options.seed,
     }
     found = trace(
         seen.lm,
@@ -84,7 +84,6 @@ def _traced(seen: Look, options: Options, prompt: str, target: str) -> tuple[Tra
         target,
         sigma=sigma,
         subject_start=in_template(options.template, options.subject),
-        batch_tokens=defaults["batch_tokens"],
         **settings,
     )
     return found, how, settings

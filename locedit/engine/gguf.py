@@ -15,15 +15,14 @@ from locedit.store.files import atomic_folder, exclusive_lock
 from locedit.store.pins import Asset, AssetError
 
 
-def unpack(asset: Asset, override: Path | None, folder: Path, *, cache: Path) -> Path:
+def unpack(asset: Asset, folder: Path, *, cache: Path) -> Path:
     """A pinned GGUF model as a folder that loads, its licence terms beside the weights.
 
     A folder that is there is left as it is: another run made it.
     """
     with exclusive_lock(folder):
         if not (folder / "config.json").is_file():
-            gguf = resolve(asset, override, cache=cache)
-            convert_gguf(gguf, folder, terms(asset, override, cache=cache))
+            convert_gguf(resolve(asset, cache=cache), folder, terms(asset, cache=cache))
     return folder
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from locedit import machine
 from locedit.engine import misfits
 from locedit.errors import ran_out_of_memory
 from locedit.messages import listed, one_line
@@ -23,11 +24,15 @@ from locedit.model.tokenizing import NO_CODE
 
 
 def pick_device(device: str) -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU; ModelError for a CUDA that is not there."""
+    """`auto` is what $LOCEDIT_DEVICE says, or else CUDA where there is one, or else the CPU.
+
+    Raises ModelError for a CUDA that is not there.
+    """
+    device = machine.device() if device == "auto" else device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("device: cuda is asked for, but torch finds no GPU; write auto or cpu")
+        raise ModelError("device: cuda is asked for, but torch finds no GPU; take auto or cpu")
     return torch.device(device)
 
 

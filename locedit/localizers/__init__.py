@@ -22,7 +22,6 @@ from locedit.localizers.base import (
 from locedit.localizers.builtin import BUILTIN, TRACING
 from locedit.messages import shown
 from locedit.registry import RegistrationError
-from locedit.settings import schema
 
 LOCALIZERS: dict[str, Localizer] = {}
 
@@ -56,11 +55,6 @@ def _check_known(given: Sequence[str] | frozenset[str], known: Sequence[str], sa
             raise RegistrationError(f"{said} {shown(name)} (known: {', '.join(known)})")
 
 
-def schemas() -> dict[str, dict[str, Any]]:
-    """Of each registered localizer, the JSON schema of its settings."""
-    return {name: schema(localizer.settings) for name, localizer in LOCALIZERS.items()}
-
-
 def places(name: str, localizing: Mapping[str, Any]) -> list[Place]:
     """Where a localizer looks in a study, by the configuration's section `localizing`."""
     return LOCALIZERS[name].places(localizing["modules"], localizing["windows"])
@@ -91,6 +85,5 @@ __all__ = [
     "Unavailable",
     "places",
     "register",
-    "schemas",
     "shown_place",
 ]

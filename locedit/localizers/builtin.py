@@ -7,9 +7,11 @@ of a localizer's settings stands here too, so that the configuration can be chec
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from pydantic import Field
+
 from locedit.localizers.base import MODULES, Localizer
 from locedit.methods.builtin import ROME_PRESETS, RomeHyperparameters
-from locedit.settings import Count, Limit, NotNegative
+from locedit.settings import Count, NotNegative
 
 TRACING = "tracing"  # its tables have every token and noise row, so a rule of its own makes them
 
@@ -28,7 +30,7 @@ class SwapSettings:
 class RandomSettings:
     """draw: which of the seed's draws; 0, 1, 2 ... are independent of each other."""
 
-    draw: Annotated[int, Limit("minimum", 0)] = 0
+    draw: Annotated[int, Field(ge=0)] = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,15 +4,12 @@ A new method is a dataclass of hyperparameters, a function and one call of `regi
 that the configuration names under `plugins`: docs/how-to/method.md builds one.
 """
 
-from typing import Any
-
 from locedit import registry
 from locedit.messages import shown
 from locedit.methods.base import CONTEXTS, Edit, Method, SharedInputs
 from locedit.methods.builtin import BUILTIN
 from locedit.methods.problems import PROBLEMS
 from locedit.registry import RegistrationError
-from locedit.settings import schema
 
 METHODS: dict[str, Method] = {}
 
@@ -37,11 +34,6 @@ def register(method: Method) -> Method:
     return method
 
 
-def schemas() -> dict[str, dict[str, Any]]:
-    """Of each registered method, the JSON schema of its hyperparameters."""
-    return {name: schema(method.settings) for name, method in METHODS.items()}
-
-
 def _check_presets(method: Method, said: str) -> None:
     try:
         for preset in ("paper", "released"):
@@ -54,4 +46,4 @@ def _check_presets(method: Method, said: str) -> None:
 for _method in BUILTIN:
     register(_method)
 
-__all__ = ["METHODS", "Edit", "Method", "RegistrationError", "SharedInputs", "register", "schemas"]
+__all__ = ["METHODS", "Edit", "Method", "RegistrationError", "SharedInputs", "register"]

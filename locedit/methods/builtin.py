@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
+from pydantic import Field
+
 from locedit.methods.base import Method
 from locedit.methods.problems import PROBLEMS
-from locedit.settings import Count, Limit, NotNegative, Positive
+from locedit.settings import Count, NotNegative, Positive
 
 EDIT_WINDOW = 5  # width of the window that FT-5 and MEMIT edit (Hase et al. 2023, section 5.2)
 
-Iterations = Annotated[int, Limit("minimum", 2)]  # of a loop that steps one time less
+Iterations = Annotated[int, Field(ge=2)]  # of a loop that steps one time less
 
 
 @dataclass(frozen=True, kw_only=True)

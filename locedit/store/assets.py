@@ -78,14 +78,36 @@ def cache_dir() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "locedit"
 
 
+def brought(asset: Asset) -> Path | None:
+    """What the user has put into the folder $LOCEDIT_ASSETS in place of a download; None: nothing.
+
+    The file itself by its name, the wheel that holds it, or the folder for the wheels of its parts.
+    Raises AssetError where that variable names no folder.
+    """
+    given = os.environ.get("LOCEDIT_ASSETS")
+    if not given:
+        return None
+    folder = Path(given).expanduser()
+    if not folder.is_dir():
+        raise AssetError(f"LOCEDIT_ASSETS: {folder} is no folder; give the one with your files.")
+    if (folder / asset.name).is_file():
+        return folder / asset.name
+    if isinstance(asset, WheelMember):
+        return next(iter(_wheels(folder, asset)), None)
+    if isinstance(asset, Joined) and any(_wheels(folder, part) for part in asset.parts):
+        return folder
+    return None
+
+
 def resolve(asset: Asset, override: Path | None = None, *, cache: Path | None = None) -> Path:
     """A local path of the asset, its checksum verified.
 
     `override` is the file itself, the wheel that holds it, or the folder with the wheels of its
-    parts, for machines without a network; a file given so stays where it is. `cache` defaults to
-    `cache_dir()`.
+    parts, for machines without a network; a file given so stays where it is. It defaults to what is
+    `brought`, and `cache` to `cache_dir()`.
     """
     cache = cache_dir() if cache is None else cache
+    override = brought(asset) if override is None else override
     if override is not None:
         return _from_override(asset, override, cache)
     return _cached(asset, cached_path(asset, cache))
@@ -131,6 +153,7 @@ def terms(
 
     An asset given as a file has none here: whoever brings it has them.
     """
+    override = brought(asset) if override is None else override
     if not isinstance(asset, Joined) or (override is not None and override.is_file()):
         return {}
     return {
@@ -190,11 +213,19 @@ def _wheel_in(folder: Path | None, member: WheelMember) -> Path | None:
     """The wheel of a member in a folder, None where no folder is given."""
     if folder is None:
         return None
-    name = f"{member.package.replace('-', '_')}-{member.version}-*.whl"
-    found = sorted(folder.glob(name))
-    if not found:
-        raise AssetError(f"{folder} holds no {name}; put the wheel there that holds {member.name}.")
-    return found[0]
+    if found := _wheels(folder, member):
+        return found[0]
+    raise AssetError(
+        f"{folder} holds no {_wheel_name(member)}; put the wheel there that holds {member.name}."
+    )
+
+
+def _wheels(folder: Path, member: WheelMember) -> list[Path]:
+    return sorted(folder.glob(_wheel_name(member)))
+
+
+def _wheel_name(member: WheelMember) -> str:
+    return f"{member.package.replace('-', '_')}-{member.version}-*.whl"
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):

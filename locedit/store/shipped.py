@@ -1,4 +1,4 @@
-"""The files that are read beside the code: config.yaml, models/, schemas/, data/.
+"""The files that are read beside the code: config.yaml, models/, data/.
 
 They stand at the top of the checkout, where people edit them. An installed package has a copy of
 them (setup.py makes it), since nothing stands around it.

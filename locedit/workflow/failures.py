@@ -22,9 +22,10 @@ _EVENT = re.compile(
 )
 _SLURM = re.compile(r"SLURM status is: '(\w+)'")
 _AGAIN = "run the same command again"
+SMALLER_BATCHES = "smaller batches (--default-resources batch_tokens=1000 batch_facts=2)"
 _KILLED = (
     f"killed before it could say why, as happens where memory runs out; {_AGAIN}, if need be with "
-    "fewer jobs at a time (--cores), or tracing.batch_tokens or editing.batch_facts lower"
+    f"fewer jobs at a time (--cores), or {SMALLER_BATCHES}"
 )
 _ABOVE = "what its command printed is above, and the command in Snakemake's log"
 # Statuses of a shell, or of Python before it reads the script: no earlier word of the job's counts

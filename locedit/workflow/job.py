@@ -17,13 +17,14 @@ from tqdm import tqdm
 
 from locedit import outcomes
 from locedit.errors import LoceditError, bug, ran_out_of_memory
-from locedit.shards import WHOLE, Shard, batches
+from locedit.messages import shown
+from locedit.shards import BATCH_FACTS, WHOLE, Shard, batches
 from locedit.stated import check_layers
 from locedit.store.files import exclusive_lock
 from locedit.workflow import config as configuration
-from locedit.workflow import gpus, origins
-from locedit.workflow.failures import FAILED
-from locedit.workflow.provenance import ROOT, fingerprint, hashes, wildcards
+from locedit.workflow import gpus, model_file, origins
+from locedit.workflow.failures import FAILED, SMALLER_BATCHES
+from locedit.workflow.provenance import ROOT, SHARD, fingerprint, hashes, wildcards
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "pyarrow")
 
@@ -71,8 +72,8 @@ def _sentence(error: BaseException, log: Path) -> str:
     said = " ".join(str(error).split())
     if ran_out_of_memory(error):
         return (
-            f"memory ran out ({said}); run fewer jobs at once (--cores), or set "
-            "tracing.batch_tokens or editing.batch_facts lower: no result depends on them"
+            f"memory ran out ({said}); run fewer jobs at once (--cores), or take "
+            f"{SMALLER_BATCHES}: no result depends on them"
         )
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; run the same command again"
@@ -90,8 +91,8 @@ def load_plugins(snakemake: Any) -> None:
 
 def check_fetched(snakemake: Any, folder: Path) -> None:
     """A model that was just fetched against its file: at once, not when it is first used."""
-    file = configuration.model_file(snakemake.config["model"], ROOT)
-    configuration.check_stated_layers(file, configuration.load_yaml(file), folder)
+    file = model_file.find(snakemake.config["model"], ROOT)
+    model_file.check_stated_layers(file, configuration.load_yaml(file), folder)
 
 
 def load_model(snakemake: Any) -> Any:
@@ -112,12 +113,8 @@ def load_model(snakemake: Any) -> Any:
     start = time.perf_counter()
     folder = Path(snakemake.input.model).parent
     origins.check(origins.of_job(snakemake), folder)
-    lm = loading.load(
-        folder,
-        device=snakemake.config["device"],
-        dtype=snakemake.config["dtype"],
-    )
-    file = configuration.model_file(snakemake.config["model"], ROOT)
+    lm = loading.load(folder, dtype=snakemake.config["dtype"])
+    file = model_file.find(snakemake.config["model"], ROOT)
     check_layers(configuration.load_yaml(file).get("n_layers"), lm.n_layers, file, folder)
     gc.freeze()  # all that stays until the job ends, which would else take a second longer
     log.info("model loaded in %.1f s", time.perf_counter() - start)
@@ -165,10 +162,31 @@ def progress(log: logging.Logger, total: int, what: str) -> Iterator[Callable[[i
 
 def shard_of(snakemake: Any) -> Shard:
     """The job's share of the facts: all of them, unless its output is one shard's."""
-    given = snakemake.wildcards
-    if "shard" not in given.keys():
+    item = snakemake.wildcards.get(SHARD)
+    if item is None:
         return WHOLE
-    return Shard(index=int(given.shard), count=int(given.shards))
+    index, _, count = item.partition("-of-")
+    return Shard(index=int(index), count=int(count))
+
+
+def batch_tokens(snakemake: Any) -> int | None:
+    """Token rows of one partial pass at most, the job's resource; None: by the machine's memory."""
+    return _at_most(snakemake, "batch_tokens", None)
+
+
+def batch_facts(snakemake: Any) -> int:
+    """Facts that are edited side by side, the job's resource; else BATCH_FACTS."""
+    return _at_most(snakemake, "batch_facts", BATCH_FACTS)
+
+
+def _at_most(snakemake: Any, resource: str, otherwise: Any) -> Any:
+    given = snakemake.resources.get(resource, otherwise)
+    if given != otherwise and not (type(given) is int and given >= 1):
+        raise LoceditError(
+            f"the resource {resource} of {snakemake.rule} is {shown(given)}; give a whole number "
+            "from 1"
+        )
+    return given
 
 
 def batches_of(snakemake: Any, records: Sequence[Any]) -> Sequence[Sequence[Any]]:
@@ -176,7 +194,7 @@ def batches_of(snakemake: Any, records: Sequence[Any]) -> Sequence[Sequence[Any]
 
     Whole batches of all facts, so that no number depends on the shards.
     """
-    return shard_of(snakemake).part(batches(records, snakemake.config["editing"]["batch_facts"]))
+    return shard_of(snakemake).part(batches(records, batch_facts(snakemake)))
 
 
 def batch_by_batch(
@@ -233,7 +251,7 @@ def whole_cell(
 
 def refuse_failed_cell(snakemake: Any, statuses: Iterable[str], stage: str, advice: str) -> None:
     """Raises LoceditError where every fact of the job's cell failed that was tried."""
-    named = ((key, value) for key, value in snakemake.wildcards.items() if "shard" not in key)
+    named = wildcards(snakemake).items()
     cell = ", ".join(f"{'module' if key == 'kind' else key} {value}" for key, value in named)
     done, without = _CELLS[stage]
     advice += f", or take the cell {without}, and run again; what other cells have is kept"
@@ -252,7 +270,7 @@ def provenance(snakemake: Any, *, versions: Mapping[str, str] | None = None) -> 
         "fingerprint": fingerprint(snakemake),
         "hashes": hashes(snakemake),
         "seeds": {"study": config["seed"], "noise": config["tracing"]["noise_seed"]},
-        "config": {k: v for k, v in config.items() if k not in ("assets", "sharding")},
+        "config": dict(config),
         "versions": {
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in PACKAGES},

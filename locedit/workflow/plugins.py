@@ -23,7 +23,7 @@ from locedit.methods import METHODS
 from locedit.model.architectures import ARCHITECTURES
 from locedit.registry import RegistrationError
 from locedit.store import hashing
-from locedit.workflow.config import ConfigError
+from locedit.workflow.validation import ConfigError
 
 
 class PluginError(ConfigError):

@@ -8,7 +8,7 @@ from locedit.store import hashing, tables
 
 ROOT = Path(__file__).resolve().parents[2]  # the checkout: scripts, library, R
 
-_MACHINE = ("override",)  # params that say where a file lies here
+SHARD = "scatteritem"  # Snakemake's wildcard of one job out of several: "2-of-3"
 _NAMED = ("code", "data")
 
 
@@ -18,13 +18,13 @@ def fingerprint(snakemake: Any) -> str:
     A shard of a table has the whole table's. A file that is no table counts by its content; the
     model by its identity, which is a param.
     """
-    params = {k: v for k, v in snakemake.params.items() if k not in _MACHINE}
+    params = dict(snakemake.params.items())
     return hashing.digest([snakemake.rule, wildcards(snakemake), params, [*_inputs(snakemake)]])
 
 
 def wildcards(snakemake: Any) -> dict[str, str]:
     """A job's wildcards but for its shard: a merged table tells what its shards tell."""
-    return {k: v for k, v in snakemake.wildcards.items() if k not in ("shard", "shards")}
+    return {k: v for k, v in snakemake.wildcards.items() if k != SHARD}
 
 
 def _inputs(snakemake: Any) -> Iterator[str]:

@@ -40,7 +40,6 @@ SETTINGS: dict[str, Any] = {
         "methods": METHODS,
         "problems": PROBLEMS,
         "layers": LAYERS,
-        "batch_facts": 2,
         # weights drawn so wide need long steps
         "hyperparameters": {"FT-1": {"all": {"eps": 0.05, "lr": 0.01}}},
     },
@@ -56,6 +55,7 @@ SETTINGS: dict[str, Any] = {
         },
     },
 }
+BATCHES = ["--default-resources", "batch_facts=2"]  # several, though facts are few
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,10 @@ def snakemake(
     root: Path = ROOT,
     snakefile: str = "Snakefile",
 ) -> Run:
-    """Run the workflow of `root` in `folder`, with the settings laid over config.yaml."""
+    """Run the workflow of `root` in `folder`, with the settings laid over config.yaml.
+
+    `environment` among the settings is not the workflow's: it goes to the process.
+    """
     done = subprocess.run(
         **_call(folder, settings, *arguments, root=root, snakefile=snakefile),
         stdout=subprocess.PIPE,
@@ -144,17 +147,25 @@ def _call(
     snakefile: str = "Snakefile",
 ) -> dict[str, Any]:
     """What subprocess is given."""
+    settings, of_its_own = parted(settings)
     # a file of its own, since tests that go on at the same time ask of one study
     file, overlay = tempfile.mkstemp(dir=folder.parent, suffix=".yaml")
     with os.fdopen(file, "w", encoding="utf-8") as stream:
-        yaml.safe_dump(dict(settings), stream)
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+        yaml.safe_dump(settings, stream)
+    command = [sys.executable, "-m", "snakemake", *BATCHES, "--cores", "2", *arguments]
     command += ["--snakefile", str(root / snakefile), "--directory", str(folder)]
     command += ["--workflow-profile", str(root / "profiles" / "default")]
     command += ["--configfile", str(overlay)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
     environment["PYTHONPATH"] = str(root)  # the library beside the rules, not the installed one
+    environment |= of_its_own
     return {"args": command, "cwd": root, "env": environment, "stderr": subprocess.STDOUT}
+
+
+def parted(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the workflow is to read, and the `environment` among it, which the process is given."""
+    read = dict(settings)
+    return read, read.pop("environment", {})
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,7 +177,7 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return result
 
 
-PARTS = """Snakefile config.yaml rules schemas models profiles envs workflow_scripts locedit
+PARTS = """Snakefile config.yaml rules models profiles envs workflow_scripts locedit
 analysis plugins"""
 
 
@@ -264,7 +275,7 @@ def write_inputs(base: Path) -> dict[str, Any]:
     return {
         "model": str(base / "tiny.yaml"),
         "dataset": {"name": "hand-made", "path": str(base / "facts.json")},
-        "assets": {"cache": str(base / "cache")},
+        "environment": {"LOCEDIT_CACHE": str(base / "cache")},
     }
 
 

@@ -129,7 +129,7 @@ def test_every_key_of_the_configuration_is_described():
         _, _, below = page.partition(f"## `{section}`")
         for key in keys if below else ():
             assert f"\n| `{key}` | " in below.partition("\n## ")[0]
-    line = r"| `study` | `11` | whole number from 1 or `null` | known facts traced and edited, "
+    line = r"| `study` | `24` | whole number from 1 or `null` | known facts traced and edited, "
     assert line in page
 
 

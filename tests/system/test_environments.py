@@ -17,7 +17,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
-from tiny_study import PARTS, ROOT
+from tiny_study import BATCHES, PARTS, ROOT, parted
 
 from locedit.report import rbridge
 
@@ -77,7 +77,8 @@ def test_whatever_the_code_imports_is_pinned():
     imported = {name.partition(".")[0] for path in files for name in imports(path)}
     imported -= set(sys.stdlib_module_names) | {"locedit", "workflow_scripts"}
     unknown = {name for name in imported if not named(owners.get(name, [])) & PINNED}
-    assert unknown <= {"huggingface_hub", "markupsafe"}  # transformers' and Jinja2's interfaces
+    # interfaces of transformers, Jinja2 and pydantic
+    assert unknown <= {"huggingface_hub", "markupsafe", "pydantic_core"}
 
 
 def named(distributions):
@@ -221,15 +222,16 @@ def test_jobs_run_in_conda_environments_without_this_project_installed(
 
     path = f"{conda / 'bin'}:{os.environ['PATH']}"
     settings = tmp_path / "settings.yaml"
-    settings.write_text(yaml.safe_dump(dict(study.settings)))
+    read, environment = parted(study.settings)
+    settings.write_text(yaml.safe_dump(read))
     command = [sys.executable, "-m", "snakemake", *(path.relative_to(work.folder) for path in made)]
-    command += ["--cores", "2", "--sdm", "conda"]
+    command += ["--cores", "2", "--sdm", "conda", *BATCHES]
     command += ["--snakefile", study.root / "Snakefile", "--directory", work.folder]
     command += ["--workflow-profile", study.root / "profiles/default", "--configfile", settings]
     done = subprocess.run(
         list(map(str, command)),
         cwd=tmp_path,
-        env={**os.environ, "PATH": path, "PYTHONPATH": str(bare), "NO_COLOR": "1"},
+        env={**os.environ, **environment, "PATH": path, "PYTHONPATH": str(bare), "NO_COLOR": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

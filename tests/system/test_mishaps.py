@@ -47,7 +47,7 @@ TRACE_LOG = Path("logs/tiny/hand-made/tracing/mlp/window-1.log")
 def litter(study: Study) -> list[Path]:
     """Temporaries, locks and marks of unfinished jobs; directories of results have one stamp."""
     found = [p for p in study.folder.rglob(".*") if ".snakemake" not in p.parts]
-    found += list(Path(study.settings["assets"]["cache"]).rglob(".*"))
+    found += list(Path(study.settings["environment"]["LOCEDIT_CACHE"]).rglob(".*"))
     marks = [p for name in ("incomplete", "locks") for p in snakemakes_own(study, name)]
     return [p for p in found if p.name != ".snakemake_timestamp"] + marks
 
@@ -330,8 +330,8 @@ def test_a_job_without_memory_says_so_and_which_settings_to_lower(job, library):
         EXHAUSTING[library]()
     said = str(caught.value.code)
     assert said.startswith("trace: memory ran out (")
-    assert "run fewer jobs at once (--cores), or set tracing.batch_tokens or" in said
-    assert "editing.batch_facts lower: no result depends on them" in said
+    assert "run fewer jobs at once (--cores), or take smaller batches" in said
+    assert "(--default-resources batch_tokens=1000 batch_facts=2): no result depends on" in said
     assert "\n" not in said
 
 

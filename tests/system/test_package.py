@@ -28,9 +28,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 GROUPS = PROJECT["dependency-groups"]
 # What a source distribution is made from
-SOURCES = (
-    "pyproject.toml setup.py MANIFEST.in README.md LICENSE config.yaml locedit models schemas data"
-)
+SOURCES = "pyproject.toml setup.py MANIFEST.in README.md LICENSE config.yaml locedit models data"
 WORKFLOW_ROOMS = ("report", "workflow")  # a checkout's; `workflow.config` and others serve all
 
 
@@ -173,7 +171,7 @@ def test_the_wheel_has_the_library_and_what_it_reads(wheel):
 
 def read_beside_the_code():
     yield ROOT / "config.yaml"
-    for folder, pattern in (("models", "*"), ("schemas", "*"), ("data", "*.md")):
+    for folder, pattern in (("models", "*"), ("data", "*.md")):
         yield from (ROOT / folder).glob(pattern)
     yield ROOT / "data" / "relations.yaml"
     yield from (ROOT / "data" / "tables").iterdir()

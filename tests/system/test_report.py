@@ -120,7 +120,7 @@ def hand_made(out: Path, figures: tuple[str, ...], analysis: dict[str, pd.DataFr
         analysis=[out / f"analysis/{name}.parquet" for name in analysis],
         upstream=list(inputs.values()),
     )
-    config = {"model": "tiny", "assets": {"cache": "/somewhere"}, "editing": {"layers": [0, 2]}}
+    config = {"model": "tiny", "editing": {"layers": [0, 2]}}
     report.make(out / "report.zip", named, params, config, {"R": "9.8.7"})
     return out / "report.zip"
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import slurm_cluster
 import yaml
+from tiny_study import BATCHES, parted
 
 TARGET = "analysis"  # every table of a study; figures take long and are not compared
 WAIT = 1200  # seconds until a run that hangs is ended
@@ -32,15 +33,16 @@ class OnSlurm:
         self.cards: list[list[str]] = []  # of the jobs that ran at one time
         self.cancelled: str | None = None
         overlay = folder.with_name(f"{folder.name}.yaml")
-        overlay.write_text(yaml.safe_dump(dict(study.settings)))
+        settings, of_the_study = parted(study.settings)
+        overlay.write_text(yaml.safe_dump(settings))
         folder.mkdir()
         profile = study.root / "profiles" / "slurm"
         command = [sys.executable, "-m", "snakemake", TARGET, "--workflow-profile", str(profile)]
         command += ["--snakefile", str(study.root / "Snakefile"), "--directory", str(folder)]
         command += ["--slurm-init-seconds-before-status-checks", "2"]  # nothing here takes long
-        command += ["--configfile", str(overlay)]
+        command += [*BATCHES, "--configfile", str(overlay)]
         environment = {**slurm.environment, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        environment |= {"PYTHONPATH": str(study.root), "NO_COLOR": "1"}
+        environment |= {"PYTHONPATH": str(study.root), "NO_COLOR": "1", **of_the_study}
         self.output = folder.with_name(f"{folder.name}.log")
         with self.output.open("w") as stream:
             self.process = subprocess.Popen(

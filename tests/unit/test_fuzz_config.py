@@ -11,17 +11,13 @@ from fuzzing import JSON, SCALAR, TEXT, cases, damaged, one_sentence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from locedit import localizers, methods
 from locedit.workflow import config as configuration
+from locedit.workflow.model_file import ModelFile, load_model
+from locedit.workflow.validation import ConfigError, validate
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = configuration.load_yaml(ROOT / "config.yaml")
 MODEL = {"label": "Tiny", "n_layers": 4, "noise": "3sd", "path": "weights"}
-SCHEMA = configuration.with_methods(
-    configuration.load_yaml(ROOT / "schemas" / "config.schema.yaml"), methods.schemas()
-)
-SCHEMA = configuration.with_localizers(SCHEMA, localizers.schemas())
-MODEL_SCHEMA = configuration.load_yaml(ROOT / "schemas" / "model.schema.yaml")
 ODD = [float("nan"), float("inf"), -1, 0, 1e308, 2**31, 2**40, 2**64, 10**400, True, "1e-4", "3sd"]
 ODD += [[], {}, [[]], [None], {1: 2, "a": 3}, "x" * 5000, "~nobody/x", "a\0b", "{x}", "../x", "a\n"]
 KEY = st.one_of(st.sampled_from(["layer", "Layers", "n ", "modle", 1, None, True, ""]), TEXT)
@@ -56,7 +52,7 @@ def accepts(validate) -> bool:
     """Whether a configuration is accepted; if not, in one sentence."""
     try:
         validate()
-    except configuration.ConfigError as error:
+    except ConfigError as error:
         one_sentence(str(error))
         return False
     return True
@@ -66,10 +62,10 @@ def accepts(validate) -> bool:
 @given(change=changed(DEFAULT))
 def test_a_configuration_is_accepted_or_refused_in_one_sentence(change):
     config, _ = change
-    if accepts(lambda: configuration.validate(config, SCHEMA, "config")):
+    if accepts(lambda: configuration.read(config)):
         numbers = [value for value in _leaves(config) if isinstance(value, int | float)]
         assert all(-(2**63) < number < 2**63 and number == number for number in numbers)
-        accepts(lambda: configuration.check(config, 30, assets=["enwiki-shortened"]))
+        accepts(lambda: configuration.check(configuration.read(config), 30))
 
 
 @cases(40)
@@ -77,8 +73,8 @@ def test_a_configuration_is_accepted_or_refused_in_one_sentence(change):
 def test_the_sentence_names_the_key_that_is_at_fault(key, value):
     config, said = {**DEFAULT, key: value}, f"config: {key}"
     try:
-        configuration.validate(config, SCHEMA, "config")
-    except configuration.ConfigError as error:
+        configuration.read(config)
+    except ConfigError as error:
         said = str(error)
     assert said.startswith(f"config: {key}")
 
@@ -94,15 +90,15 @@ def test_a_models_file_is_accepted_or_refused_in_one_sentence(folder, change, ba
     model, _ = change
     path = folder / "model.yaml"
     path.write_text(yaml.safe_dump(model), encoding="utf-8", errors="replace")
-    accepts(lambda: configuration.load_model(str(path), ROOT, MODEL_SCHEMA))
+    accepts(lambda: load_model(str(path), ROOT))
     if not bare:
-        accepts(lambda: configuration.validate(model, MODEL_SCHEMA, "model"))
+        accepts(lambda: validate(model, ModelFile, "model"))
 
 
 @cases(60)
 @given(name=st.one_of(TEXT, st.sampled_from(["...yaml", "..yaml", "x" * 300, "~nobody/m.yaml"])))
 def test_a_models_name_is_accepted_or_refused_in_one_sentence(name):
-    accepts(lambda: configuration.load_model(name, ROOT, MODEL_SCHEMA))
+    accepts(lambda: load_model(name, ROOT))
 
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -168,8 +164,8 @@ def test_any_yaml_is_accepted_or_refused_in_one_sentence(folder, data):
     path.write_bytes(content)
     try:
         config = configuration.load_yaml(path)
-    except configuration.ConfigError as error:
+    except ConfigError as error:
         one_sentence(str(error), str(path))
         return
-    if accepts(lambda: configuration.validate(config, SCHEMA, str(path))):
-        accepts(lambda: configuration.check(config, 30))
+    if accepts(lambda: configuration.read(config, str(path))):
+        accepts(lambda: configuration.check(configuration.read(config), 30))

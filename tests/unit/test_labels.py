@@ -3,6 +3,7 @@
 import re
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -16,15 +17,13 @@ from locedit.methods.problems import PROBLEMS
 from locedit.report import rbridge
 from locedit.report.labels import COLUMNS, Labels, load
 from locedit.store import schemas
-from locedit.workflow.config import load_yaml
+from locedit.workflow.sections import Analysis
 
 ROOT = Path(__file__).resolve().parents[2]
 ANALYSIS = ROOT / "analysis"
 FILE = ANALYSIS / "labels.yaml"
 LABELS = Labels.read(FILE)
 
-SCHEMA = load_yaml(ROOT / "schemas" / "config.schema.yaml")
-CHOICES = SCHEMA["$defs"]
 STATUSES = [record.KEPT, record.EXCLUDED, outcomes.OK, outcomes.FAILED]
 STATUSES += [outcomes.NOT_EDITED, outcomes.NOT_LOCALIZED]
 LOCALIZED = [
@@ -39,19 +38,17 @@ def columns_of(table: str, ending: str) -> set[str]:
 
 
 PRODUCED = {
-    "problems, by the code": ("problems", PROBLEMS),
-    "problems, by the schema": ("problems", CHOICES["problem"]["enum"]),
+    "problems": ("problems", PROBLEMS),
     "methods": (
         "methods",
         [name for name in METHODS if METHODS[name].module.startswith("locedit.")],
     ),
-    "modules, by the code": ("modules", [*MODULES, NO_MODULE]),
-    "modules, by the schema": ("modules", [*CHOICES["module"]["enum"], NO_MODULE]),
+    "modules": ("modules", [*MODULES, NO_MODULE]),
     "localizers": ("localizers", LOCALIZED),
     "effects, by the code": ("effects", [*schemas.MEASURES, *LOCALIZED]),
-    "effects, by the schema": (
+    "effects, by the configuration": (
         "effects",
-        [*SCHEMA["properties"]["analysis"]["properties"]["effect"]["enum"], *LOCALIZED],
+        [*get_args(Analysis.model_fields["effect"].annotation), *LOCALIZED],
     ),
     "successes": ("successes", {*columns_of("scores", "_success"), "harmonic"}),
     "statuses": ("statuses", [status.removesuffix(": ") for status in STATUSES]),

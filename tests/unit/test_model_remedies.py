@@ -33,10 +33,10 @@ from locedit.model import architectures, language_model
 from locedit.model.architectures import ARCHITECTURES
 from locedit.store import assets, hub, pins
 from locedit.workflow import config as configuration
+from locedit.workflow import model_file as model_files
 from locedit.workflow import plugins
 
 PROMPT = "The capital of France is"
-MODEL_SCHEMA = configuration.load_yaml(ROOT / "schemas" / "model.schema.yaml")
 CONFIG, TOKENIZER = "config.json", "tokenizer_config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD = "model-00001-of-00001.safetensors"
@@ -354,7 +354,7 @@ def test_what_can_be_seen_of_a_folder_is_said_when_the_rules_are_read(folder, tm
     settings = {"label": "M", "n_layers": 2, "noise": "3sd", "path": "model"}
     file.write_text(yaml.safe_dump(settings))
     with pytest.raises(configuration.ConfigError, match=r"mine\.yaml: path: .*pickles alone"):
-        configuration.load_model(str(file), ROOT, MODEL_SCHEMA)
+        model_files.load_model(str(file), ROOT)
 
 
 def test_a_gpu_that_is_not_there_is_said_with_what_to_write(folder, monkeypatch):
@@ -477,11 +477,11 @@ def test_a_study_that_names_a_gguf_file_or_a_folder_is_told_the_lines_to_write(
 ):
     for given in (gguf_file, sound, sound / WEIGHTS):
         with pytest.raises(configuration.ConfigError, match="a study takes a file") as caught:
-            configuration.load_model(str(given), ROOT, MODEL_SCHEMA)
+            model_files.load_model(str(given), ROOT)
         name, *lines = re.findall("(?:write |`)([^ `]+: [^`]+(?=`)|\\S+\\.yaml)", str(caught.value))
         text = "\n".join(lines).replace("THEIR-NUMBER", "2")
         (tmp_path / name).write_text(text)
-        _, settings = configuration.load_model(str(tmp_path / name), ROOT, MODEL_SCHEMA)
+        _, settings = model_files.load_model(str(tmp_path / name), ROOT)
         assert settings["n_layers"] == 2
         weights = given.parent if given.name == WEIGHTS else given
         assert settings["path"] == str(weights)
@@ -524,7 +524,7 @@ def test_what_cannot_be_had_from_the_hub_may_come_as_a_folder(monkeypatch, sound
     assert "folder as the model's `path`, in place of `hub` and `revision`" in said
     settings = {"label": "M", "n_layers": 2, "noise": "3sd", "path": str(sound)}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(settings))
-    _, found = configuration.load_model(str(tmp_path / "mine.yaml"), ROOT, MODEL_SCHEMA)
+    _, found = model_files.load_model(str(tmp_path / "mine.yaml"), ROOT)
     assert loading.load(found["path"], device="cpu").n_layers == 2
 
 

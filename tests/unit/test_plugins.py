@@ -11,18 +11,14 @@ from conftest import plugins_forgotten
 from locedit import localizers
 from locedit.facts.record import Fact
 from locedit.localizers import LOCALIZERS
-from locedit.methods import METHODS, schemas
+from locedit.methods import METHODS
 from locedit.model.architectures import ARCHITECTURES
 from locedit.model.language_model import LanguageModel
 from locedit.store import hashing
 from locedit.workflow import plugins
-from locedit.workflow.config import (
-    ConfigError,
-    load_yaml,
-    validate,
-    with_localizers,
-    with_methods,
-)
+from locedit.workflow.config import read
+from locedit.workflow.sections import Overlays
+from locedit.workflow.validation import ConfigError, validate
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = '''"""A method."""
@@ -71,11 +67,6 @@ def write(tmp_path):
     return write
 
 
-def schema() -> dict:
-    with_all = with_methods(load_yaml(ROOT / "schemas" / "config.schema.yaml"), schemas())
-    return with_localizers(with_all, localizers.schemas())
-
-
 LOCALIZER = """from locedit.localizers import Localizer, register
 
 
@@ -91,7 +82,7 @@ def test_a_plugin_may_bring_a_localizer(write, tmp_path):
     write(LOCALIZER, "localizer.py")
     (plugin,) = plugins.load(["localizer.py"], [tmp_path])
     assert (plugin.methods, plugin.localizers, plugin.architectures) == ((), ("mine",), ())
-    assert "mine" in schema()["$defs"]["localizer"]["enum"]
+    assert read({"localizing": {"localizers": ["tracing", "mine"]}})
 
 
 def test_a_plugin_that_fails_leaves_no_localizer_behind(write, tmp_path):
@@ -167,17 +158,16 @@ def test_the_first_folder_that_has_the_file_counts(write, tmp_path):
 
 def test_its_hyperparameters_are_checked_as_the_built_in_ones(write):
     plugins.load([str(write())], [ROOT])
-    known = {"$defs": schema()["$defs"], "$ref": "#/$defs/hyperparameters"}
     good = {"rate": 1, "rounds": None, "way": "down", "careful": True}
-    validate({"mine": {"all": good, "fact_erasure": {"rounds": 2}}}, known, "config")
+    validate({"mine": {"all": good, "fact_erasure": {"rounds": 2}}}, Overlays, "config")
     for bad, sentence in {
         "rat": "mine.all: unknown key 'rat'; did you mean 'rate'? "
         "(known: careful, rate, rounds, way)",
-        "rate": "mine.all.rate: 0 is less than or equal to the minimum of 0",
+        "rate": "mine.all.rate: must be above 0, got 0",
         "way": "mine.all.way: unknown value 0 (known: up, down)",
     }.items():
         with pytest.raises(ConfigError, match=re.escape(f"config: {sentence}")):
-            validate({"mine": {"all": {bad: 0}}}, known, "config")
+            validate({"mine": {"all": {bad: 0}}}, Overlays, "config")
 
 
 def test_its_settings_need_no_presets(write):

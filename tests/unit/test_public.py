@@ -124,7 +124,6 @@ def test_its_defaults_are_the_default_studys():
         for name in ("load", "trace", "edit")
     }
     for name, section, key in (
-        ("device", None, "device"),
         ("dtype", None, "dtype"),
         ("module", "analysis", "module"),
         ("window", "analysis", "window"),
@@ -226,7 +225,7 @@ def test_an_edit_and_its_scores_are_the_studys(lm, folder, method, problem):
     shared = inputs.shared_inputs(seen, method, range(5), None, 200)
     noise = NOISE if problem == "fact_forcing" else NOISE | {"sigma": 0.0}
     shared = SharedInputs(contexts=shared.contexts, moments=shared.moments, **noise)
-    own = seen.config["editing"]["hyperparameters"].get(method, {})
+    own = seen.config.editing.hyperparameters.get(method, {})
     hyper = METHODS[method].hyperparameters(problem, "paper", own)
     assert got.settings == hyper
     wanted = METHODS[method].edit(lm, [got.request], 1, hyper, shared)

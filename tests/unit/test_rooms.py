@@ -13,7 +13,7 @@ LIBRARY = ROOT / "locedit"
 # A room may import rooms of earlier floors, and its own modules; those of one floor not each other.
 FLOORS = (
     {"messages", "errors", "seeds", "settings", "shards", "windows"},
-    {"outcomes", "registry", "stated", "text"},
+    {"machine", "outcomes", "registry", "stated", "text"},
     {"store", "model", "facts"},
     {"engine"},
     {"methods"},

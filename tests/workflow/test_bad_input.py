@@ -47,7 +47,7 @@ def settings(folder):
         "dataset": {"name": "hand-made", "path": str(base / "facts.json")},
         "editing": {"layers": [0, 3]},
         "tuning": {"layer": 1},
-        "assets": {"cache": str(base / "cache")},
+        "environment": {"LOCEDIT_CACHE": str(base / "cache")},
     }
 
 
@@ -63,6 +63,14 @@ def files_below(folder):
 # ---- a faulty configuration: nothing runs --------------------------------------------------------
 
 FAULTS = {
+    "a setting of the machine": (
+        {"sharding": {"editing": 2}},
+        "config: sharding: this key has moved: give `--set-scatter tracing=4",
+    ),
+    "a device that is none": (
+        {"environment": {"LOCEDIT_DEVICE": "metal"}},
+        "LOCEDIT_DEVICE: unknown value 'metal' (known: auto, cpu, cuda)",
+    ),
     "an unknown key": (
         {"editing": {"layer": [0]}},
         "config: editing: unknown key 'layer'; did you mean 'layers'?",
@@ -381,16 +389,15 @@ def test_without_a_network_counterfact_says_what_to_fetch_and_where_to_give_it(
     pinned = assets.named("counterfact")
     assert said.startswith(f"{pinned.url} could not be fetched (")
     assert said.endswith(
-        f"fetch it elsewhere (SHA-256 {pinned.sha256}) and give the file's path in "
-        "`assets.overrides`."
+        f"fetch it elsewhere (SHA-256 {pinned.sha256}) and put it into a folder that the "
+        "environment variable LOCEDIT_ASSETS names."
     )
     assert files_below(folder.parent / "cache") == {}
 
 
 def test_another_file_given_for_counterfact_is_refused(folder, settings):
-    other = folder.parent / "facts.json"
+    other = brought(folder, settings, "counterfact.json", json.dumps([RECORD]))
     settings["dataset"] = {"name": "counterfact", "format": "counterfact", "path": None}
-    settings["assets"]["overrides"] = {"counterfact": str(other)}
     run = snakemake(folder, settings, "results/tiny/counterfact/facts.parquet")
     assert run.status != 0
     assert f"data_file: {other} is not https://rome.baulab.info/data/dsets/counterfact" in run.text
@@ -398,8 +405,18 @@ def test_another_file_given_for_counterfact_is_refused(folder, settings):
     assert files_below(folder.parent / "cache") == {}
 
 
+def brought(folder, settings, name, text):
+    """A file in the folder that LOCEDIT_ASSETS names, in place of a download."""
+    path = folder.parent / "brought" / name
+    path.parent.mkdir()
+    path.write_text(text)
+    settings["environment"]["LOCEDIT_ASSETS"] = str(path.parent)
+    return path
+
+
 def test_a_file_given_in_its_place_is_copied_into_the_cache(job, tmp_path, monkeypatch):
-    given = tmp_path / "given.json"
+    given = tmp_path / "given" / "counterfact.json"
+    given.parent.mkdir()
     given.write_text(json.dumps([RECORD]))
     small = pins.Url(
         url="https://localhost/counterfact.json",
@@ -407,7 +424,8 @@ def test_a_file_given_in_its_place_is_copied_into_the_cache(job, tmp_path, monke
         size=given.stat().st_size,
     )
     monkeypatch.setitem(pins.ASSETS, "counterfact", small)
-    params = {"name": "counterfact", "asset": "counterfact", "override": str(given), "url": None}
+    params = {"name": "counterfact", "asset": "counterfact", "url": None}
+    monkeypatch.setenv("LOCEDIT_ASSETS", str(given.parent))
     snakemake = job("data_file", SimpleNamespace(), params)
     snakemake.output = [str(assets.cached_path(small, tmp_path / "cache"))]
     data_file_script.main(snakemake)
@@ -428,9 +446,8 @@ def test_a_wrong_checksum_names_the_file_and_what_to_do(tmp_path):
 
 
 def test_a_wrong_asset_ends_the_job_that_reads_it(folder, settings):
-    dump = folder.parent / "dump.bz2"
-    dump.write_bytes(b"not what is pinned")
-    settings["assets"]["overrides"] = {"enwiki-shortened": str(dump)}
+    name = assets.named("enwiki-shortened").name
+    dump = brought(folder, settings, name, "not what is pinned")
     run = snakemake(folder, settings, "corpus")
     assert run.status != 0
     assert f"corpus: {dump} is not " in run.text

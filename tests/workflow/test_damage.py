@@ -146,12 +146,12 @@ def test_a_converted_model_that_was_deleted_is_unpacked_again(tmp_path, monkeypa
     file.write_bytes(b"weights")
     pinned = Url(url=file.as_uri(), sha256=hashlib.sha256(b"weights").hexdigest(), size=7)
     monkeypatch.setattr(gguf, "_read_gguf", lambda _: (pair.model, pair.tokenizer))
-    folder = unpack(pinned, None, tmp_path / "model", cache=tmp_path / "cache")
+    folder = unpack(pinned, tmp_path / "model", cache=tmp_path / "cache")
     (folder / "model.safetensors").write_bytes(b"")
     with pytest.raises(ValueError, match=rf"the model at {folder} .* delete it and run again"):
         loading.load(folder, device="cpu")
     shutil.rmtree(folder)
-    unpack(pinned, None, folder, cache=tmp_path / "cache")
+    unpack(pinned, folder, cache=tmp_path / "cache")
     assert loading.load(folder, device="cpu").n_layers == 1
 
 
@@ -294,12 +294,12 @@ def test_a_conversion_that_was_killed_leaves_no_model_and_the_next_one_sweeps_up
 
 def test_a_file_that_another_run_put_into_the_cache_is_not_taken_away(study, tmp_path):
     """Snakemake removes a job's outputs before it starts, unless they are to be updated."""
-    cache = shutil.copytree(study.settings["assets"]["cache"], tmp_path / "cache")
+    cache = shutil.copytree(study.settings["environment"]["LOCEDIT_CACHE"], tmp_path / "cache")
     corpus = next(Path(cache).glob("enwiki-*.parquet"))
     before = corpus.read_bytes()
     number = corpus.stat().st_ino
     copy = study.copied(tmp_path / "work")
-    run = copy.run("corpus", "--forcerun", "corpus", assets={"cache": str(cache)})
+    run = copy.run("corpus", "--forcerun", "corpus", environment={"LOCEDIT_CACHE": str(cache)})
     assert run.status == 0, run.text
     assert run.jobs == {"corpus": 1}
     assert (corpus.stat().st_ino, corpus.read_bytes()) == (number, before)

@@ -321,7 +321,8 @@ def test_a_cell_without_an_edit_fails_and_the_others_stay(broken):
 
 def test_a_sharded_cell_fails_when_its_shards_are_merged(broken):
     copy, settings = broken
-    run = copy.run(str(OUT / f"{BROKEN_EDIT}.parquet"), sharding={"editing": 2}, **settings)
+    shards = ["--set-scatter", "editing=2"]
+    run = copy.run(str(OUT / f"{BROKEN_EDIT}.parquet"), *shards, **settings)
     assert run.status != 0
     assert f"merge_edit: {CELL}; mend the cause, whose traceback their logs have" in run.text
     parts = [OUT / f"{BROKEN_EDIT}.shard-{i}-of-2.parquet" for i in (1, 2)]
@@ -419,7 +420,7 @@ def test_a_failed_cell_says_how_many_and_the_commonest_reasons():
 
 
 @pytest.mark.parametrize("stage", ["trace", "localize", "baseline", "edit"])
-@pytest.mark.parametrize("shard", [{}, {"shard": "1", "shards": "2"}], ids=["whole", "a shard"])
+@pytest.mark.parametrize("shard", [{}, {"scatteritem": "1-of-2"}], ids=["whole", "a shard"])
 def test_a_stage_whose_facts_all_fail_is_an_error_unless_others_may_not(tmp_path, stage, shard):
     given = a_job(tmp_path, stage, Rows([]), kind="mlp", window="3", **shard)
     rows = [{"case_id": str(i), "status": FAILED} for i in range(2)]

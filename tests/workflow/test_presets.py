@@ -77,10 +77,9 @@ def test_a_preset_is_planned_job_for_job_without_a_network(preset, tmp_path):
 @pytest.mark.parametrize(("tracing", "editing"), [(1, 1), (4, 2)], ids=["whole", "sharded"])
 def test_the_papers_preset_is_planned_for_a_cluster_in_few_submissions(tmp_path, tracing, editing):
     (tmp_path / "work").mkdir()
-    shards = tmp_path / "shards.yaml"
-    shards.write_text(yaml.safe_dump({"sharding": {"tracing": tracing, "editing": editing}}))
+    shards = ["--set-scatter", f"tracing={tracing}", f"editing={editing}"]
     preset = ROOT / "presets" / "gptj-counterfact.yaml"
-    planned = plan(preset, tmp_path / "work", shards, profile="slurm")
+    planned = plan(preset, tmp_path / "work", *shards, profile="slurm")
     assert planned.status == 0, planned.text
     groups = Counter(re.findall(r"Group job (\w+)", planned.text))
     assert groups == {

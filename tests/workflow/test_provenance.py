@@ -82,9 +82,8 @@ def test_a_fingerprint_covers_settings_code_and_inputs_and_nothing_of_the_machin
     files = {name: str(tmp_path / name) for name in ("a.parquet", "noise.json")}
     given = {"params": Named(settings={"n": 1}, code="c"), "input": Named(**files)}
     before = provenance.fingerprint(job(**given))
-    shard = Named(shard="1", shards="4")
-    alike = [{"wildcards": shard}, {"params": Named(settings={"n": 1}, code="c", override="/x")}]
-    alike += [{"input": Named(**files, model="/elsewhere")}]
+    shard = Named(scatteritem="1-of-4")
+    alike = [{"wildcards": shard}, {"input": Named(**files, model="/elsewhere")}]
     for other in alike:
         assert provenance.fingerprint(job(**{**given, **other})) == before
     others = [{"rule": "trace"}, {"params": Named(settings={"n": 2}, code="c")}]
@@ -102,7 +101,7 @@ def test_the_corpus_names_the_dump_that_it_was_read_from(tmp_path, monkeypatch):
     monkeypatch.setattr(corpus, "paragraphs", lambda _: [])
     config = {"plugins": [], "seed": 0, "tracing": {"noise_seed": 1}}
     outputs = {"output": [str(tmp_path / "a.parquet")], "log": [str(tmp_path / "log")]}
-    params = Named(override=None, data=assets.named("enwiki-shortened").sha256, code="c")
+    params = Named(data=assets.named("enwiki-shortened").sha256, code="c")
     given = {"params": params, "rule": "corpus", "config": config}
     corpus.main(SimpleNamespace(input=Named(), wildcards=Named(), **outputs, **given))
     hashes = tables.provenance(tmp_path / "a.parquet")["hashes"]

@@ -122,8 +122,9 @@ def rehearsed(request, tmp_path_factory) -> Rehearsal:
     family, layers, problems = PRESETS[request.param]
     cuts = merged(CUTS, {"editing": {"layers": layers, "problems": problems}})
     written = min(6, merged(DEFAULT, preset)["scores"]["generation_tokens"])
-    cuts |= {"scores": {"generation_tokens": written}, "assets": {"cache": str(base / "cache")}}
-    settings = merged(preset, cuts)
+    cuts |= {"scores": {"generation_tokens": written}}
+    here = {"environment": {"LOCEDIT_CACHE": str(base / "cache")}}
+    settings = merged(preset, cuts | here)
     small.fill_cache(preset, family, base / "cache")
     (base / "work").mkdir()
     write_corpus(base / "work", settings, ROOT, small.paragraphs())
@@ -131,7 +132,7 @@ def rehearsed(request, tmp_path_factory) -> Rehearsal:
     assert run.status == 0, run.text
     out = base / "work" / "results" / preset["model"] / "counterfact"
     return Rehearsal(
-        preset=request.param, settings=merged(DEFAULT, settings), out=out, jobs=run.jobs
+        preset=request.param, settings=merged(merged(DEFAULT, preset), cuts), out=out, jobs=run.jobs
     )
 
 
@@ -153,7 +154,6 @@ def test_no_setting_of_the_preset_is_another_but_its_sizes(rehearsed):
         "editing": {key: preset["editing"][key] for key in ("layers", "problems")},
         "analysis": {"resamples": preset["analysis"]["resamples"]},
         "scores": {"generation_tokens": preset["scores"]["generation_tokens"]},
-        "assets": preset["assets"],
     }
     back = merged(rehearsed.settings, uncut)
     back["editing"]["hyperparameters"] = preset["editing"]["hyperparameters"]

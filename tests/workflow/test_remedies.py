@@ -400,7 +400,6 @@ def test_a_file_that_a_run_built_is_made_anew_if_it_is_deleted(tmp_path):
             "facts": {"n": 3, "completion_tokens": 2},
             "editing": {"layers": [0, 3]},
             "tuning": {"layer": 1},
-            "assets": {"cache": str(tmp_path / "cache")},
         },
     )
     assert snakemake(work, settings, str(built)).status == 0

@@ -16,9 +16,9 @@ GPTJ = {"n_embd": 4096, "n_inner": None}
 SMOLLM2 = {"hidden_size": 576, "intermediate_size": 1536}
 
 
-def resources(folder, config=DEFAULT):
+def resources(folder, config=DEFAULT, shards=1):
     """The names that rules/resources.smk defines, for a model's folder."""
-    names = {"config": config, "Path": Path, "MODEL_FOLDER": folder}
+    names = {"config": config, "Path": Path, "MODEL_FOLDER": folder, "shards": lambda stage: shards}
     names["WEIGHTS"] = str(folder / "config.json")
     exec((ROOT / "rules/resources.smk").read_text(), names)
     return names
@@ -79,8 +79,7 @@ def test_every_attempt_asks_for_more(tmp_path):
 )
 def test_time_grows_with_the_facts_of_a_job(tmp_path, study, n, shards, minutes):
     config = DEFAULT | {"facts": {"study": study, "n": n}}
-    config |= {"sharding": {"tracing": 1, "editing": shards}}
-    known = resources(tmp_path, config)
+    known = resources(tmp_path, config, shards)
     assert asked(known["minutes"](152, known["per_fact"]("editing"))) == minutes
 
 

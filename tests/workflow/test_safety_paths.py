@@ -12,6 +12,7 @@ from locedit import methods
 from locedit.exchange import rome_layout
 from locedit.store import files, tables
 from locedit.workflow import config as configuration
+from locedit.workflow import model_file as model_files
 
 ROOT = Path(__file__).resolve().parents[2]
 BAD_NAMES = [
@@ -22,14 +23,12 @@ BAD_NAMES = [
 
 @pytest.mark.parametrize("name", BAD_NAMES, ids=range(len(BAD_NAMES)))
 def test_a_name_that_could_leave_its_folder_names_none(name, tmp_path):
-    schema = configuration.load_yaml(ROOT / "schemas" / "config.schema.yaml")
-    only = schema["properties"]["dataset"]["properties"]["name"]
     with pytest.raises(configuration.ConfigError, match="it names a folder: use letters"):
-        configuration.validate(name, only, "config: dataset.name")
+        configuration.read({"dataset": {"name": name}})
     with pytest.raises(methods.RegistrationError, match="its name becomes a folder's"):
         methods.register(replace(methods.METHODS["ROME"], name=name))
     with pytest.raises(configuration.ConfigError):  # there is none, or it may not be called so
-        configuration.load_model(f"{name}.yaml", tmp_path, {})
+        model_files.load_model(f"{name}.yaml", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["..", ".", "{x}", "a b", "-a", "a\n", "x" * 120])
@@ -37,20 +36,21 @@ def test_a_models_file_may_not_be_called_so(name, tmp_path):
     path = tmp_path / f"{name}.yaml"
     path.write_text(yaml.safe_dump({"label": "M", "n_layers": 2, "noise": 1, "asset": "a"}))
     with pytest.raises(configuration.ConfigError, match="becomes a folder's: use letters"):
-        configuration.load_model(str(path), tmp_path, {})
+        model_files.load_model(str(path), tmp_path)
 
 
-@pytest.mark.parametrize("key", ["path", "cache"])
-def test_a_path_with_a_brace_is_refused_before_snakemake_takes_it_for_a_wildcard(key, tmp_path):
-    config = configuration.load_yaml(ROOT / "config.yaml")
+def test_a_path_with_a_brace_is_refused_before_snakemake_takes_it_for_a_wildcard(tmp_path):
     path = tmp_path / "{facts}.json"
     path.write_text("[]")
-    if key == "path":
-        config["dataset"] |= {"name": "mine", "path": str(path)}
-    else:
-        config["assets"]["cache"] = str(path)
+    config = configuration.read({"dataset": {"name": "mine", "path": str(path)}})
     with pytest.raises(configuration.ConfigError, match="holds a brace, which Snakemake takes"):
         configuration.check(config, 30)
+    settings = {"environment": {"LOCEDIT_CACHE": str(tmp_path / "{cache}")}}
+    (tmp_path / "work").mkdir()
+    run = snakemake(tmp_path / "work", settings, "--dry-run")
+    assert run.status != 0
+    assert "LOCEDIT_CACHE: " in run.text
+    assert "{cache}' holds a brace, which Snakemake takes for a wildcard" in run.text
 
 
 CASE_IDS = ["../../out", "/etc/passwd", "a\0b", "C:\\x", "-rf", "{i}", "9" * 400, "", "\n", "7"]

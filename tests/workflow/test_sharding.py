@@ -75,11 +75,19 @@ def test_parts_that_were_made_otherwise_are_refused(tmp_path, parts):
 
 # ---- the workflow --------------------------------------------------------------------------------
 
-SHARDS = {"tracing": 4, "editing": 4}  # six facts, or three batches: uneven, and one of no fact
+# six facts, or three batches of two: uneven, and one of no fact
+SHARDS = ["--set-scatter", "tracing=4", "editing=4"]
 
 
 def test_another_number_of_shards_reruns_nothing(study):
-    assert study.plan(sharding=SHARDS).nothing
+    assert study.plan(*SHARDS).nothing
+
+
+@pytest.mark.parametrize("given", ["trace=4", "editing=0"])
+def test_shards_of_no_stage_or_none_at_all_are_refused(study, given):
+    run = study.run("--dry-run", "--set-scatter", given)
+    assert run.status != 0
+    assert f"--set-scatter {given}: give `tracing`, `editing` or both, a whole number" in run.text
 
 
 def test_sharded_tables_are_those_of_one_job_to_the_byte(study, tmp_path):
@@ -92,10 +100,10 @@ def test_sharded_tables_are_those_of_one_job_to_the_byte(study, tmp_path):
     ]
     for name in names:
         (sharded.out / f"{name}.parquet").unlink()
-    run = sharded.run(*(str(OUT / f"{name}.parquet") for name in names), sharding=SHARDS)
+    run = sharded.run(*(str(OUT / f"{name}.parquet") for name in names), *SHARDS)
     assert run.status == 0, run.text
-    assert run.jobs["trace"] == run.jobs["localize"] == SHARDS["tracing"]
-    assert run.jobs["baseline"] == run.jobs["edit"] == SHARDS["editing"]
+    assert run.jobs["trace"] == run.jobs["localize"] == 4
+    assert run.jobs["baseline"] == run.jobs["edit"] == 4
     for name in names:
         old, new = (at.out / f"{name}.parquet" for at in (study, sharded))
         if name.startswith(("tracing", "localizing")):  # which tell how long each fact took

@@ -21,8 +21,7 @@ from locedit.stated import StatedError, check_facts, check_stated
 from locedit.store import assets, hashing, tables
 from locedit.workflow import config as configuration
 from locedit.workflow import job, origins
-
-MODEL_SCHEMA = configuration.load_yaml(ROOT / "schemas" / "model.schema.yaml")
+from locedit.workflow import model_file as model_files
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +51,11 @@ def test_a_place_that_does_not_tell_is_compared_with_nothing():
 def test_a_models_file_is_compared_with_its_folder(folder, tmp_path, stated):
     file = model_file(tmp_path, folder, stated)
     with pytest.raises(configuration.ConfigError) as caught:
-        configuration.load_model(str(file), ROOT, MODEL_SCHEMA)
+        model_files.load_model(str(file), ROOT)
     said = str(caught.value)
     assert said.startswith(f"{file}: n_layers is {stated}, and that of {folder / 'config.json'} is")
     number = int(re.search(r"write n_layers: (\d+) there", said)[1])
-    _, settings = configuration.load_model(
-        str(model_file(tmp_path, folder, number)), ROOT, MODEL_SCHEMA
-    )
+    _, settings = model_files.load_model(str(model_file(tmp_path, folder, number)), ROOT)
     assert settings["n_layers"] == 4
 
 
@@ -67,14 +64,14 @@ def test_every_familys_number_of_layers_is_found(family, tmp_path):
     """Families call it by names of their own, and one with vision keeps it apart."""
     tiny.model(family, 40, layers=3).config.save_pretrained(tmp_path)
     with pytest.raises(configuration.ConfigError, match=r"n_layers is 2, .*json is 3; write"):
-        configuration.load_model(str(model_file(tmp_path, tmp_path, 2)), ROOT, MODEL_SCHEMA)
+        model_files.load_model(str(model_file(tmp_path, tmp_path, 2)), ROOT)
 
 
 def fetched(base: Path, folder: Path, stated: int) -> tuple[Path, dict]:
     """A model's file that names a GGUF file, and its settings."""
     (base / "a.gguf").write_bytes(b"GGUF")
     file = model_file(base, "a.gguf", stated)
-    return file, configuration.load_model(str(file), ROOT, MODEL_SCHEMA)[1]
+    return file, model_files.load_model(str(file), ROOT)[1]
 
 
 def test_a_model_is_compared_as_soon_as_it_is_fetched(folder, tmp_path):
@@ -92,7 +89,7 @@ def test_a_model_that_was_fetched_before_is_compared_when_the_rules_are_read(fol
     unpacked = assets.model_folder("mine", settings, tmp_path / "cache")
     unpacked.mkdir(parents=True)
     (unpacked / "config.json").write_bytes((folder / "config.json").read_bytes())
-    study = {"model": str(file), "assets": {"cache": str(tmp_path / "cache")}}
+    study = {"model": str(file), "environment": {"LOCEDIT_CACHE": str(tmp_path / "cache")}}
     study |= {"editing": {"layers": [0]}, "tuning": {"layer": 0}}
     run = snakemake(tmp_path / "work", study, "--dry-run")
     assert run.status != 0
@@ -104,7 +101,7 @@ def test_a_model_that_was_fetched_before_is_compared_when_the_rules_are_read(fol
 
 
 def test_the_command_line_compares_too(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(configuration, "check_stated_layers", lambda *_: None)
+    monkeypatch.setattr(model_files, "check_stated_layers", lambda *_: None)
     with pytest.raises(StatedError, match="the file of mine: n_layers is 6, and that of"):
         _ = look(str(model_file(tmp_path, folder, 6))).lm
     assert look(str(model_file(tmp_path, folder, 4))).lm.n_layers == 4
@@ -151,7 +148,6 @@ def a_job(base: Path, folder: Path, files: dict[str, Path], stated: int = 4) -> 
         config={
             "model": str(model_file(base, folder, stated)),
             "plugins": [],
-            "device": "cpu",
             "dtype": "auto",
             "statistics": {"ridge": 0},
         },

@@ -370,7 +370,7 @@ def test_edits_at_peaks_depend_on_no_other_layer_and_no_shard(peaked, tmp_path):
     path = OUT / "editing/ROME/error_injection/layer-peak.parquet"
     before = (sharded.folder / path).read_bytes()
     (sharded.folder / path).unlink()
-    run = sharded.run(str(path), sharding={"editing": 3})
+    run = sharded.run(str(path), "--set-scatter", "editing=3")
     assert run.status == 0, run.text
     assert run.jobs == {"edit": 3, "merge_edit": 1}
     assert (sharded.folder / path).read_bytes() == before
@@ -570,18 +570,14 @@ def test_a_quirk_reruns_what_it_changes_and_nothing_else(study, tmp_path):
 
 
 def test_batch_sizes_and_what_only_tuning_reads_rerun_nothing(study):
-    changes = {
-        "tracing": {"batch_tokens": 100},
-        "editing": {"batch_facts": 3},
-        "tuning": {"facts": 1, "layer": 2},
-    }
-    assert study.plan(**changes).nothing
+    sizes = ["--default-resources", "batch_tokens=100", "batch_facts=3"]
+    assert study.plan(*sizes, tuning={"facts": 1, "layer": 2}).nothing
 
 
 def test_another_cache_folder_reruns_nothing(study, tmp_path):
-    here = Path(study.settings["assets"]["cache"])
+    here = Path(study.settings["environment"]["LOCEDIT_CACHE"])
     there = shutil.copytree(here, tmp_path / "cache")
-    assert study.plan(assets={"cache": str(there)}).nothing
+    assert study.plan(environment={"LOCEDIT_CACHE": str(there)}).nothing
 
 
 def test_other_weights_of_the_same_size_rerun_what_reads_them(study, tmp_path):

@@ -1,0 +1,356 @@
+"""The configuration: every key with its type, its default and what it means, this once.
+
+`config.yaml`, the JSON schema for editors and the reference page are written from here (`make
+config`). What machine a study runs on is no part of it: see MOVED. No heavy imports: Snakemake
+reads this each time it starts.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from locedit.facts.formats import FORMATS, SEPARATOR
+from locedit.localizers import LOCALIZERS, MODULES
+from locedit.methods import METHODS
+from locedit.methods.problems import PROBLEMS
+from locedit.settings import field_types, mapping, overlay
+from locedit.workflow.pairs import ALL, PEAK
+from locedit.workflow.validation import Registered, Section, fits, names, unique
+
+# 2147483647: tables and R hold integers of 32 bits; 4294967295: numpy's largest seed
+Count = Annotated[int, Field(ge=1, le=2147483647)]
+Layer = Annotated[int, Field(ge=0)]
+Text = Annotated[str, Field(min_length=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Unique = AfterValidator(unique)
+
+Module = Annotated[str, Registered(lambda: names(MODULES), fixed=True)]
+Problem = Annotated[str, Registered(lambda: names(PROBLEMS), fixed=True)]
+Place = Annotated[str, Registered(lambda: names([ALL, *PROBLEMS]), fixed=True)]
+Format = Annotated[str, Registered(lambda: names(FORMATS), fixed=True)]
+Column = Annotated[str, Registered(lambda: names(FORMATS["native"].reads), fixed=True)]
+Method = Annotated[str, Registered(lambda: names(METHODS))]
+MethodOrAll = Annotated[str, Registered(lambda: names([ALL, *METHODS]))]
+EditLayers = Annotated[list[Layer | Literal["peak"]], Field(min_length=1), Unique]
+LocalizerName = Annotated[str, Registered(lambda: names(LOCALIZERS))]
+PluginNames = Annotated[list[Text], Unique]
+
+
+def _overlays() -> Any:
+    """Settings of each method, for all problems or for one."""
+    of = {name: dict[Place, overlay(method.settings)] for name, method in METHODS.items()}  # type: ignore[misc]
+    return mapping("Hyperparameters", of)
+
+
+def _grids() -> Any:
+    """Values of each method's settings, at least one of each."""
+
+    def values(kind: Any) -> Any:
+        return Annotated[list[kind], Field(min_length=1)]
+
+    def grid(settings: type) -> Any:
+        return {name: values(kind) for name, kind in field_types(settings).items()}
+
+    of = {name: mapping(name, grid(method.settings)) for name, method in METHODS.items()}
+    return mapping("Grid", of)
+
+
+def _localizers_settings() -> Any:
+    of = {name: overlay(localizer.settings) for name, localizer in LOCALIZERS.items()}
+    return mapping("Settings", of)
+
+
+Overlays = Annotated[dict[str, Any], Registered(_overlays)]
+Grids = Annotated[dict[str, Any], Registered(_grids)]
+LocalizersSettings = Annotated[dict[str, Any], Registered(_localizers_settings)]
+
+# What names a folder of the results: no separator, no blank, none of Snakemake's braces.
+# locedit.methods has the same rule for methods.
+FOLDER_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+_names_a_folder = fits(
+    FOLDER_NAME,
+    "it names a folder: use letters, digits, dots, dashes and underscores, 100 at most, a letter "
+    "or digit first",
+)
+
+
+class Dataset(Section):
+    """The facts' source."""
+
+    name: Annotated[str, AfterValidator(_names_a_folder)] = Field(
+        "bundled",
+        description='names the results folder; "bundled" is built from data/, and "counterfact" is '
+        "downloaded where no path is given",
+    )
+    format: Format = Field("native", description=" | ".join(FORMATS))
+    path: Text | None = Field(None, description="a JSON, JSON Lines (.jsonl), CSV or Parquet file")
+    columns: dict[Column, Text] = Field(
+        {}, description="of a native table: our fields to its columns, {target_true: answer}"
+    )
+    separator: Text = Field(SEPARATOR, description="between the prompts in one cell of a table")
+
+
+class Facts(Section):
+    """Which of them are studied."""
+
+    n: Count | None = Field(
+        800, description="first n records of the data set; null: all (paper: 2000)"
+    )
+    completion_tokens: Count = Field(
+        36, description="o_true within so many greedy tokens: the model knows the fact"
+    )
+    min_p_erase: Share = Field(
+        0.02, description="erasure only of facts with at least this p(o_true)"
+    )
+    study: Count | None = Field(
+        24, description="known facts traced and edited, a seeded sample; null: all of them"
+    )
+
+
+class Localizing(Section):
+    """Where facts are looked for, and by what."""
+
+    localizers: Annotated[list[LocalizerName], Field(min_length=1), Unique] = Field(
+        ["tracing"],
+        description="of tracing, zeroing, those in docs/explanation/localizers*.md, and those "
+        "of plug-ins",
+    )
+    modules: Annotated[list[Module], Field(min_length=1), Unique] = Field(
+        ["mlp"], description="of mlp, attn, hidden: whose outputs they look at"
+    )
+    windows: Annotated[list[Count], Field(min_length=1), Unique] = Field(
+        [1, 3, 5, 10], description="layers taken together, centred at each layer in turn"
+    )
+    settings: LocalizersSettings = Field(
+        {}, description="a localizer's own, as in {NAME: {SETTING: VALUE}}"
+    )
+
+
+class Tracing(Section):
+    """Causal tracing."""
+
+    n_noise: Count = Field(10, description="corrupted rows; sigma is the model's `noise`")
+    noise_seed: int = Field(
+        1, ge=0, le=4294967295, description="of those rows, the same for every fact"
+    )
+    clean_reference: Literal["clean", "max"] = Field(
+        "clean", description="clean | max (the released code's normalisation)"
+    )
+
+
+class Statistics(Section):
+    """Key statistics."""
+
+    tokens: Count | None = Field(None, description="tokens behind the key moments; null: 10 x d_ff")
+    max_tokens: Count = Field(256, description="of one paragraph")
+    ridge: Share = Field(
+        0,
+        description="added to the moments' diagonal, as a share of its mean; for layers with units "
+        "that are never active, 1e-6",
+    )
+
+
+class Contexts(Section):
+    """Context templates."""
+
+    rome: list[Annotated[list[Count], Field(min_length=2, max_length=2)]] = Field(
+        [[5, 1], [10, 1]], description="[tokens, count] (paper: [[5, 10], [10, 10]])"
+    )
+    memit_tokens: int = Field(10, ge=2, description="length of MEMIT's five prefixes")
+
+
+class Essence(Section):
+    """Essence texts."""
+
+    texts: int = Field(2, ge=0, description="paper: 5")
+    tokens: int = Field(50, ge=2, description="paper: 100")
+
+
+class Editing(Section):
+    """The grid of edits."""
+
+    methods: Annotated[list[Method], Field(min_length=1), Unique] = Field(
+        ["FT-1", "FT-5", "ROME", "MEMIT"], description="all there are"
+    )
+    problems: Annotated[list[Problem], Field(min_length=1), Unique] = Field(
+        [*PROBLEMS], description="all there are"
+    )
+    layers: EditLayers | dict[Place, EditLayers | dict[MethodOrAll, EditLayers]] = Field(
+        {
+            "all": [2, PEAK],
+            "error_injection": {"all": [2, 14, PEAK], "ROME": [0, 1, 2, 4, 7, 14, 24, PEAK]},
+        },
+        description="zero-based; a list for all, or by problem and by method in it; `peak`: each "
+        "fact also at its own peak by what `analysis` shows. Have the mean effect's peak among "
+        "them (`snakemake tracing`, then figures/tracing_effect_by_layer.svg, say it; the report, "
+        "too)",
+    )
+    facts: Count | dict[Place, Count | dict[MethodOrAll, Count | None] | None] | None = Field(
+        {"all": 8, "error_injection": {"all": 8, "ROME": None}},
+        description="of the study, its first so many; likewise a number for all, or by problem and "
+        "by method; null: all of them",
+    )
+    preset: Literal["paper", "released"] = Field(
+        "paper", description="paper | released: hyperparameters as in METHODS, section 4"
+    )
+    tuned: bool = Field(
+        True, description="lay the model's own hyperparameters (models/<name>.yaml) over them"
+    )
+    hyperparameters: Overlays = Field(
+        {
+            "FT-1": {"fact_forcing": {"steps": 25}},
+            "FT-5": {"fact_forcing": {"steps": 25}},
+        },
+        description="laid over both, as in {ROME: {all: {lr: 0.5}}}; here half the paper's steps, "
+        "since each runs ten noise rows",
+    )
+
+
+class Scores(Section):
+    """What is measured of an edit."""
+
+    aggregate: Literal["mean", "first"] = Field(
+        "mean", description="mean | first: several paraphrases or neighbours of a fact"
+    )
+    paraphrases: Count | None = Field(
+        2, description="prompts scored of each kind at most; null: all"
+    )
+    neighbours: Count | None = Field(
+        5, description="likewise, of prompts about other subjects with the same object"
+    )
+    generations: int = Field(1, ge=0, description="generation prompts continued after each edit")
+    generation_tokens: int = Field(20, ge=0, description="0: none; for the n-gram entropy")
+
+
+class Analysis(Section):
+    """Statistics and figures."""
+
+    localizer: LocalizerName = Field(
+        "tracing", description="that figures show, and pages first; the tables have all"
+    )
+    module: Module = Field("mlp", description="likewise, where the localizer looks at it")
+    window: Count = Field(5, description="likewise; one of localizing.windows")
+    effect: Literal["value", "effect_max", "fraction_last", "effect_last"] = Field(
+        "value",
+        description="a localizer's own value (of tracing, the fraction restored at the best "
+        "token); of tracing also effect_max | fraction_last | effect_last",
+    )
+    heatmap: str | None = Field(
+        None, description="case_id of the heat map's fact; null: the study's first"
+    )
+    equivalence_bound: float = Field(
+        0.01, gt=0, description="R2 that tracing adds to the layer: below it, it adds nothing"
+    )
+    resamples: Count = Field(1000, description="of the facts, behind each bootstrap interval")
+    folds: int = Field(
+        10, ge=2, description="of the facts, behind R2 and layers chosen for facts not seen"
+    )
+    layer: Layer | None = Field(
+        None,
+        description="edit layer of the one-layer scatter; null: the edited one nearest the middle "
+        "of the model",
+    )
+    usual_layers: dict[Method, Annotated[list[Layer], Unique]] = Field(
+        {"ROME": [], "MEMIT": []},
+        description="marked among the tracing peaks, where any are published for the model "
+        "(GPT-J: ROME 5, MEMIT 3 to 8; zero-based)",
+    )
+
+
+class Tuning(Section):
+    """A sweep of hyperparameters."""
+
+    facts: Count = Field(16, description="known ones that are not of the study")
+    layer: Layer = Field(5, description="the edit layer")
+    max_rewrite: float = Field(
+        0.99, gt=0, le=1, description="admissible settings rewrite no further than this on average"
+    )
+    problems: Annotated[list[Problem], Field(min_length=1), Unique] = Field(
+        ["error_injection", "fact_erasure"],
+        description="the first one's settings serve all others",
+    )
+    grid: Grids = Field(
+        {
+            "FT-1": {"eps": [0.001, 0.002, 0.005, 0.01, 0.02, 0.05], "lr": [0.0005, 0.002]},
+            "FT-5": {"eps": [0.0002, 0.0005, 0.001, 0.002, 0.004, 0.008], "lr": [0.0005]},
+            "ROME": {"kl_factor": [0.0625, 0.25, 1.0], "lr": [0.2, 0.5]},
+            "MEMIT": {"moment_weight": [1.5, 15, 150, 1500], "clamp": [0.75, 2.0]},
+        },
+        description="method: {setting: values}; all combinations are tried",
+    )
+
+
+class Quirks(Section):
+    """Habits of the released code."""
+
+    reversal_prompt_in_target: bool = Field(
+        False, description="tracing reversal's target holds the prompt"
+    )
+    forcing_noise_position: bool = Field(
+        False, description="fact forcing's noise stays at the bare prompt's positions"
+    )
+
+
+class Config(Section):
+    """A study: which model, facts, localizers, edits and statistics. No machine's settings."""
+
+    model: Text = Field(
+        "smollm2-135m-instruct", description="a file models/<name>.yaml, or the path of one"
+    )
+    plugins: PluginNames = Field(
+        [],
+        description="methods, localizers or families of models of your own: .py files, or modules",
+    )
+    dtype: Literal["auto", "float32", "float64", "bfloat16", "float16"] = Field(
+        "auto", description="auto (float32) | float32 | float64 | bfloat16 | float16"
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        le=2147483647,
+        description="of everything drawn here: study sample, contexts, texts",
+    )
+    dataset: Dataset = Dataset()
+    facts: Facts = Facts()
+    localizing: Localizing = Localizing()
+    tracing: Tracing = Field(
+        Tracing(), description="causal tracing; edits and scores take its noise too"
+    )
+    statistics: Statistics = Statistics()
+    contexts: Contexts = Field(Contexts(), description="sampled prefixes of the optimised prompts")
+    essence: Essence = Field(
+        Essence(), description="texts about the subject whose perplexity should not change"
+    )
+    editing: Editing = Editing()
+    scores: Scores = Scores()
+    analysis: Analysis = Analysis()
+    tuning: Tuning = Field(
+        Tuning(),
+        description="`snakemake tune`: hyperparameters of a model, off the study's facts",
+    )
+    quirks: Quirks = Field(
+        Quirks(),
+        description="of the released code; tracing.clean_reference and scores.aggregate are two "
+        "more",
+    )
+
+
+# Where keys of earlier versions went: by their path, what to do now
+MOVED = {
+    "tracing.intervention": "name localizers in localizing.localizers: `restore` is `tracing`, "
+    "`zero` is `zeroing`",
+    "tracing.modules": "it is localizing.modules now, of all localizers",
+    "tracing.windows": "it is localizing.windows now, of all localizers",
+    "analysis.tracing": "it is analysis.effect now, where `fraction_max` is `value`; for `zeroed` "
+    "set analysis.localizer: zeroing",
+    # the machine's, on which no result depends
+    "device": "set LOCEDIT_DEVICE (auto, cpu or cuda) in the environment",
+    "sharding": "give `--set-scatter tracing=4 editing=8`, or `set-scatter` in a profile",
+    "tracing.batch_tokens": "give `--default-resources batch_tokens=4000`, or "
+    "`default-resources` in a profile",
+    "editing.batch_facts": "give `--default-resources batch_facts=4`, or `default-resources` in a "
+    "profile",
+    "assets.cache": "set LOCEDIT_CACHE (a folder) in the environment",
+    "assets.overrides": "put the files into a folder and set LOCEDIT_ASSETS (that folder) in the "
+    "environment",
+}
