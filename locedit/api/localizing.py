@@ -42,7 +42,7 @@ def localize(
     fact: its `target_new` may be "", where there is none. results: the folder of studies, out of
     which key statistics are taken.
     """
-    shared = SharedInputs(study=_study(fact), seed=seen.config["seed"])
+    shared = SharedInputs(study=_study(fact), seed=seen.config.seed)
     return [
         _localize(seen, fact, LOCALIZERS[name], module, window, shared, results) for name in names
     ]
@@ -85,9 +85,9 @@ def _localize(
 
 
 def _noise(seen: Look) -> dict[str, Any]:
-    settings = seen.config["tracing"]
+    settings = seen.config.tracing
     sigma, _ = seen.sigma(None)
-    return {"sigma": sigma, "n_noise": settings["n_noise"], "noise_seed": settings["noise_seed"]}
+    return {"sigma": sigma, "n_noise": settings.n_noise, "noise_seed": settings.noise_seed}
 
 
 def _study(fact: Fact) -> list[Fact]:

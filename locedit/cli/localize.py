@@ -29,7 +29,7 @@ def run(options: Options) -> None:
         picture.check(Path(options.out))
     _check_table(options.table)
     seen = look(options.model, say=say)
-    plugins.load([*seen.config["plugins"], *options.plugin], [Path.cwd(), shipped.root()])
+    plugins.load(options.plugin, [Path.cwd(), shipped.root()])
     names = _names(options.localizer)
     terminal.quieten()
     fact = Fact(
@@ -84,13 +84,13 @@ def _names(wanted: Sequence[str]) -> list[str]:
 
 
 def _found(seen: Look, options: Options, fact: Fact, names: Sequence[str]) -> list[Found]:
-    default = seen.config["analysis"]
+    default = seen.config.analysis
     return localize(
         seen,
         fact,
         names,
-        module=default["module"] if options.module is None else options.module,
-        window=default["window"] if options.window is None else options.window,
+        module=default.module if options.module is None else options.module,
+        window=default.window if options.window is None else options.window,
         results=Path(options.results),
     )
 

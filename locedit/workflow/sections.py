@@ -166,6 +166,13 @@ class Essence(Section):
     tokens: int = Field(50, ge=2, description="paper: 100")
 
 
+_EDIT_LAYERS: Any = {
+    "all": [2, PEAK],
+    "error_injection": {"all": [2, 14, PEAK], "ROME": [0, 1, 2, 4, 7, 14, 24, PEAK]},
+}
+_EDITED_FACTS: Any = {"all": 8, "error_injection": {"all": 8, "ROME": None}}
+
+
 class Editing(Section):
     """The grid of edits."""
 
@@ -176,17 +183,14 @@ class Editing(Section):
         [*PROBLEMS], description="all there are"
     )
     layers: EditLayers | dict[Place, EditLayers | dict[MethodOrAll, EditLayers]] = Field(
-        {
-            "all": [2, PEAK],
-            "error_injection": {"all": [2, 14, PEAK], "ROME": [0, 1, 2, 4, 7, 14, 24, PEAK]},
-        },
+        _EDIT_LAYERS,
         description="zero-based; a list for all, or by problem and by method in it; `peak`: each "
         "fact also at its own peak by what `analysis` shows. Have the mean effect's peak among "
         "them (`snakemake tracing`, then figures/tracing_effect_by_layer.svg, say it; the report, "
         "too)",
     )
     facts: Count | dict[Place, Count | dict[MethodOrAll, Count | None] | None] | None = Field(
-        {"all": 8, "error_injection": {"all": 8, "ROME": None}},
+        _EDITED_FACTS,
         description="of the study, its first so many; likewise a number for all, or by problem and "
         "by method; null: all of them",
     )
