@@ -32,7 +32,7 @@ def pick_device(device: str) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("device: cuda is asked for, but torch finds no GPU; take auto or cpu")
+        raise ModelError("device: cuda is asked for, but torch finds no GPU; write auto or cpu")
     return torch.device(device)
 
 
