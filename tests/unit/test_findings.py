@@ -101,20 +101,15 @@ def effects(means: list[float]) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("means", "sentence"),
     [
-        (
-            [0.1, 0.4, 0.3],
-            "Averaged over facts, the tracing effect is largest at layer 2, which is edited.",
-        ),
-        (
-            [0.1, 0.2, 0.3],
-            "Averaged over facts, the tracing effect is largest at layer 3, which is not edited (but 1 and 2).",
-        ),
-        ([-0.1, -0.2], "Averaged over facts, the tracing effect is above zero at no layer."),
+        ([0.1, 0.4, 0.3], "largest at layer 2, which is edited."),
+        ([0.1, 0.2, 0.3], "largest at layer 3, which is not edited (but 1 and 2)."),
+        ([-0.1, -0.2], "above zero at no layer."),
     ],
     ids=["edited", "not edited", "nowhere"],
 )
 def test_the_mean_effects_peak_is_said_and_whether_it_is_edited(means, sentence):
-    assert findings.mean_peak(effects(means), success(ROME=[0.5, 0.5]), DESIGN) == sentence
+    said = findings.mean_peak(effects(means), success(ROME=[0.5, 0.5]), DESIGN)
+    assert said == f"Averaged over facts, the tracing effect is {sentence}"
 
 
 def test_without_effects_nothing_is_said_of_their_peak():

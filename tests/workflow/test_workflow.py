@@ -322,10 +322,10 @@ def test_each_fact_is_edited_at_its_own_peak_too(peaked):
     facts = tables.read(study.out / "study.parquet", "facts")["case_id"][:4]
     assert list(rows["case_id"]) == list(facts)
     effects = tables.read(study.out / "effects.parquet", "effects")
-    effects = effects[(effects["module"] == "mlp") & (effects["window"] == 3)]
+    effects = effects.query("localizer == 'tracing' and module == 'mlp' and window == 3")
     for case_id, layer in zip(rows["case_id"], rows["layer"], strict=True):
         own = effects[effects["case_id"] == case_id].sort_values("layer")
-        assert layer == own.set_index("layer")["fraction_max"].idxmax()
+        assert layer == own.set_index("layer")["value"].idxmax()
     assert rows["layers"].map(list).tolist() == [[layer] for layer in rows["layer"]]
     assert rows["layer"].nunique() > 1, "otherwise nothing is shown"
     at_layer = tables.read(folder / "layer-0.parquet", "editing").set_index("case_id")
