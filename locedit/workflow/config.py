@@ -159,8 +159,9 @@ def _edit_layers(editing: Editing) -> Iterator[tuple[str, list[int]]]:
                     f"config: editing.{key}: none for {problem} with {method}; name {lacking} "
                     f"there, or give `{pairs.ALL}` for those that are not named"
                 ) from None
-            if key == "layers":
-                yield f"editing.{key}", pairs.listed(value)
+            if key == "layers":  # of a mapping, the pair is told: it may be the default's
+                pair = f" ({problem} with {method})" if isinstance(editing[key], Mapping) else ""
+                yield f"editing.{key}{pair}", pairs.listed(value)
 
 
 def _check_data(dataset: Dataset) -> None:

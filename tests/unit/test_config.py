@@ -413,7 +413,7 @@ def test_the_last_layer_is_within_the_model_and_the_next_is_not():
     sentence = "layer 30 is beyond the model, whose 30 layers are numbered 0 to 29"
     faulty("editing.layers", [0, N_LAYERS], f"config: editing.layers: {sentence}")
     own = {"all": ["peak"], "fact_forcing": {"all": [0], "ROME": [N_LAYERS, "peak"]}}
-    faulty("editing.layers", own, f"config: editing.layers: {sentence}")
+    faulty("editing.layers", own, f"config: editing.layers (fact_forcing with ROME): {sentence}")
     faulty("tuning.layer", N_LAYERS, f"config: tuning.layer: {sentence}")
     faulty("analysis.layer", N_LAYERS, f"config: analysis.layer: {sentence}")
     usual = {"ROME": [5], "MEMIT": [3, N_LAYERS]}

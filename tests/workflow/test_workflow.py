@@ -300,7 +300,7 @@ def test_an_added_layer_runs_its_own_edits_alone(study, tmp_path):
     assert set(scores["layer"]) == {*LAYERS, 1}
 
 
-PEAKED = {"all": LAYERS, "error_injection": {"all": LAYERS, "ROME": [0, "peak"]}}
+PEAKED = {"all": LAYERS, "error_injection": {"all": LAYERS, "ROME": [2, "peak"]}}
 
 
 @pytest.fixture(scope="module")
@@ -316,7 +316,7 @@ def peaked(study, tmp_path_factory):
 def test_each_fact_is_edited_at_its_own_peak_too(peaked):
     study, run = peaked
     assert {layer for _, _, layer in run.edits} == {0, 2, "peak"}
-    assert ("ROME", "error_injection", 2) not in run.edits
+    assert ("ROME", "error_injection", 0) not in run.edits
     folder = study.out / "editing/ROME/error_injection"
     rows = tables.read(folder / "layer-peak.parquet", "editing")
     facts = tables.read(study.out / "study.parquet", "facts")["case_id"][:4]
@@ -328,8 +328,8 @@ def test_each_fact_is_edited_at_its_own_peak_too(peaked):
         assert layer == own.set_index("layer")["value"].idxmax()
     assert rows["layers"].map(list).tolist() == [[layer] for layer in rows["layer"]]
     assert rows["layer"].nunique() > 1, "otherwise nothing is shown"
-    at_layer = tables.read(folder / "layer-0.parquet", "editing").set_index("case_id")
-    shared = rows[rows["layer"] == 0].set_index("case_id")
+    at_layer = tables.read(folder / "layer-2.parquet", "editing").set_index("case_id")
+    shared = rows[rows["layer"] == 2].set_index("case_id")
     assert len(shared)
     same = [column for column in shared if column.startswith(("rewrite", "update_norm"))]
     assert np.allclose(shared[same], at_layer.loc[shared.index, same], atol=1e-4)
@@ -347,21 +347,21 @@ def test_scores_tell_the_listed_layers_and_the_peaks(peaked):
         peaks.to_dict()
     )
     assert (scores["at_peak"] == (scores["layer"] == scores["case_id"].map(peaks))).all()
-    assert set(scores.loc[pair & scores["listed"], "layer"]) == {0}
+    assert set(scores.loc[pair & scores["listed"], "layer"]) == {2}
     assert scores.loc[~scores["listed"], "at_peak"].all()
-    assert scores[~scores["listed"]].shape[0] == (peaks != 0).sum()
+    assert scores[~scores["listed"]].shape[0] == (peaks != 2).sum()
     counts = scores[scores["listed"]].groupby(["problem", "method", "layer"]).size()
     assert set(counts["error_injection"]) == {4}
     assert set(counts["fact_erasure"]) == {SETTINGS["facts"]["study"]}
     success = pd.read_parquet(study.out / "analysis/success.parquet")
     rome = success.query("method == 'ROME' and problem == 'error_injection'")
-    assert rome[["layer", "n"]].to_numpy().tolist() == [[0, 4]]
+    assert rome[["layer", "n"]].to_numpy().tolist() == [[2, 4]]
 
 
 def test_edits_at_peaks_depend_on_no_other_layer_and_no_shard(peaked, tmp_path):
     study, _ = peaked
     assert study.plan().nothing
-    more = {**PEAKED["error_injection"], "ROME": [0, 1, "peak"]}
+    more = {**PEAKED["error_injection"], "ROME": [2, 1, "peak"]}
     planned = study.plan(editing={"layers": {"error_injection": more}})
     assert planned.edits == {("ROME", "error_injection", 1)}
     planned = study.plan(analysis={"window": 1})
