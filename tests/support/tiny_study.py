@@ -41,7 +41,6 @@ SETTINGS: dict[str, Any] = {
         "problems": PROBLEMS,
         "layers": LAYERS,
         "facts": None,
-        "batch_facts": 2,
         # weights drawn so wide need long steps
         "hyperparameters": {"FT-1": {"all": {"eps": 0.05, "lr": 0.01}}},
     },
