@@ -152,15 +152,16 @@ def _edit_layers(editing: Editing) -> Iterator[tuple[str, list[int]]]:
     """
     for problem, method in itertools.product(editing.problems, editing.methods):
         for key in ("layers", "facts"):
+            given = getattr(editing, key)
             try:
-                value = pairs.of_pair(getattr(editing, key), problem, method)
+                value = pairs.of_pair(given, problem, method)
             except pairs.NotGiven as lacking:
                 raise ConfigError(
                     f"config: editing.{key}: none for {problem} with {method}; name {lacking} "
                     f"there, or give `{pairs.ALL}` for those that are not named"
                 ) from None
             if key == "layers":  # of a mapping, the pair is told: it may be the default's
-                pair = f" ({problem} with {method})" if isinstance(editing[key], Mapping) else ""
+                pair = f" ({problem} with {method})" if isinstance(given, Mapping) else ""
                 yield f"editing.{key}{pair}", pairs.listed(value)
 
 
