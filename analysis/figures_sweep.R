@@ -3,8 +3,8 @@
 # `sweep`: the table of settings. The argument is called as the table is.
 sweep <- function(sweep, study) {
   columns <- c(
-    "method", "problem", "setting", "rewrite", "neighbourhood", "objective", "admissible", "chosen",
-    "n_facts", "layer"
+    "aim_low", "aim_high", "method", "problem", "setting", "rewrite", "neighbourhood", "objective",
+    "admissible", "chosen", "n_facts", "layer"
   )
   require_columns(sweep, columns, "sweep")
   title <- "Settings tried for each method"
@@ -12,14 +12,19 @@ sweep <- function(sweep, study) {
   rows <- sweep[finite, , drop = FALSE]
   if (nrow(rows) == 0) return(empty_figure(title, study, "no setting with finite scores"))
   rows$panel <- sweep_panels(rows)
-  kinds <- c("admissible", "rewrite score above the limit")
+  kinds <- c("rewrite score within the aim", "outside it")
   rows$kind <- factor(ifelse(rows$admissible %in% TRUE, kinds[1], kinds[2]), levels = kinds)
   chosen <- rows[rows$chosen %in% TRUE, , drop = FALSE]
   unsettled <- setdiff(levels(rows$panel), chosen$panel)
+  beyond <- as.character(chosen$panel[!chosen$admissible %in% TRUE])
   with_titles(
-    sweep_plot(rows, chosen), title, c(study, facts_words(rows$n_facts), sweep_layers(rows)), c(
+    sweep_plot(rows, chosen), title,
+    c(study, facts_words(rows$n_facts), sweep_layers(rows), sweep_aim(rows)), c(
       if (nrow(chosen) > 0) {
         "Circled: the setting chosen; on its dotted line the mean of both scores is the same."
+      },
+      if (length(beyond) > 0) {
+        sprintf("No setting lies within the aim, and the nearest is chosen: %s.", toString(beyond))
       },
       if (length(unsettled) > 0) sprintf("No setting chosen: %s.", toString(unsettled))
     ), c(WIDTH, 1.8 + 1.9 * ceiling(nlevels(rows$panel) / 2)), sweep_words(rows)
@@ -27,7 +32,14 @@ sweep <- function(sweep, study) {
 }
 
 sweep_plot <- function(rows, chosen) {
+  low <- rows$aim_low[1]
+  high <- rows$aim_high[1]
   ggplot(rows, aes(.data$rewrite, .data$neighbourhood)) +
+    annotate("rect", # an end that no setting lies beyond is the panel's
+      xmin = if (low <= min(rows$rewrite)) -Inf else low,
+      xmax = if (high >= max(rows$rewrite)) Inf else high,
+      ymin = -Inf, ymax = Inf, fill = "grey92"
+    ) +
     geom_abline(aes(slope = -1, intercept = 2 * .data$objective),
       data = chosen, linetype = "dotted", colour = "grey50"
     ) +
@@ -48,7 +60,8 @@ sweep_words <- function(rows) {
       "score over the tuning facts, a point for each setting."
     ),
     see = paste(
-      "The chosen setting is the admissible one with the highest mean of both scores. A method",
+      "The chosen setting is the one with the highest mean of both scores among those whose mean",
+      "rewrite score lies within the shaded aim. A method",
       "whose points fall steeply pays for success with damage to the subject's neighbours."
     ),
     alt = sprintf(
@@ -74,6 +87,10 @@ sweep_panels <- function(rows) {
   problem <- labelled(rows$problem, PROBLEMS)
   panel <- sprintf("%s: %s", method, tolower(as.character(problem)))
   factor(panel, levels = unique(panel[order(method, problem)]))
+}
+
+sweep_aim <- function(rows) {
+  sprintf("aim: mean rewrite score %s to %s", rows$aim_low[1], rows$aim_high[1])
 }
 
 sweep_layers <- function(rows) {

@@ -29,6 +29,7 @@ try:
     MODEL, MODEL_SETTINGS = model_file.load_model(STUDY.model, ROOT)
     configuration.check(STUDY, MODEL_SETTINGS["n_layers"])
     configuration.check_tuned(MODEL_SETTINGS, MODEL)
+    TUNED = configuration.tuned(MODEL_SETTINGS, STUDY.editing.tuned, f"model {MODEL}")
     CACHE = configuration.checked_path(str(pinned.cache_dir()), "LOCEDIT_CACHE")
     # Cards that a job asks for which loads the model; a machine without any has none to give
     GPU = 0 if machine.device() == "cpu" else 1
@@ -138,9 +139,7 @@ def code_with(script, kind, name):
 
 def hyperparameters(method, problem):
     """A method's settings for a problem: the preset's, the model's over it, then the config's."""
-    tuned = MODEL_SETTINGS.get("tuned", {}).get("hyperparameters", {})
-    layers = [tuned] if config["editing"]["tuned"] else []
-    overlays = [*layers, config["editing"]["hyperparameters"]]
+    overlays = [TUNED, config["editing"]["hyperparameters"]]
     return vars(
         methods.METHODS[method].hyperparameters(
             problem,

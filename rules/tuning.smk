@@ -4,7 +4,8 @@
 # Steps: try every setting of the grid, choose, gather, draw. Not part of `all`.
 
 SWEEP = f"{OUT}/tuning/{{method}}/{{problem}}.parquet"
-TUNED_METHODS = [m for m in METHODS if m in config["tuning"]["grid"]]
+AIM = config["tuning"]["aims"][config["tuning"]["aim"]]
+TUNED_METHODS = [m for m in METHODS if m in AIM["grid"]]
 
 
 rule sweep:
@@ -31,9 +32,10 @@ rule sweep:
         measuring={**MEASURING, "scores.generation_tokens": 0},
         preset=config["editing"]["preset"],
         settings={
-            k: v for k, v in config["tuning"].items() if k not in ("grid", "problems")
+            **{key: config["tuning"][key] for key in ("aim", "facts", "layer")},
+            "rewrite": AIM["rewrite"],
         },
-        grid=lambda w: config["tuning"]["grid"][w.method],
+        grid=lambda w: AIM["grid"][w.method],
         solving=lambda w: solving(w.method),
         aggregate=config["scores"]["aggregate"],
         min_p_erase=config["facts"]["min_p_erase"],
@@ -78,7 +80,10 @@ rule sweep_table:
         mem_mb=memory(330),
         runtime=minutes(3),
     params:
-        settings=config["tuning"],
+        settings={
+            **{key: config["tuning"][key] for key in ("aim", "layer", "problems")},
+            "rewrite": AIM["rewrite"],
+        },
         dataset=DATASET,
         methods=TUNED_METHODS,
         code=code("sweep_table"),

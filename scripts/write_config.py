@@ -49,7 +49,9 @@ def _entry(key: str, value: Any, said: str | None) -> Iterator[str]:
     if isinstance(value, Mapping) and any(isinstance(one, Mapping) for one in value.values()):
         yield from _commented(key, said)
         indent = " " * (len(key) - len(key.lstrip()) + 2)
-        yield from (f"{indent}{name}: {_flow(one)}" for name, one in value.items())
+        for name, one in value.items():
+            short = f"{indent}{name}: {_flow(one)}"
+            yield from [short] if len(short) <= WIDTH else _entry(f"{indent}{name}:", one, None)
     elif len(inline) > WIDTH - 2 or (said and len(inline) > WIDTH - 20):
         yield from _commented(key, said)
         indent = " " * (len(key) - len(key.lstrip()) + 2)

@@ -48,6 +48,7 @@ def main(snakemake) -> None:
         shared = shared_inputs(snakemake, lm, method, how)
         together = batches(lm, subjects, size)
         grid = list(tuning.settings(params.grid))
+        low, high = settings["rewrite"]
         rows, statuses = [], []
         with progress(log, len(grid) * len(subjects), "edits") as advance:
             for values in grid:
@@ -66,6 +67,9 @@ def main(snakemake) -> None:
                         "model": params.label,
                         "method": method,
                         "problem": problem,
+                        "aim": settings["aim"],
+                        "aim_low": low,
+                        "aim_high": high,
                         "layer": settings["layer"],
                         "setting": ", ".join(f"{k}={v:g}" for k, v in values.items()),
                         "values": json.dumps(values),
@@ -76,7 +80,13 @@ def main(snakemake) -> None:
         advice = "mend the cause, whose traceback the log has, and run again"
         what = f"tuning {method} for {problem}, all {len(grid)} settings"
         outcomes.refuse_all_failed(statuses, what, "made", advice, "edits")
-        rows = tuning.choose(rows, settings["max_rewrite"])
+        rows = tuning.choose(rows, (low, high))
+        if not any(row["admissible"] for row in rows):
+            log.warning(
+                "no setting of %s for %s has a mean rewrite score within %g and %g: chosen is the "
+                "nearest; widen tuning.aims.%s.grid",
+                *(method, problem, low, high, settings["aim"]),
+            )
         tables.write(snakemake.output[0], rows, "sweep", provenance(snakemake))
 
 

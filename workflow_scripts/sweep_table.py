@@ -21,7 +21,7 @@ def main(snakemake) -> None:
 
 
 def chosen(table: pd.DataFrame, snakemake) -> dict:
-    """The `tuned` section of models/<name>.yaml."""
+    """The `tuned` section of models/<name>.yaml, with the set of this aim."""
     best = table[table["chosen"]]
     if best.empty:
         raise LoceditError(
@@ -34,12 +34,17 @@ def chosen(table: pd.DataFrame, snakemake) -> dict:
         # the first problem's settings serve those that are not tuned
         problem = "all" if row["problem"] == settings["problems"][0] else row["problem"]
         hyperparameters.setdefault(row["method"], {})[problem] = json.loads(row["values"])
+    low, high = settings["rewrite"]
     origin = (
         f"`snakemake tune`: {int(best['n_facts'].max())} known facts of the data set "
         f"{snakemake.params.dataset!r} outside the study, layer {settings['layer']} (zero-based); "
-        f"best mean of rewrite and neighbourhood score with rewrite <= {settings['max_rewrite']}"
+        f"best mean of rewrite and neighbourhood score with mean rewrite from {low:g} to {high:g}"
     )
-    return {"origin": origin, "hyperparameters": hyperparameters}
+    beyond = best[~best["admissible"]].to_dict("records")
+    if beyond:
+        cells = [f"{row['method']} {row['problem']} {row['rewrite']:.2f}" for row in beyond]
+        origin += f"; where no setting lies there, the nearest: {', '.join(cells)}"
+    return {settings["aim"]: {"origin": origin, "hyperparameters": hyperparameters}}
 
 
 if __name__ == "__main__":

@@ -21,10 +21,9 @@ effect = found.fraction  # [layers]
 print(f"the tracing effect peaks at layer {effect.argmax()} (from 0): {effect.max():.2f}")
 
 # %% edit
+how = {"target": "Rome", "method": "FT-1", "tuned": "saturating"}  # as far as the edit can go
 layers = range(2, lm.n_layers, 6)
-edits = {
-    layer: locedit.edit(lm, **fact, target="Rome", layer=layer, method="FT-1") for layer in layers
-}
+edits = {layer: locedit.edit(lm, **fact, **how, layer=layer) for layer in layers}
 print({layer: f"{edit.steps} steps" for layer, edit in edits.items()})
 
 # %% score

@@ -27,6 +27,8 @@ from locedit.study import measure as measuring
 from locedit.study import scores
 from locedit.text import subjects
 from locedit.windows import window_layers
+from locedit.workflow import config as configuration
+from locedit.workflow.sections import TUNED
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +138,7 @@ def edit(
     method: str = "ROME",
     problem: str = "error_injection",
     preset: str = "paper",
-    tuned: bool = True,
+    tuned: str = "unsaturated",
     hyperparameters: Mapping[str, Any] | None = None,
     sigma: float | str | None = None,
     n_noise: int = 10,
@@ -150,7 +152,8 @@ def edit(
     fact erasure, less likely. layer: from 0; a method with a window edits the layers around it.
     method: a registered one (`locedit.methods.METHODS`). problem: one of
     `locedit.methods.problems.PROBLEMS`. preset: "paper" or "released", of hyperparameters; over it
-    are laid, if `tuned`, those of the model's file, then config.yaml's, then `hyperparameters`.
+    are laid those of the model's file that `tuned` names ("unsaturated": the edit moves p some way;
+    "saturating": as far as it can; "none"), then config.yaml's, then `hyperparameters`.
     sigma, n_noise, seed: the noise of fact forcing, as `trace` takes it. ROME and MEMIT also take
     context prompts and key statistics: those of a study, where the folder `results` has one of this
     model; else sampled, and computed from `tokens` tokens of Wikipedia (None: 3 for each unit of
@@ -165,6 +168,7 @@ def edit(
     _check_one_of("method", method, METHODS)
     _check_one_of("problem", problem, PROBLEMS)
     _check_one_of("preset", preset, ("paper", "released"))
+    _check_one_of("tuned", tuned, TUNED)
     _check_numbers(1, n_noise=n_noise, **({} if tokens is None else {"tokens": tokens}))
     _check_numbers(0, seed=seed)
     if not 0 <= layer < lm.n_layers:
@@ -282,12 +286,10 @@ def _scores(
     )
 
 
-def overlays(seen: Look, method: str, *, tuned: bool) -> list[Mapping[str, Any]]:
-    """Settings laid over the method's preset: the model's own, then config.yaml's."""
-    editing = seen.config.editing
-    own = seen.settings.get("tuned", {}).get("hyperparameters", {})
-    layers = [own] if tuned and editing.tuned else []
-    return [overlay.get(method, {}) for overlay in (*layers, editing.hyperparameters)]
+def overlays(seen: Look, method: str, *, tuned: str) -> list[Mapping[str, Any]]:
+    """Settings laid over the method's preset: the model's own of that name, then config.yaml's."""
+    own = configuration.tuned(seen.settings, tuned, f"model {seen.name}")
+    return [overlay.get(method, {}) for overlay in (own, seen.config.editing.hyperparameters)]
 
 
 # ---- arguments -----------------------------------------------------------------------------------

@@ -52,10 +52,11 @@ def run(options: Options) -> None:
     texts = [prompt.text for prompt in prompts.values() if prompt.text is not None]
     check_length(seen.lm, texts, options.to)
     check_known(seen.lm, options.template, options.subject, texts, options.to)
+    editing = seen.config.editing
     hyper = METHODS[method].hyperparameters(
         PROBLEM.name,
-        seen.config.editing.preset if options.preset is None else options.preset,
-        *overlays(seen, method, tuned=not options.untuned),
+        editing.preset if options.preset is None else options.preset,
+        *overlays(seen, method, tuned=editing.tuned if options.tuned is None else options.tuned),
     )
     _say_what(seen, options, request, method, hyper)
     say_joins(seen.lm, texts, options.to)

@@ -87,6 +87,7 @@ def _option(metavar: str, help: str, parser: Callable[[str], Any] = str, **more:
 
 _COUNT, _SEED = _whole(1, 999_999_999), _whole(0, 2**32 - 1)
 _PRESETS = ("paper", "released")
+_SETS = ("unsaturated", "saturating", "none")  # of a model's hyperparameters
 
 # ---- the commands --------------------------------------------------------------------------------
 
@@ -139,9 +140,9 @@ class Edit:
     preset: Annotated[
         str | None, _option("|".join(_PRESETS), "whose hyperparameters", _one_of(_PRESETS))
     ] = None
-    untuned: Annotated[
-        bool, Option("--untuned", metavar="", help="without the model's own settings")
-    ] = False
+    tuned: Annotated[
+        str | None, _option("SET", f"the model's own: {', '.join(_SETS)}", _one_of(_SETS))
+    ] = None
     paraphrase: Annotated[
         str | None, _option("TEXT", "a prompt; {} stands for the subject", _prompt)
     ] = None

@@ -85,8 +85,25 @@ def fill(values: MutableMapping[str, Any], config: BaseModel) -> None:
 
 def check_tuned(settings: Mapping[str, Any], model: str) -> None:
     """The hyperparameters in a model's settings, once all methods are registered."""
-    values = settings.get("tuned", {}).get("hyperparameters", {})
-    validate(values, Overlays, f"model {model}: tuned.hyperparameters")
+    for name, one in settings.get("tuned", {}).items():
+        validate(one["hyperparameters"], Overlays, f"model {model}: tuned.{name}.hyperparameters")
+
+
+def tuned(settings: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
+    """A model's own hyperparameters, by method and problem: one of its `tuned` sets, by its name.
+
+    Nothing for "none", or where the model was never tuned. Raises ConfigError where it has another
+    set alone, since its presets are then no match for the rest of the study; where: the file.
+    """
+    sets = settings.get("tuned", {})
+    if name == "none" or not sets:
+        return {}
+    if name not in sets:
+        raise ConfigError(
+            f"{where}: tuned: the model has no set {name!r}, which editing.tuned asks for (it has: "
+            f"{', '.join(sets)}); choose one of these, or none: `snakemake tune` then finds another"
+        )
+    return sets[name]["hyperparameters"]
 
 
 def checked_path(text: str, where: str) -> Path:

@@ -45,6 +45,13 @@ class Tuned(Section):
     hyperparameters: dict[str, Any] = Field(description="method: {all, or a problem: settings}")
 
 
+class TunedSets(Section):
+    """Sets of them, of which `editing.tuned` chooses one by its name."""
+
+    unsaturated: Tuned | None = Field(None, description="edits succeed in part, so layers differ")
+    saturating: Tuned | None = Field(None, description="as the paper tunes")
+
+
 class ModelFile(Section):
     """One model: from where it comes, and what the study has to know of it."""
 
@@ -64,7 +71,7 @@ class ModelFile(Section):
     revision: Annotated[str, AfterValidator(_commit)] | None = Field(
         None, description="the commit of that repository"
     )
-    tuned: Tuned | None = Field(None, description="hyperparameters of its own")
+    tuned: TunedSets | None = Field(None, description="hyperparameters of its own")
 
     @model_validator(mode="after")
     def _one_place(self) -> "ModelFile":

@@ -5,9 +5,9 @@ config`). What machine a study runs on is no part of it: see MOVED. No heavy imp
 reads this each time it starts.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from locedit.facts.formats import FORMATS, SEPARATOR
 from locedit.localizers import LOCALIZERS, MODULES
@@ -15,7 +15,7 @@ from locedit.methods import METHODS
 from locedit.methods.problems import PROBLEMS
 from locedit.settings import field_types, mapping, overlay
 from locedit.workflow.pairs import ALL, PEAK
-from locedit.workflow.validation import Registered, Section, fits, names, unique
+from locedit.workflow.validation import Registered, Section, fits, names, said, unique
 
 # 2147483647: tables and R hold integers of 32 bits; 4294967295: numpy's largest seed
 Count = Annotated[int, Field(ge=1, le=2147483647)]
@@ -34,6 +34,8 @@ MethodOrAll = Annotated[str, Registered(lambda: names([ALL, *METHODS]))]
 EditLayers = Annotated[list[Layer | Literal["peak"]], Field(min_length=1), Unique]
 LocalizerName = Annotated[str, Registered(lambda: names(LOCALIZERS))]
 PluginNames = Annotated[list[Text], Unique]
+TunedSet = Literal["unsaturated", "saturating", "none"]
+TUNED: tuple[str, ...] = get_args(TunedSet)
 
 
 def _overlays() -> Any:
@@ -63,6 +65,22 @@ def _localizers_settings() -> Any:
 Overlays = Annotated[dict[str, Any], Registered(_overlays)]
 Grids = Annotated[dict[str, Any], Registered(_grids)]
 LocalizersSettings = Annotated[dict[str, Any], Registered(_localizers_settings)]
+
+
+def _ascending(ends: list[float]) -> list[float]:
+    low, high = ends
+    if low > high:
+        raise said(f"no score lies within {low} and {high}; give the smaller one first")
+    return ends
+
+
+def _aims() -> Any:
+    ends = Annotated[list[Share], Field(min_length=2, max_length=2), AfterValidator(_ascending)]
+    aim = mapping("Aim", {"rewrite": ends, "grid": Grids})
+    return mapping("Aims", {"unsaturated": aim, "saturating": aim})
+
+
+Aims = Annotated[dict[str, Any], Registered(_aims, fixed=True)]
 
 # What names a folder of the results: no separator, no blank, none of Snakemake's braces.
 # locedit.methods has the same rule for methods.
@@ -173,6 +191,15 @@ _EDIT_LAYERS: Any = {
 _EDITED_FACTS: Any = {"all": 8, "error_injection": {"all": 8, "ROME": None}}
 
 
+def _no_flag(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise said(
+            "it names a set of the model's file: write saturating for the former true, none for "
+            f"false, or unsaturated; got {value}"
+        )
+    return value
+
+
 class Editing(Section):
     """The grid of edits."""
 
@@ -197,8 +224,10 @@ class Editing(Section):
     preset: Literal["paper", "released"] = Field(
         "paper", description="paper | released: hyperparameters as in METHODS, section 4"
     )
-    tuned: bool = Field(
-        True, description="lay the model's own hyperparameters (models/<name>.yaml) over them"
+    tuned: Annotated[TunedSet, BeforeValidator(_no_flag)] = Field(
+        "unsaturated",
+        description="unsaturated | saturating | none: which of the model's own hyperparameters "
+        "(models/<name>.yaml) are laid over them",
     )
     hyperparameters: Overlays = Field(
         {
@@ -264,23 +293,56 @@ class Analysis(Section):
 class Tuning(Section):
     """A sweep of hyperparameters."""
 
+    aim: Literal["unsaturated", "saturating"] = Field(
+        "unsaturated",
+        description="which of `aims`: unsaturated (edits succeed in part, so that layers can "
+        "differ; fine-tuning takes all its steps) | saturating (as the paper)",
+    )
     facts: Count = Field(16, description="known ones that are not of the study")
     layer: Layer = Field(5, description="the edit layer")
-    max_rewrite: float = Field(
-        0.99, gt=0, le=1, description="admissible settings rewrite no further than this on average"
-    )
     problems: Annotated[list[Problem], Field(min_length=1), Unique] = Field(
         ["error_injection", "fact_erasure"],
         description="the first one's settings serve all others",
     )
-    grid: Grids = Field(
+    aims: Aims = Field(
         {
-            "FT-1": {"eps": [0.001, 0.002, 0.005, 0.01, 0.02, 0.05], "lr": [0.0005, 0.002]},
-            "FT-5": {"eps": [0.0002, 0.0005, 0.001, 0.002, 0.004, 0.008], "lr": [0.0005]},
-            "ROME": {"kl_factor": [0.0625, 0.25, 1.0], "lr": [0.2, 0.5]},
-            "MEMIT": {"moment_weight": [1.5, 15, 150, 1500], "clamp": [0.75, 2.0]},
+            "unsaturated": {
+                "rewrite": [0.5, 0.7],
+                "grid": {
+                    "FT-1": {
+                        "eps": [0.0002, 0.0005, 0.001, 0.002, 0.004, 0.006, 0.012],
+                        "lr": [0.0005],
+                        "enough": [0],
+                    },
+                    "FT-5": {
+                        "eps": [0.00005, 0.0001, 0.0002, 0.0004, 0.0008, 0.0016],
+                        "lr": [0.0005],
+                        "enough": [0],
+                    },
+                    "ROME": {
+                        "clamp": [0.1, 0.2, 0.5, 0.8, 1.0, 1.5],
+                        "kl_factor": [1.0],
+                        "lr": [0.5],
+                    },
+                    "MEMIT": {
+                        "clamp": [0.02, 0.05, 0.1, 0.15, 0.2, 0.25],
+                        "moment_weight": [1.5],
+                    },
+                },
+            },
+            "saturating": {
+                "rewrite": [0, 0.99],
+                "grid": {
+                    "FT-1": {"eps": [0.001, 0.002, 0.005, 0.01, 0.02, 0.05], "lr": [0.0005, 0.002]},
+                    "FT-5": {"eps": [0.0002, 0.0005, 0.001, 0.002, 0.004, 0.008], "lr": [0.0005]},
+                    "ROME": {"kl_factor": [0.0625, 0.25, 1.0], "lr": [0.2, 0.5]},
+                    "MEMIT": {"moment_weight": [1.5, 15, 150, 1500], "clamp": [0.75, 2.0]},
+                },
+            },
         },
-        description="method: {setting: values}; all combinations are tried",
+        description="of each: chosen is the best mean of rewrite and neighbourhood score among "
+        "settings with a mean rewrite score within `rewrite`; `grid` has {method: {setting: "
+        "values}}, of which all combinations are tried",
     )
 
 
@@ -347,6 +409,8 @@ MOVED = {
     "tracing.windows": "it is localizing.windows now, of all localizers",
     "analysis.tracing": "it is analysis.effect now, where `fraction_max` is `value`; for `zeroed` "
     "set analysis.localizer: zeroing",
+    "tuning.grid": "it is tuning.aims.saturating.grid now, or tuning.aims.unsaturated.grid",
+    "tuning.max_rewrite": "it is the end of tuning.aims.saturating.rewrite now",
     # the machine's, on which no result depends
     "device": "set LOCEDIT_DEVICE (auto, cpu or cuda) in the environment",
     "sharding": "give `--set-scatter tracing=4 editing=8`, or `set-scatter` in a profile",

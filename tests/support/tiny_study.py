@@ -50,9 +50,13 @@ SETTINGS: dict[str, Any] = {
         "facts": 2,
         "layer": 1,
         "problems": ["error_injection"],
-        "grid": {
-            "FT-1": {"eps": [0.01, 0.05], "lr": [0.01]},
-            "ROME": {"kl_factor": [0.5], "lr": [0.5]},
+        "aims": {
+            "unsaturated": {
+                "grid": {
+                    "FT-1": {"eps": [0.01, 0.05], "lr": [0.01]},
+                    "ROME": {"clamp": [1.0], "kl_factor": [0.5], "lr": [0.5]},
+                }
+            }
         },
     },
 }

@@ -138,7 +138,7 @@ def test_a_line_feed_at_the_end_of_a_prompt_stays_and_is_said(folder, say):
 
 
 def test_a_paraphrase_and_a_neighbour_are_worded_as_the_prompt_is(folder, say):
-    options = ("--method", "FT-1", "--untuned")
+    options = ("--method", "FT-1", "--tuned", "none")
     clean = say(
         *edit(folder, *options, "--paraphrase", "You can see {} from", "--neighbour", "Italy is")
     )
@@ -150,7 +150,7 @@ def test_a_paraphrase_and_a_neighbour_are_worded_as_the_prompt_is(folder, say):
 
 
 def test_the_new_object_is_worded_as_a_records_target_is(folder, say):
-    options = ("--method", "FT-1", "--untuned", "--neighbour", "Italy is")
+    options = ("--method", "FT-1", "--tuned", "none", "--neighbour", "Italy is")
     clean = say(*edit(folder, *options))
     given = [f"\u00ad{word}\u200b" if word == "Rome" else word for word in edit(folder, *options)]
     assert given != list(edit(folder, *options))
@@ -271,7 +271,7 @@ def test_an_edit_shows_what_the_model_with_the_new_weights_says(pair, folder, sa
     monkeypatch.setattr(edit_command, "applied", remember)
     texts = {"prompt": PROMPT, "paraphrase": "You can see France from", "neighbour": "Italy is"}
     out = say(
-        *edit(folder, "--method", "FT-1", "--untuned"),
+        *edit(folder, "--method", "FT-1", "--tuned", "none"),
         *("--paraphrase", "You can see {} from", "--neighbour", "Italy is"),
     )
     (change,) = made.values()
@@ -297,7 +297,7 @@ def test_an_edit_is_the_studys_edit(pair, folder, say, method, monkeypatch):
     monkeypatch.setattr("locedit.engine.sampling.memit_contexts", lambda *_: contexts["memit"])
     text = tiny.SENTENCES * 9
     tokens = sum(len(pair.tokenizer(sentence)["input_ids"]) for sentence in text)
-    options = ("--untuned", "--tokens", str(tokens), "--layer", "1")
+    options = ("--tuned", "none", "--tokens", str(tokens), "--layer", "1")
     out = say(*edit(folder, "--method", method, *options))
     layers = [1] if method == "ROME" else range(4)
     statistics = oracle.key_statistics(*pair, text, layers)
@@ -345,12 +345,15 @@ def test_a_studys_statistics_and_contexts_are_used_if_there_are_any(folder, say,
 
 def test_a_models_tuned_settings_are_laid_over_the_preset(folder, say, tmp_path):
     settings = {"label": "Tiny", "n_layers": 5, "noise": 0.5, "path": str(folder)}
-    tuned = {"FT-1": {"all": {"eps": 0.0125}}}
-    settings["tuned"] = {"origin": "a test", "hyperparameters": tuned}
+    settings["tuned"] = {
+        name: {"origin": "a test", "hyperparameters": {"FT-1": {"all": {"eps": eps}}}}
+        for name, eps in (("unsaturated", 0.0125), ("saturating", 0.025))
+    }
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(settings))
     command = edit(tmp_path / "own.yaml", "--method", "ft-1")
     assert "eps 0.0125," in say(*command)
-    assert "eps 0.0001," in say(*command, "--untuned")
+    assert "eps 0.025," in say(*command, "--tuned", "saturating")
+    assert "eps 0.0001," in say(*command, "--tuned", "none")
 
 
 def test_a_method_of_ones_own_is_named_by_its_file(folder, say):
@@ -398,7 +401,7 @@ def test_a_prompt_of_no_relation_has_a_sentence_before_it_and_no_neighbour():
 
 def test_a_neighbour_that_is_left_out_can_be_given(folder, say):
     command = ["edit", "{} likes", "--subject", "Ada", "--to", "tea", "--model", folder]
-    command += ["--layer", "2", "--method", "FT-1", "--untuned"]
+    command += ["--layer", "2", "--method", "FT-1", "--tuned", "none"]
     assert "neighbour: left out: the prompt is of no bundled relation; give one with --n" in say(
         *command
     )
@@ -486,7 +489,7 @@ ARGUMENTS = {
         "locedit trace: option '--subject' requires an argument (see locedit trace --help)",
     ),
     "an option in place of a value": (
-        ["edit", "{}", "--to", "y", "--layer", "1", "--subject", "--untuned"],
+        ["edit", "{}", "--to", "y", "--layer", "1", "--subject", "--tuned"],
         "option '--subject' requires an argument",
     ),
     "a value that is not asked for": (
@@ -622,7 +625,7 @@ def test_defaults_are_what_is_not_given():
     given = ["{} is", "--subject", "x", "--to", "y", "--layer", "-1"]
     options = parsing.read(["edit", *given])
     assert (options.layer, options.method, options.top) == (-1, "ROME", 5)
-    assert (options.plugin, options.untuned, options.tokens) == ([], False, None)
+    assert (options.plugin, options.tuned, options.tokens) == ([], None, None)
     options = parsing.read(["edit", *given, "--plugin=a.py", "--plugin", "b.py", "--top", "2"])
     assert (options.plugin, options.top) == (["a.py", "b.py"], 2)
     noise = [parsing.read(["trace", *given[:3], "--noise", n]).noise for n in ("3sd", ".5")]

@@ -19,9 +19,9 @@ from locedit.localizers import builtin
 from locedit.methods import problems
 from locedit.store import assets
 from locedit.workflow import config as configuration
-from locedit.workflow.config import fill, load_yaml, read
-from locedit.workflow.model_file import ModelFile, load_model
-from locedit.workflow.sections import MOVED, Config, Editing, Overlays, Quirks
+from locedit.workflow.config import fill, load_yaml, read, tuned
+from locedit.workflow.model_file import ModelFile, TunedSets, load_model
+from locedit.workflow.sections import MOVED, TUNED, Config, Editing, Overlays, Quirks, Tuning
 from locedit.workflow.validation import ConfigError, validate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,9 +75,10 @@ def test_every_model_is_valid(model):
     validate(settings, ModelFile, str(model))
     if "asset" in settings:
         assert assets.named(settings["asset"])
-    for method, of_problems in settings.get("tuned", {}).get("hyperparameters", {}).items():
-        for problem in of_problems:
-            methods.METHODS[method].hyperparameters(problem, "paper", of_problems)
+    for one in settings.get("tuned", {}).values():
+        for method, of_problems in one["hyperparameters"].items():
+            for problem in of_problems:
+                methods.METHODS[method].hyperparameters(problem, "paper", of_problems)
 
 
 @pytest.mark.parametrize(
@@ -94,10 +95,18 @@ def test_the_default_and_every_preset_is_valid(preset):
 
 
 def test_every_method_problem_and_grid_setting_of_the_default_exists():
-    for method, grid in DEFAULT["tuning"]["grid"].items():
-        for name, values in grid.items():
-            overlay = {"all": {name: values[0]}}
-            methods.METHODS[method].hyperparameters("error_injection", "paper", overlay)
+    for aim in DEFAULT["tuning"]["aims"].values():
+        for method, grid in aim["grid"].items():
+            for name, values in grid.items():
+                overlay = {"all": {name: values[0]}}
+                methods.METHODS[method].hyperparameters("error_injection", "paper", overlay)
+
+
+def test_edits_that_are_to_differ_are_not_stopped_once_they_succeed():
+    grid = DEFAULT["tuning"]["aims"]["unsaturated"]["grid"]
+    for name, method in methods.METHODS.items():
+        if "enough" in settings.schema(method.settings)["properties"]:
+            assert grid[name]["enough"] == [0]
 
 
 def test_the_default_and_the_schemas_are_written_from_the_types():
@@ -129,10 +138,12 @@ def test_what_is_left_out_is_filled_in():
 # ---- the same names everywhere -------------------------------------------------------------------
 
 
-def test_the_sections_know_the_presets_and_the_quirks():
+def test_the_sections_know_the_presets_the_quirks_and_the_tuned_sets():
     assert list(Quirks.model_fields) == list(problems.QUIRKS)
     presets = {name for method in BUILTIN for name in methods.METHODS[method].presets}
     assert presets == set(get_args(Editing.model_fields["preset"].annotation))
+    aims = get_args(Tuning.model_fields["aim"].annotation)
+    assert list(TUNED) == [*TunedSets.model_fields, "none"] == [*aims, "none"]
 
 
 def test_a_methods_presets_are_settings_of_its_dataclass():
@@ -209,10 +220,22 @@ FAULTS = {
         "eps, lr, steps, window)",
     ),
     "a misspelt setting to be tried": (
-        "tuning.grid",
+        "tuning.aims.saturating.grid",
         {"ROME": {"lrr": [0.1]}},
-        "config: tuning.grid.ROME: unknown key 'lrr'; did you mean 'lr'? (known: clamp, decay, "
-        "iterations, kl_factor, lr)",
+        "config: tuning.aims.saturating.grid.ROME: unknown key 'lrr'; did you mean 'lr'? (known: "
+        "clamp, decay, iterations, kl_factor, lr)",
+    ),
+    "the former true": (
+        "editing.tuned",
+        True,
+        "config: editing.tuned: it names a set of the model's file: write saturating for the "
+        "former true, none for false, or unsaturated; got True",
+    ),
+    "a misspelt set": (
+        "editing.tuned",
+        "saturated",
+        "config: editing.tuned: unknown value 'saturated'; did you mean 'unsaturated'? (known: "
+        "unsaturated, saturating, none)",
     ),
     "a localizer unlike any": (
         "localizing.localizers",
@@ -300,11 +323,6 @@ FAULTS = {
         2,
         "config: facts.min_p_erase: must be at most 1, got 2",
     ),
-    "no limit at all": (
-        "tuning.max_rewrite",
-        0,
-        "config: tuning.max_rewrite: must be above 0, got 0",
-    ),
     "no window": (
         "localizing.windows",
         [],
@@ -314,6 +332,17 @@ FAULTS = {
         "localizing.windows",
         [3, 3],
         "config: localizing.windows: [3, 3] has 3 twice",
+    ),
+    "an aim out of reach": (
+        "tuning.aims.unsaturated.rewrite",
+        [0.5, 1.5],
+        "config: tuning.aims.unsaturated.rewrite.1: must be at most 1, got 1.5",
+    ),
+    "an aim that holds no score": (
+        "tuning.aims.unsaturated.rewrite",
+        [0.7, 0.5],
+        "config: tuning.aims.unsaturated.rewrite: no score lies within 0.7 and 0.5; give the "
+        "smaller one first",
     ),
     "an empty model": ("model", "", "config: model: must not be empty, got ''"),
     "a folder for a name": ("dataset.name", "a/b", "config: dataset.name: it names a folder: use"),
@@ -456,6 +485,27 @@ class Mine:
     """A localizer's settings."""
 
     steps: settings.Count = 5
+
+
+def test_a_models_own_settings_go_by_the_name_of_their_set():
+    own = {"FT-1": {"all": {"eps": 0.001}}}
+    model = {"tuned": {"unsaturated": {"origin": "a test", "hyperparameters": own}}}
+    validate({"label": "M", "n_layers": 2, "noise": 0.1, "path": "m", **model}, ModelFile, "m")
+    assert tuned(model, "unsaturated", "m.yaml") == own
+    assert tuned(model, "none", "m.yaml") == {}
+    for name in TUNED:
+        assert tuned({}, name, "m.yaml") == {}, "never tuned: the preset is all there is"
+    sentence = "m.yaml: tuned: the model has no set 'saturating', which editing.tuned asks for (it "
+    with pytest.raises(ConfigError, match=re.escape(sentence + "has: unsaturated)")):
+        tuned(model, "saturating", "m.yaml")
+
+
+def test_a_models_settings_without_a_sets_name_are_refused():
+    unnamed = {"origin": "a test", "hyperparameters": {}}
+    model = {"label": "M", "n_layers": 2, "noise": 0.1, "path": "m", "tuned": unnamed}
+    sentence = "m.yaml: tuned: unknown key 'hyperparameters' (known: saturating, unsaturated)"
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        validate(model, ModelFile, "m.yaml")
 
 
 def data_fault(sentence, **changes):

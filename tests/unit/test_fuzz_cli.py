@@ -28,7 +28,7 @@ def weights(folder) -> Path:
 ARGUMENT = st.one_of(TEXT, st.integers().map(str), st.floats().map(str), st.just("9" * 5000))
 OPTIONS = {
     "trace": "--target --module --window --noise --n-noise --seed --out --model".split(),
-    "edit": "--method --plugin --layer --paraphrase --neighbour --preset --untuned --tokens --top "
+    "edit": "--method --plugin --layer --paraphrase --neighbour --preset --tuned --tokens --top "
     "--results --model --to".split(),
     "localize": "--target --to --localizer --plugin --module --window --results --out --table "
     "--model".split(),

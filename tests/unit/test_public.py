@@ -305,6 +305,7 @@ BAD_EDIT = BAD | {
     "method": ({"method": "ROMEO"}, "unknown method 'ROMEO'; did you mean 'ROME'?"),
     "problem": ({"problem": "erasure"}, "unknown problem 'erasure'"),
     "preset": ({"preset": "pape"}, "unknown preset 'pape'; did you mean 'paper'?"),
+    "tuned": ({"tuned": True}, "unknown tuned True (known: unsaturated, saturating, none)"),
     "setting": ({"hyperparameters": {"lrr": 1}}, "unknown setting 'lrr'"),
     "tokens": ({"method": "ROME", "tokens": 100_000}, "tokens of text for 100,000"),
 }

@@ -36,9 +36,12 @@ def setting(rewrite, neighbourhood):
     }
 
 
-def choice(rows, limit=0.99):
+SATURATING, UNSATURATED = (0.0, 0.99), (0.5, 0.7)
+
+
+def choice(rows, interval=SATURATING):
     """(index of the chosen row, indices of the admissible ones)."""
-    done = tuning.choose(rows, limit)
+    done = tuning.choose(rows, interval)
     for given, row in zip(rows, done, strict=True):
         assert {key: row[key] for key in given} == pytest.approx(given, nan_ok=True)
     chosen = [i for i, row in enumerate(done) if row["chosen"]]
@@ -127,4 +130,32 @@ def test_a_setting_without_an_objective_is_never_chosen():
 
 
 def test_without_settings_there_is_no_choice():
-    assert tuning.choose([], 0.99) == []
+    assert tuning.choose([], SATURATING) == []
+
+
+def test_an_aim_below_saturation_passes_over_better_means_outside_it():
+    rows = [setting(0.45, 0.99), setting(0.55, 0.9), setting(0.65, 0.85), setting(0.95, 0.9)]
+    assert choice(rows, UNSATURATED) == (2, [1, 2])
+    assert choice(rows, SATURATING) == (3, [0, 1, 2, 3])
+
+
+def test_both_ends_of_the_aim_belong_to_it():
+    rows = [setting(0.5, 0.9), setting(0.7, 0.6), setting(0.4999, 1.0), setting(0.7001, 1.0)]
+    assert choice(rows, UNSATURATED) == (0, [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("rewrites", "nearest"),
+    [
+        pytest.param([0.1, 0.45, 0.9], 1, id="from below"),
+        pytest.param([0.1, 0.9, 0.71], 2, id="from above"),
+        pytest.param([0.9, 0.99], 0, id="all above"),
+        pytest.param([0.2, 0.01], 0, id="all below"),
+    ],
+)
+def test_where_no_setting_is_within_the_aim_the_nearest_is_chosen(rewrites, nearest):
+    assert choice([setting(rewrite, 0.8) for rewrite in rewrites], UNSATURATED) == (nearest, [])
+
+
+def test_of_two_as_near_the_better_is_chosen():
+    assert choice([setting(0.25, 0.1), setting(0.25, 0.8)], UNSATURATED) == (1, [])

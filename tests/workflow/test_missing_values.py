@@ -294,7 +294,7 @@ def broken(study, tmp_path) -> tuple[Study, dict[str, Any]]:
             "problems": ["error_injection"],
             "layers": LAYERS[1:],
         },
-        "tuning": {"grid": {"Broken": {"rate": [0.1, 0.2]}}},
+        "tuning": {"aims": {"unsaturated": {"grid": {"Broken": {"rate": [0.1, 0.2]}}}}},
     }
 
 
@@ -529,3 +529,21 @@ def test_a_sweep_that_chose_nothing_says_why():
     given = SimpleNamespace(input=["FT-1/fact_forcing.parquet"])
     with pytest.raises(ValueError, match=r"no setting of FT-1/fact_forcing\.parquet can"):
         sweep_table.chosen(pd.DataFrame(rows), given)
+
+
+def test_chosen_settings_form_a_set_with_the_aims_name_that_says_where_it_was_missed():
+    chosen = {"method": "ROME", "n_facts": 2, "chosen": True}
+    hit = {"problem": "error_injection", "admissible": True, "rewrite": 0.6, "values": '{"lr": 1}'}
+    missed = {"problem": "fact_erasure", "admissible": False, "rewrite": 0.8, "values": '{"lr": 2}'}
+    settings = {"aim": "unsaturated", "rewrite": [0.5, 0.7], "layer": 5}
+    settings["problems"] = ["error_injection", "fact_erasure"]
+    given = SimpleNamespace(params=Named(settings=settings, dataset="bundled"), input=[])
+    tuned = sweep_table.chosen(pd.DataFrame([{**chosen, **hit}, {**chosen, **missed}]), given)
+    assert list(tuned) == ["unsaturated"]
+    wanted = {"ROME": {"all": {"lr": 1}, "fact_erasure": {"lr": 2}}}
+    assert tuned["unsaturated"]["hyperparameters"] == wanted
+    origin = tuned["unsaturated"]["origin"]
+    assert "with mean rewrite from 0.5 to 0.7; where no setting lies there, the nearest: " in origin
+    assert origin.endswith("ROME fact_erasure 0.80")
+    neat = sweep_table.chosen(pd.DataFrame([{**chosen, **hit}]), given)["unsaturated"]["origin"]
+    assert neat.endswith("from 0.5 to 0.7")

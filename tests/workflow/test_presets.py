@@ -120,7 +120,7 @@ def test_a_preset_of_the_paper_has_the_papers_settings(name):
     assert len(study["editing"]["methods"]) * len(study["editing"]["problems"]) == 20
     assert study["contexts"] == {"rome": [[5, 10], [10, 10]], "memit_tokens": 10}
     assert study["essence"] == {"texts": 5, "tokens": 100}
-    assert study["editing"]["tuned"] is False
+    assert study["editing"]["tuned"] == "none"
     released = name.endswith("released")
     assert study["editing"]["preset"] == ("released" if released else "paper")
     assert study["tracing"]["clean_reference"] == ("max" if released else "clean")

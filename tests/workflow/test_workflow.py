@@ -240,8 +240,13 @@ def test_tuning_uses_other_facts_and_chooses_one_setting_each(study):
     assert table.groupby("method").size().to_dict() == {"FT-1": 2, "ROME": 1}
     assert table.groupby("method")["chosen"].sum().to_dict() == {"FT-1": 1, "ROME": 1}
     tuned = yaml.safe_load((study.out / "tuning/tuned.yaml").read_text())["tuned"]
-    assert set(tuned["hyperparameters"]) == set(METHODS)
-    assert tuned["hyperparameters"]["ROME"] == {"all": {"kl_factor": 0.5, "lr": 0.5}}
+    assert set(tuned) == {"unsaturated"} == set(table["aim"])
+    found = tuned["unsaturated"]["hyperparameters"]
+    assert set(found) == set(METHODS)
+    assert found["ROME"] == {"all": {"clamp": 1.0, "kl_factor": 0.5, "lr": 0.5}}
+    assert found["FT-1"]["all"]["enough"] == 0
+    within = table["rewrite"].between(0.5, 0.7)
+    assert within.tolist() == table["admissible"].tolist()
     assert (study.out / "tuning/sweep.svg").stat().st_size > 5_000
 
 

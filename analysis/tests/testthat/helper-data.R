@@ -90,7 +90,7 @@ make_sweep <- function(methods = names(METHODS)) {
     data.frame(
       model = "tiny", method = methods[i], problem = "error_injection", setting = settings,
       rewrite = rewrite, paraphrase = rewrite, neighbourhood = neighbourhood,
-      objective = objective, admissible = rewrite <= 0.99,
+      objective = objective, admissible = rewrite <= 0.99, aim_low = 0, aim_high = 0.99,
       chosen = objective == max(objective), n_facts = 12L, layer = 10L
     )
   })

@@ -63,7 +63,15 @@ test_that("a figure is written as SVG and as PNG, and returns its words", {
   expect_match(readLines(svg, 1), "xml")
   expect_equal(readBin(png, "raw", 4)[2:4], charToRaw("PNG"))
   expect_named(words, c("title", "caption", "alt"))
-  expect_match(words$caption, "Model; data set x; 12 facts; edit layer 11\\.")
+  aim <- "aim: mean rewrite score 0 to 0\\.99\\."
+  expect_match(words$caption, paste("Model; data set x; 12 facts; edit layer 11;", aim))
+})
+
+test_that("the sweep says where no setting lies within the aim", {
+  settings <- make_sweep(c("FT-1", "ROME"))
+  expect_no_match(words_of(sweep(settings, "Model")), "within the aim, and")
+  settings$admissible[settings$method == "ROME"] <- FALSE
+  expect_words(sweep(settings, "Model"), "the nearest is chosen: ROME: error injection\\.")
 })
 
 test_that("all figures have a caption and an alternative text of whole sentences", {
