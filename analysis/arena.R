@@ -1,0 +1,133 @@
+# Which localizer tells where to edit? All are compared on the same facts, edits and layers, by how
+# well each fact's order of layers agrees with the order by its values.
+
+# One row for each problem, method, score and localizer (module, window). `rank_r`: mean over facts
+# of Spearman's correlation over layers, layers' means removed, with the interval of Student's t.
+# `behind`: less than the best one's by; `p_adjusted`: of that difference, paired over facts, by one
+# flip of signs over all pairs of localizers (max-T); `with_best`: it is not below .05. As
+# description: `hit`, how often the value peaks at the best layer, and `regret`, what is lost there
+# against the best layer, each beside the mean of its own shuffles; that of regret has the p of
+# choice_table. Other arguments: see choice_table.
+arena_table <- function(scores, effects, score_names, problems = NULL, methods = NULL,
+                        correct_only = TRUE, permutations = 2000L, seed = 0L) {
+  check_scores(scores, score_names)
+  check_localized(effects)
+  shuffles <- shuffles_of(study_facts(scores), permutations, seed)
+  signs <- signs_of(study_facts(scores), permutations, seed)
+  origin <- c("model", "dataset")
+  parts <- list()
+  for (setting in split_by(unique(rbind(scores[origin], effects[origin])), origin)) {
+    localizers <- localizers_of(of_setting(effects, setting$keys))
+    mine <- of_setting(scores, setting$keys)
+    for (outcome in outcomes_of(mine, score_names, problems, methods, correct_only)) {
+      cells <- lapply(localizers, function(localizer) {
+        cell <- cell_of(outcome, localizer)
+        cell$keys <- c(setting$keys, cell$keys)
+        cell
+      })
+      parts[[length(parts) + 1]] <- arena_rows(cells, shuffles, signs)
+    }
+  }
+  if (length(parts) == 0) return(arena_rows(list(empty_cell()), shuffles, signs)[0, ])
+  table <- bind_columns(parts)
+  for (rows in split(seq_len(nrow(table)), table$score)) {
+    table$hit_p_adjusted[rows] <- stats::p.adjust(table$hit_p[rows], "BH")
+  }
+  arrange_cells(table)
+}
+
+arena_rows <- function(cells, shuffles, signs) {
+  able <- vapply(cells, can_associate, TRUE)
+  facts <- Reduce(intersect, lapply(cells[able], function(cell) rownames(cell$score)))
+  cells[able] <- lapply(cells[able], only_facts, facts = facts)
+  able <- vapply(cells, can_associate, TRUE)
+  ranks <- vapply(cells[able], rank_agreement, numeric(length(facts)))
+  ranks <- matrix(ranks, length(facts), sum(able), dimnames = list(facts, NULL))
+  standing <- standing_of(ranks, signs)
+  rows <- lapply(cells, arena_row, shuffles = shuffles)
+  at <- which(able)
+  for (k in seq_along(at)) {
+    rows[[at[k]]][c("rank_r", ENDS)] <- mean_interval(ranks[, k])[c("mean", ENDS)]
+    rows[[at[k]]][names(standing)] <- lapply(standing, `[`, k)
+  }
+  bind_columns(rows)
+}
+
+only_facts <- function(cell, facts) {
+  at <- match(facts, rownames(cell$score))
+  cell$n_dropped <- cell$n_dropped + nrow(cell$score) - length(at)
+  for (part in c("score", "value")) cell[[part]] <- cell[[part]][at, , drop = FALSE]
+  cell$peak <- peak_shares(cell$value)
+  cell$relation <- cell$relation[at]
+  cell$own <- cell$own[at]
+  cell
+}
+
+# A fact whose values or scores are all the same has no order to agree with.
+rank_agreement <- function(cell) {
+  r <- fact_rank_correlations(within_part(cell$score), within_part(cell$value))
+  ifelse(is.na(r), 0, r)
+}
+
+arena_row <- function(cell, shuffles) {
+  answer <- c(cell$keys, cell_counts(cell), list(
+    rank_r = NA_real_, low = NA_real_, high = NA_real_, behind = NA_real_, p_adjusted = NA_real_,
+    with_best = NA, hit = NA_real_, hit_chance = NA_real_, hit_p = NA_real_,
+    hit_p_adjusted = NA_real_, regret = NA_real_, regret_chance = NA_real_,
+    reason = joined_reasons(cell$reason, no_association(cell))
+  ))
+  if (!can_associate(cell)) return(answer)
+  best <- peak_shares(cell$score)
+  hit <- prescriptive(best, cell$peak)
+  gain <- prescriptive(cell$score, cell$peak)
+  answer$hit <- hit$at_peak
+  answer$hit_chance <- hit$at_peak - hit$estimate
+  answer$regret <- mean(row_max(cell$score)) - gain$at_peak
+  answer$regret_chance <- answer$regret + gain$estimate
+  if (answer$n_facts >= MIN_ROWS && !same_peaks(cell$peak)) {
+    sums <- shuffled_sums(list(best), cell$peak, shuffles(rownames(best)))
+    answer$hit_p <- permutation_p(hit$estimate, shuffled_gain(sums[1, ], best, cell$peak))
+  }
+  answer$reason <- joined_reasons(
+    answer$reason, too_few(answer),
+    if (same_peaks(cell$peak)) "all facts peak at the same layer: shuffles change nothing"
+  )
+  answer
+}
+
+# ---- pairs ---------------------------------------------------------------------------------------
+
+# A function of names that gives random signs, [flips, facts].
+signs_of <- function(facts, flips, seed) {
+  signs <- seeded(seed, matrix(sample(c(-1, 1), length(facts) * flips, TRUE), flips))
+  colnames(signs) <- facts
+  function(names) signs[, names, drop = FALSE]
+}
+
+# Each localizer against the one with the largest mean. `ranks`: [facts, localizers]. A pair's
+# statistic is the sum of its differences over the root of their squares' sum, which no flip changes.
+standing_of <- function(ranks, signs) {
+  n <- ncol(ranks)
+  if (n == 0) return(list())
+  means <- colMeans(ranks)
+  best <- which.max(means)
+  answer <- list(behind = means[best] - means, p_adjusted = rep(NA_real_, n), with_best = rep(NA, n))
+  if (nrow(ranks) < MIN_ROWS) return(answer)
+  products <- crossprod(ranks)
+  spread <- sqrt(pmax(outer(diag(products), diag(products), `+`) - 2 * products, 0))
+  flipped <- signs(rownames(ranks)) %*% ranks # [flips, localizers]
+  largest <- rep(0, nrow(flipped))
+  for (a in seq_len(n - 1)) {
+    for (b in seq(a + 1, length.out = n - a)) {
+      if (spread[a, b] > 1e-9) {
+        largest <- pmax(largest, abs(flipped[, a] - flipped[, b]) / spread[a, b])
+      }
+    }
+  }
+  observed <- ifelse(spread[best, ] > 1e-9, nrow(ranks) * answer$behind / spread[best, ], 0)
+  answer$p_adjusted <- vapply(observed, function(t) {
+    (1 + sum(largest >= t * (1 - 1e-9))) / (length(largest) + 1)
+  }, 0)
+  answer$with_best <- answer$p_adjusted >= 0.05
+  lapply(answer, unname)
+}
