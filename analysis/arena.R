@@ -105,29 +105,35 @@ signs_of <- function(facts, flips, seed) {
 }
 
 # Each localizer against the one with the largest mean. `ranks`: [facts, localizers]. A pair's
-# statistic is the sum of its differences over the root of their squares' sum, which no flip changes.
+# statistic is the sum of its differences over the root of their squares' sum, which no flip
+# changes.
 standing_of <- function(ranks, signs) {
   n <- ncol(ranks)
   if (n == 0) return(list())
   means <- colMeans(ranks)
   best <- which.max(means)
-  answer <- list(behind = means[best] - means, p_adjusted = rep(NA_real_, n), with_best = rep(NA, n))
+  answer <- list(
+    behind = means[best] - means, p_adjusted = rep(NA_real_, n), with_best = rep(NA, n)
+  )
   if (nrow(ranks) < MIN_ROWS) return(answer)
   products <- crossprod(ranks)
   spread <- sqrt(pmax(outer(diag(products), diag(products), `+`) - 2 * products, 0))
-  flipped <- signs(rownames(ranks)) %*% ranks # [flips, localizers]
-  largest <- rep(0, nrow(flipped))
-  for (a in seq_len(n - 1)) {
-    for (b in seq(a + 1, length.out = n - a)) {
-      if (spread[a, b] > 1e-9) {
-        largest <- pmax(largest, abs(flipped[, a] - flipped[, b]) / spread[a, b])
-      }
-    }
-  }
+  largest <- largest_flipped(signs(rownames(ranks)) %*% ranks, spread)
   observed <- ifelse(spread[best, ] > 1e-9, nrow(ranks) * answer$behind / spread[best, ], 0)
   answer$p_adjusted <- vapply(observed, function(t) {
     (1 + sum(largest >= t * (1 - 1e-9))) / (length(largest) + 1)
   }, 0)
   answer$with_best <- answer$p_adjusted >= 0.05
   lapply(answer, unname)
+}
+
+# The largest statistic of any pair in every flip. `flipped`: [flips, localizers].
+largest_flipped <- function(flipped, spread) {
+  pairs <- which(upper.tri(spread) & spread > 1e-9, arr.ind = TRUE)
+  largest <- rep(0, nrow(flipped))
+  for (k in seq_len(nrow(pairs))) {
+    difference <- abs(flipped[, pairs[k, 1]] - flipped[, pairs[k, 2]])
+    largest <- pmax(largest, difference / spread[pairs[k, 1], pairs[k, 2]])
+  }
+  largest
 }

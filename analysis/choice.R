@@ -5,9 +5,9 @@
 
 # One row for each localizer, module, window, problem, method and score. `gain`: that difference, on
 # the score's scale. `p`: by permuting facts' whole vectors of values; `shuffle_low`,
-# `shuffle_high`: where 95 % of shuffles lie. `low`, `high`: without each fact in turn (Student's t);
-# `relation_low`, `relation_high`: without each relation. `p_family`: Westfall and Young's max-T over
-# the problems and methods of the score. Other arguments: see over_groups.
+# `shuffle_high`: where 95 % of shuffles lie. `low`, `high`: without each fact in turn (Student's
+# t); `relation_low`, `relation_high`: without each relation. `p_family`: Westfall and Young's max-T
+# over the problems and methods of the score. Other arguments: see over_groups.
 choice_table <- function(scores, effects, score_names, problems = NULL, methods = NULL,
                          primary = NULL, correct_only = TRUE, permutations = 2000L, seed = 0L) {
   shuffles <- shuffles_of(study_facts(scores), permutations, seed)
@@ -67,13 +67,13 @@ prescriptive <- function(score, peak, group = seq_len(nrow(score))) {
   own <- rowSums(score * peak)
   group <- codes(group)
   n <- nrow(score)
-  left <- function(cells) sweep(-rowsum(cells, group), 2, colSums(cells), `+`)
+  left <- function(cells) base::sweep(-rowsum(cells, group), 2, colSums(cells), `+`)
   u_statistic <- function(n, d, r) (n * d - r) / (n * (n - 1))
   list(
     estimate = u_statistic(n, sum(own), sum(colSums(score) * colSums(peak))),
     without = u_statistic(
       n - tabulate(group), sum(own) - as.vector(rowsum(own, group)),
-      rowSums(left(score) * left(peak))
+      unname(rowSums(left(score) * left(peak)))
     ),
     at_peak = mean(own)
   )

@@ -13,8 +13,7 @@ check_localized <- function(effects) {
 }
 
 # Calls `summarise(cells)` for the cells of each localizer, which gives a table with one or more
-# rows a cell, keys first; binds and orders the tables. Arguments: see over_groups. `scores` may
-# have `at_peak`: rows at a layer that is edited for that fact alone.
+# rows a cell, keys first; binds and orders the tables. Arguments: see over_groups.
 over_cells <- function(scores, effects, score_names, problems, methods, correct_only, summarise) {
   check_scores(scores, score_names)
   check_localized(effects)
@@ -63,8 +62,8 @@ outcomes_of <- function(scores, score_names, problems, methods, correct_only) {
 }
 
 # `score`: [facts, edited layers], NA where there is none; `grid`: which of these layers are edited
-# for every fact, not as one fact's peak alone; `half1`, `half2`: the same from halves of the
-# prompts, or NULL; `relation`: of each fact.
+# for every fact (`listed`), not as single facts' peaks alone; `half1`, `half2`: the same from
+# halves of the prompts, or NULL; `relation`: of each fact.
 outcome_of <- function(rows, score, keys) {
   facts <- sort(unique(as.character(rows$case_id)), method = "radix")
   layers <- sort(unique(as.integer(rows$layer)))
@@ -77,7 +76,8 @@ outcome_of <- function(rows, score, keys) {
   list(
     keys = list(problem = keys$problem, method = keys$method, score = score),
     score = as_matrix(usable_score(rows, score)), half1 = halves[[1]], half2 = halves[[2]],
-    grid = on_grid(rows, layers, facts), n_rows = nrow(rows),
+    grid = layers %in% rows$layer[is.null(rows$listed) | rows$listed %in% TRUE],
+    n_rows = nrow(rows),
     relation = as.character(relation)[match(facts, rows$case_id)]
   )
 }
@@ -86,12 +86,6 @@ fill_matrix <- function(values, at, facts, layers) {
   cells <- matrix(NA_real_, length(facts), length(layers), dimnames = list(facts, layers))
   cells[at] <- values
   cells
-}
-
-on_grid <- function(rows, layers, facts) {
-  alone <- if (is.null(rows$at_peak)) rep(FALSE, nrow(rows)) else rows$at_peak %in% TRUE
-  layers %in% rows$layer[!alone] | tabulate(match(rows$layer, layers), length(layers)) ==
-    length(facts)
 }
 
 # ---- localizers ----------------------------------------------------------------------------------
@@ -139,7 +133,7 @@ cell_of <- function(outcome, localizer) {
   used <- outcome$grid & scored
   values <- localizer$value[, colSums(!is.na(localizer$value)) > 0, drop = FALSE]
   near <- nearest_layers(colnames(values), colnames(outcome$score)[used])
-  used[used] <- colSums(near) > 0
+  if (ncol(values) > 0) used[used] <- colSums(near) > 0
   whole <- stats::complete.cases(outcome$score[, used, drop = FALSE]) & any(used)
   traced <- rownames(values)[stats::complete.cases(values) & ncol(values) > 0]
   facts <- intersect(rownames(outcome$score)[whole], traced)
@@ -160,7 +154,7 @@ with_values <- function(cell, values, outcome, localizer, near) {
   all_edited <- length(facts) > 0 && all(top %in% layers)
   weights <- if (all_edited) +outer(colnames(values), layers, `==`) else near
   weights <- weights[, colSums(near) > 0, drop = FALSE]
-  weights <- sweep(weights, 2, colSums(weights), `/`)
+  weights <- base::sweep(weights, 2, colSums(weights), `/`)
   edited <- function(values) {
     if (is.null(values) || ncol(values) == 0) return(NULL)
     result <- values %*% weights
@@ -183,8 +177,8 @@ with_values <- function(cell, values, outcome, localizer, near) {
 # [layers of the model, edited layers]: TRUE where the edited one is nearest, the lower of two.
 nearest_layers <- function(layers, edited) {
   distance <- abs(outer(as.integer(layers), as.integer(edited), `-`))
-  near <- if (ncol(distance) == 0) integer() else max.col(-distance, ties.method = "first")
-  outer(near, seq_along(edited), `==`) + 0
+  if (length(distance) == 0) return(distance)
+  outer(max.col(-distance, ties.method = "first"), seq_along(edited), `==`) + 0
 }
 
 peak_shares <- function(value) {
@@ -214,6 +208,7 @@ cell_reason <- function(outcome, cell, whole) {
   if (!any(whole)) return("no fact with a usable score at every edited layer")
   if (nrow(cell$score) == 0) return("no fact with the localizer's values at every layer")
   if (ncol(cell$score) < 2) return("a single edit layer")
+  if (nrow(cell$score) < 2) return("a single fact: no other to compare with")
   if (no_variance(cell$score - rowMeans(cell$score))) {
     return("the score does not differ between layers")
   }

@@ -23,14 +23,14 @@ with_adjusted <- function(table, primary = NULL) {
 }
 
 # `p_family` of a localizer's cells: for each score the adjusted p of all problems and methods.
-# `observed`: statistics, whose shuffled values (`permuted`, a vector of each cell or NULL) have mean
-# zero; standardised, since scores differ in their spread.
+# `observed`: statistics, whose shuffled values (`permuted`, a vector of each cell or NULL) have a
+# mean of zero; standardised, since scores differ in their spread.
 with_family <- function(table, observed, permuted) {
   table$p_family <- rep(NA_real_, nrow(table))
   known <- which(!vapply(permuted, is.null, TRUE))
   for (family in split(known, table$score[known])) {
     spread <- vapply(permuted[family], stats::sd, 0)
-    shuffled <- sweep(do.call(cbind, permuted[family]), 2, spread, `/`)
+    shuffled <- base::sweep(do.call(cbind, permuted[family]), 2, spread, `/`)
     table$p_family[family] <- max_t(observed[family] / spread, shuffled)
   }
   table[c(setdiff(names(table), "reason"), "reason")]
@@ -45,7 +45,8 @@ roles_of <- function(table, primary) {
     ), call. = FALSE)
   }
   agrees <- function(keys) {
-    Reduce(`&`, lapply(keys, function(key) table[[key]] %in% primary[[key]]), rep(TRUE, nrow(table)))
+    same <- lapply(keys, function(key) table[[key]] %in% primary[[key]])
+    Reduce(`&`, same, rep(TRUE, nrow(table)))
   }
   family <- agrees(setdiff(names(primary), c("problem", "method")))
   role <- ifelse(agrees(names(primary)), "primary", ifelse(family, "secondary", "exploratory"))
@@ -60,7 +61,7 @@ max_t <- function(observed, permuted) {
   far <- abs(permuted)[, rev(ranked), drop = FALSE]
   for (k in seq_len(ncol(far))[-1]) far[, k] <- pmax(far[, k], far[, k - 1])
   largest <- far[, rev(seq_len(ncol(far))), drop = FALSE] # of this and all that rank below
-  reached <- sweep(largest, 2, abs(observed)[ranked] * (1 - 1e-9), `>=`)
+  reached <- base::sweep(largest, 2, abs(observed)[ranked] * (1 - 1e-9), `>=`)
   p <- cummax((1 + colSums(reached)) / (nrow(permuted) + 1))
   p[order(ranked)]
 }

@@ -33,7 +33,7 @@ power_table <- function(effects, primary = NULL, effect = 0.2, wanted = 0.8,
 }
 
 power_rows <- function(value, n_layers, facts, effect, wanted) {
-  contrast <- if (nrow(value) >= MIN_ROWS && ncol(value) >= n_layers) spread_contrast(value, n_layers)
+  contrast <- if (nrow(value) >= MIN_ROWS) spread_contrast(value, n_layers)
   known <- !is.null(contrast)
   if (!known) contrast <- peak_contrast(normal_values(n_layers))
   data.frame(
@@ -53,7 +53,7 @@ spread_contrast <- function(value, n_layers) {
   edited <- unique(round(seq(1, ncol(value), length.out = n_layers + 2L)[-c(1, n_layers + 2L)]))
   if (length(edited) < 2) return(NULL)
   near <- nearest_layers(seq_len(ncol(value)), edited)
-  edited <- value %*% sweep(near, 2, colSums(near), `/`)
+  edited <- value %*% base::sweep(near, 2, colSums(near), `/`)
   if (!varies_within(edited) || same_peaks(peak_shares(edited))) return(NULL)
   peak_contrast(edited)
 }
@@ -64,7 +64,7 @@ peak_contrast <- function(value) {
   own <- within_part(value)
   n_layers <- ncol(value)
   peak <- peak_shares(value)
-  centred <- sweep(peak, 2, colMeans(peak))
+  centred <- base::sweep(peak, 2, colMeans(peak))
   list(
     gain = prescriptive(own / sqrt(mean(own^2)), peak)$estimate,
     noise = sqrt(mean(rowSums(centred^2)) * n_layers / (n_layers - 1))

@@ -63,7 +63,7 @@ permutation_p <- function(observed, permuted) {
 
 # The interval of Student's t from a statistic without each group in turn: estimate, standard error,
 # degrees of freedom and ends, on the scale of `transform` (a function and its inverse).
-jackknife_interval <- function(estimate, without, level = 0.95, transform = list(identity, identity)) {
+jackknife_interval <- function(estimate, without, transform = list(identity, identity)) {
   n <- length(without)
   answer <- list(low = NA_real_, high = NA_real_, se = NA_real_, df = n - 1L, t = NA_real_)
   centre <- transform[[1]](estimate)
@@ -72,7 +72,7 @@ jackknife_interval <- function(estimate, without, level = 0.95, transform = list
   se <- sqrt((n - 1) / n * sum((left - mean(left))^2))
   if (se <= 1e-12 * max(abs(left))) return(answer) # the same without any: nothing to go by
   answer$se <- se
-  half <- stats::qt((1 + level) / 2, n - 1) * answer$se
+  half <- stats::qt(0.975, n - 1) * answer$se
   answer$low <- transform[[2]](centre - half)
   answer$high <- transform[[2]](centre + half)
   answer$t <- centre / answer$se

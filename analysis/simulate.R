@@ -28,7 +28,8 @@ simulated_studies <- function(situation, facts, layers, studies, seed) {
     study <- data.frame(grid, dataset = "simulated", relation_id = relation_of(grid$case_id))
     list(
       scores = data.frame(study,
-        method = "editor", problem = "error_injection", is_correct = TRUE, status = "ok",
+        method = "editor", problem = "error_injection", listed = TRUE, is_correct = TRUE,
+        status = "ok",
         measured_twice(score, situation$ceiling, "score")
       ),
       effects = data.frame(study,
@@ -48,9 +49,9 @@ measured_twice <- function(truth, ceiling, name) {
 }
 
 # One row for each situation, size and statistic: `size`, the share of tests that reject where
-# nothing is to be found (else `power`), and `coverage`, the share of intervals with the truth inside.
-# The truth of A and B is what a study of many facts finds; that of C, whose choices are made by as
-# many facts as there are, is its mean.
+# nothing is to be found (else `power`), and `coverage`, the share of intervals with the truth
+# inside. The truth of A and B is what a study of many facts finds; that of C, whose choices are
+# made by half the facts that there are, is its mean.
 calibration_table <- function(studies = 400L, permutations = 499L, splits = 20L, seed = 0L,
                               situations = names(SITUATIONS), sizes = SIZES) {
   rows <- list()

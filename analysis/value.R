@@ -1,8 +1,8 @@
 # Is a localizer worth using? The score at the layer that it would choose for each fact, less the
 # score at the one layer that is best for other facts. Choices are made by the other half of the
 # facts (cross-fitting), averaged over many halvings, and every step is made anew without each fact
-# in turn (jackknife). Halves and their average make the statistic smooth: the best of several layers
-# jumps when one fact goes, and a jackknife of a single division into ten is twice as wide.
+# in turn (jackknife). Halves and their average make the statistic smooth: the best of several
+# layers jumps when one fact goes, and a jackknife of a single division into ten is twice as wide.
 
 # localizer: the layer with the largest (mean score + common within-fact slope x value); own_peak:
 # the layer where the fact's own values peak, also one that is edited for this fact alone; random:
@@ -10,9 +10,9 @@
 CHOICES <- c("localizer", "own_peak", "random", "oracle")
 
 # One row for each localizer, module, window, problem, method, score and strategy. `mean`: the score
-# at its layers; `fixed`: at the best fixed layer, of the same facts; `value`: their difference, with
-# its intervals over facts and relations, and `p` of the t over facts. `splits`: how many halvings,
-# `seed`: of their draw. Other arguments: see choice_table.
+# at its layers; `fixed`: at the best fixed layer, of the same facts; `value`: their difference,
+# with its intervals over facts and relations, and `p` of the t over facts. `splits`: how many
+# halvings, `seed`: of their draw. Other arguments: see choice_table.
 value_table <- function(scores, effects, score_names, problems = NULL, methods = NULL,
                         primary = NULL, correct_only = TRUE, splits = 20L, seed = 0L) {
   halves <- halves_of(study_facts(scores), splits, seed)
@@ -96,9 +96,9 @@ no_choice <- function(strategy) {
   )
 }
 
-# Mean scores at each strategy's layers (`own`) and at the fixed layers for the same facts (`fixed`),
-# of all facts and without each group, averaged over the halvings; NULL for a strategy that the cell
-# cannot have. With them the fixed layers of all facts and the slope.
+# Mean scores at each strategy's layers (`own`) and at the fixed layers for the same facts
+# (`fixed`), of all facts and without each group, averaged over the halvings; NULL for a strategy
+# that the cell cannot have. With them the fixed layers of all facts and the slope.
 gains_of <- function(cell, first, group) {
   splits <- seq_len(ncol(first))
   fits <- lapply(splits, function(s) cross_fit(cell$score, cell$value, first[, s], group))
@@ -146,8 +146,8 @@ crossed_oracle <- function(first, second) {
   (at_best(first, second) + at_best(second, first)) / 2
 }
 
-# Means over the facts that have a choice, of all and without each group: scores at the chosen and at
-# the fixed layers.
+# Means over the facts that have a choice, of all and without each group: scores at the chosen and
+# at the fixed layers.
 mean_gain <- function(won, fits) {
   has <- which(!is.na(won$own[, 1]))
   left <- fits$left[has, , drop = FALSE]
@@ -159,9 +159,9 @@ mean_gain <- function(won, fits) {
 
 # ---- cross-fitting -------------------------------------------------------------------------------
 
-# Each fact's layers by the facts of the other half: `informed` and `fixed`, [facts, leave-outs], the
-# first column with all facts, the others without each group (whose own rows then say nothing: not
-# `left`). `slope`: of all facts. The model is score = fact + layer + slope x value.
+# Each fact's layers by the facts of the other half: `informed` and `fixed`, [facts, leave-outs],
+# the first column with all facts, the others without each group (whose own rows then say nothing:
+# not `left`). `slope`: of all facts. The model is score = fact + layer + slope x value.
 cross_fit <- function(score, value, first, group) {
   own <- value - rowMeans(value)
   within <- score - rowMeans(score)

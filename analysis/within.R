@@ -3,12 +3,12 @@
 # all can make an association.
 
 # One row for each localizer, module, window, problem, method and score. `r`, `slope`: of the
-# within-fact parts; `spearman`: the mean of facts' rank correlations over layers. `low`, `high` of r:
-# by the jackknife over facts on Fisher's z (Student's t, also of `p`), and over relations. Facts
+# within-fact parts; `spearman`: the mean of facts' rank correlations over layers. `low`, `high` of
+# r: by the jackknife over facts on Fisher's z (Student's t, also of `p`), and over relations. Facts
 # that differ more between layers in both would make permutations of facts reject too often.
-# `equivalent`: |r| < `bound` by two one-sided tests (Schuirmann 1987), with
-# their power if r is 0. `reliability_value`, `reliability_score`, `ceiling`: see ceilings;
-# `r_corrected`: r over its ceiling. `covariate`: what else was removed. Arguments: see choice_table.
+# `equivalent`: |r| < `bound` by two one-sided tests (Schuirmann 1987), with their power if r is 0.
+# `reliability_value`, `reliability_score`, `ceiling`: see ceilings; `r_corrected`: r over its
+# ceiling. `covariate`: what else was removed. Arguments: see choice_table.
 within_table <- function(scores, effects, score_names, problems = NULL, methods = NULL,
                          primary = NULL, correct_only = TRUE) {
   table <- over_cells(
@@ -35,7 +35,7 @@ can_associate <- function(cell) {
 # Whether facts differ in how they differ between layers.
 varies_within <- function(cells) {
   own <- cells - rowMeans(cells)
-  sum(sweep(own, 2, colMeans(own))^2) > 1e-14 * sum(cells^2)
+  sum(base::sweep(own, 2, colMeans(own))^2) > 1e-14 * sum(cells^2)
 }
 
 within_row <- function(cell) {
@@ -82,7 +82,7 @@ no_association <- function(cell) {
 # covariate's line in each layer.
 within_part <- function(cells, covariate = NULL) {
   own <- cells - rowMeans(cells)
-  own <- sweep(own, 2, colMeans(own))
+  own <- base::sweep(own, 2, colMeans(own))
   if (is.null(covariate)) return(own)
   line <- covariate - mean(covariate)
   own - line %o% (as.vector(crossprod(own, line)) / sum(line^2))
@@ -96,7 +96,7 @@ within_correlations <- function(score, value, covariate = NULL, group = seq_len(
   sums <- function(cells) {
     cells <- as.matrix(cells)
     all <- colSums(cells)
-    rbind(all, sweep(-rowsum(cells, group), 2, all, `+`))
+    rbind(all, base::sweep(-rowsum(cells, group), 2, all, `+`))
   }
   n <- as.vector(sums(rep(1, nrow(score))))
   layers <- lapply(own, sums)
@@ -115,7 +115,8 @@ within_correlations <- function(score, value, covariate = NULL, group = seq_len(
   xy <- product("x", "y")
   xx <- product("x", "x")
   r <- xy / sqrt(pmax(xx * product("y", "y"), 0))
-  list(r = r[1], slope = xy[1] / xx[1], without = r[-1])
+  r <- unname(r)
+  list(r = r[1], slope = unname(xy[1] / xx[1]), without = r[-1])
 }
 
 # Spearman's correlation of each fact over layers, NA where one of them is constant.
@@ -125,7 +126,7 @@ fact_rank_correlations <- function(first, second) {
   x <- x - rowMeans(x)
   y <- y - rowMeans(y)
   scale <- sqrt(rowSums(x^2) * rowSums(y^2))
-  ifelse(scale > 0, rowSums(x * y) / scale, NA_real_)
+  unname(ifelse(scale > 0, rowSums(x * y) / scale, NA_real_))
 }
 
 # Ranks within rows; equal values share their mean rank.
@@ -161,23 +162,24 @@ fill_equivalence <- function(answer, interval) {
 fill_ceiling <- function(answer, cell, facts) {
   value <- half_reliability(cell$value_half1, cell$value_half2, cell$covariate)
   score <- half_reliability(cell$score_half1, cell$score_half2, cell$covariate)
-  answer$reliability_value <- value$whole
-  answer$reliability_score <- score$whole
+  answer[c("reliability_value", "reliability_score")] <- list(value$whole, score$whole)
   ratio <- function(r, x, y) r / sqrt(ifelse(x > 0 & y > 0, x * y, NA_real_))
   answer$ceiling <- 1 / ratio(1, value$whole, score$whole)
   answer$r_corrected <- ratio(facts$r, value$whole, score$whole)
   answer[c("r_corrected_low", "r_corrected_high")] <- jackknife_interval(
     answer$r_corrected, ratio(facts$without, value$without, score$without)
   )[ENDS]
-  answer$reason <- joined_reasons(
-    cell$reason, too_few(answer),
-    if (is.na(value$whole)) "no halves of the localizer's values that differ within facts",
-    if (is.na(score$whole)) "no halves of the score's prompts that differ within facts",
-    if (is.na(answer$ceiling) && !anyNA(c(value$whole, score$whole))) {
-      "a reliability below zero: no ceiling"
-    }
-  )
+  answer$reason <- joined_reasons(cell$reason, too_few(answer), no_ceiling(answer))
   answer
+}
+
+no_ceiling <- function(answer) {
+  absent <- is.na(unlist(answer[c("reliability_value", "reliability_score")]))
+  c(
+    if (absent[1]) "no halves of the localizer's values that differ within facts",
+    if (absent[2]) "no halves of the score's prompts that differ within facts",
+    if (!any(absent) && is.na(answer$ceiling)) "a reliability below zero: no ceiling"
+  )
 }
 
 half_reliability <- function(first, second, covariate) {

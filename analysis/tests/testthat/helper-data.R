@@ -2,7 +2,8 @@
 
 FILES <- c(
   "frames.R", "groups.R", "regressions.R", "success.R", "mixed.R", "intervals.R", "folds.R",
-  "regret.R", "reliability.R"
+  "regret.R", "reliability.R", "grids.R", "shuffles.R", "multiplicity.R", "choice.R", "within.R",
+  "value.R", "power.R", "arena.R", "verdict.R", "simulate.R"
 )
 for (file in FILES) source(file.path("..", "..", file), encoding = "UTF-8")
 
@@ -11,6 +12,13 @@ ALL <- list(
   r2 = r2_table, correlations = correlation_table, mixed = mixed_table,
   diff_intervals = function(...) diff_interval_table(..., resamples = 20L),
   out_of_fold = out_of_fold_table, regret = function(...) regret_table(..., resamples = 20L)
+)
+
+# Those of the choice of a layer, for every cell.
+CHOSEN <- list(
+  choice = function(...) choice_table(..., permutations = 50L), within = within_table,
+  value = function(...) value_table(..., splits = 2L),
+  arena = function(...) arena_table(..., permutations = 50L)
 )
 
 cases <- function(n) sprintf("case%02d", seq_len(n))
@@ -95,4 +103,33 @@ make_sweep <- function(methods = names(METHODS)) {
     )
   })
   do.call(rbind, rows)
+}
+
+# Matrices [facts, layers] of a score that follows its value, and of relations.
+make_choice <- function(facts = 30, layers = 5, follows = 0.5, seed = 4) {
+  set.seed(seed)
+  names <- list(cases(facts), seq_len(layers))
+  value <- matrix(stats::rnorm(facts * layers), facts, dimnames = names)
+  score <- follows * value + stats::rnorm(length(value)) + rep(sin(seq_len(layers)), each = facts)
+  list(score = score, value = value, relation = rep(letters[1:6], length.out = facts))
+}
+
+# The same as frames; `more`: columns for the scores, from matrices.
+as_frames <- function(study, layers = seq_len(ncol(study$score)), more = list()) {
+  grid <- data.frame(
+    model = "tiny", dataset = "facts", case_id = rep(rownames(study$score), ncol(study$score)),
+    layer = rep(as.integer(layers), each = nrow(study$score)),
+    relation_id = rep(study$relation, ncol(study$score))
+  )
+  more <- lapply(c(list(rewrite = study$score), more), as.vector)
+  list(
+    scores = data.frame(grid,
+      method = "ROME", problem = "fact_forcing", listed = TRUE, at_peak = FALSE,
+      is_correct = TRUE, status = "ok", more
+    ),
+    effects = data.frame(grid,
+      localizer = "tracing", module = "mlp", window = 5L, p_corrupted = NA_real_,
+      value = as.vector(study$value)
+    )
+  )
 }

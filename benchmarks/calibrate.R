@@ -1,8 +1,9 @@
-# Calibrates the statistics on made-up studies: Rscript analysis/calibrate.R STUDIES TABLE.csv
+# Calibrates the statistics on made-up studies: Rscript benchmarks/calibrate.R STUDIES TABLE.csv
 #
 # Writes the table of sizes, powers and coverages, and fails where one is not what it should be.
 
-folder <- dirname(sub("^--file=", "", grep("^--file=", commandArgs(), value = TRUE)))
+script <- sub("^--file=", "", grep("^--file=", commandArgs(), value = TRUE))
+folder <- file.path(dirname(script), "..", "analysis")
 for (file in c(
   "frames.R", "groups.R", "folds.R", "intervals.R", "regret.R", "reliability.R", "grids.R",
   "shuffles.R", "multiplicity.R", "choice.R", "within.R", "value.R", "simulate.R"

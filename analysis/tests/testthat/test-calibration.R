@@ -1,0 +1,22 @@
+# The statistics on made-up studies of a known truth: a small part of `make calibrate`.
+
+test_that("tests keep their size and intervals their coverage, with few studies of each kind", {
+  table <- calibration_table(
+    studies = 60L, permutations = 99L, splits = 6L, situations = c("confounded", "ceiling"),
+    sizes = list(c(facts = 11L, layers = 3L)), seed = 1L
+  )
+  # 60 studies: what is not far beyond the bounds (three standard errors) may be chance
+  expect_true(all(table$size < 0.05 + 3 * sqrt(0.05 * 0.95 / 60), na.rm = TRUE))
+  expect_true(all(table$coverage > 0.95 - 3 * sqrt(0.05 * 0.95 / 60), na.rm = TRUE))
+})
+
+test_that("a size or a coverage beyond the bounds is found", {
+  table <- data.frame(size = c(0.09, 0.08, NA), coverage = c(0.95, NA, 0.89))
+  expect_equal(rownames(uncalibrated(table)), c("1", "3"))
+})
+
+test_that("a made-up study has the association that it is made with", {
+  truth <- true_values(list(r = 0.6, ease = 0, ceiling = Inf), 4L, 1L)
+  reliability <- 1 / (1 + 0.5^2 / 2)
+  expect_equal(truth$r, 0.6 * reliability, tolerance = 0.02)
+})

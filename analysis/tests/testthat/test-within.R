@@ -1,0 +1,93 @@
+# The within-fact association against lm's residuals, with facts left out one at a time.
+
+study <- make_choice()
+n <- nrow(study$score)
+set.seed(6)
+p_corrupted <- stats::runif(n)
+
+by_lm <- function(facts, covariate = FALSE, value = study$value, score = study$score) {
+  rows <- data.frame(
+    y = as.vector(score[facts, ]), x = as.vector(value[facts, ]),
+    fact = factor(rep(facts, 5)), layer = factor(rep(1:5, each = length(facts))),
+    p = rep(p_corrupted[facts], 5)
+  )
+  right <- if (covariate) ~ fact + layer + layer:p else ~ fact + layer
+  residuals_of <- function(left) stats::residuals(stats::lm(stats::update(right, left), rows))
+  stats::cor(residuals_of(y ~ .), residuals_of(x ~ .))
+}
+
+test_that("r and its leave-outs are those of lm's residuals, with a covariate too", {
+  for (covariate in c(FALSE, TRUE)) {
+    removed <- if (covariate) p_corrupted
+    found <- within_correlations(study$score, study$value, removed)
+    expect_equal(found$r, by_lm(1:n, covariate))
+    expect_equal(found$without[c(1, 17)], c(by_lm(2:n, covariate), by_lm((1:n)[-17], covariate)))
+    found <- within_correlations(study$score, study$value, removed, study$relation)
+    expect_equal(found$without[2], by_lm(which(study$relation != "b"), covariate))
+  }
+  rows <- data.frame(
+    y = as.vector(study$score), x = as.vector(study$value), fact = factor(rep(1:n, 5)),
+    layer = factor(rep(1:5, each = n))
+  )
+  slope <- stats::coef(stats::lm(y ~ x + fact + layer, rows))[["x"]]
+  expect_equal(within_correlations(study$score, study$value)$slope, slope)
+})
+
+test_that("ranks are base R's, and Spearman's correlation with them", {
+  cells <- rbind(c(3, 1, 2), c(1, 1, 5), c(2, 2, 2))
+  expect_equal(row_ranks(cells), t(apply(cells, 1, rank)))
+  y <- within_part(study$score)
+  x <- within_part(study$value)
+  each <- vapply(1:n, function(i) stats::cor(y[i, ], x[i, ], method = "spearman"), 0)
+  expect_equal(fact_rank_correlations(y, x), each)
+  expect_true(is.na(fact_rank_correlations(cells, cells)[3]))
+})
+
+test_that("the table has Fisher's interval, two one-sided tests and their power", {
+  frames <- as_frames(study)
+  row <- within_table(frames$scores, frames$effects, "rewrite")
+  z <- atanh(vapply(1:n, function(k) by_lm((1:n)[-k]), 0))
+  se <- sqrt((n - 1)^2 / n * stats::var(z))
+  expect_equal(c(row$low, row$high), tanh(atanh(row$r) + c(-1, 1) * qt(0.975, n - 1) * se))
+  expect_equal(row$p, 2 * pt(-abs(atanh(row$r)) / se, n - 1))
+  one_sided <- c(
+    pt((atanh(row$r) - atanh(0.2)) / se, n - 1), pt((-atanh(row$r) - atanh(0.2)) / se, n - 1)
+  )
+  expect_equal(row$equivalence_p, max(one_sided))
+  reach <- atanh(0.2) / se - qt(0.95, n - 1)
+  expect_equal(row$equivalence_power, max(0, 2 * pt(reach, n - 1) - 1))
+  expect_equal(row$covariate, "")
+  expect_equal(c(bound_for(199, 6), bound_for(200, 5), bound_for(200, 6)), c(0.2, 0.2, 0.1))
+})
+
+test_that("in forcing the corrupted probability is taken out of each layer, elsewhere not", {
+  frames <- as_frames(study)
+  frames$effects$p_corrupted <- p_corrupted[match(frames$effects$case_id, cases(n))]
+  row <- within_table(frames$scores, frames$effects, "rewrite")
+  expect_equal(row$r, by_lm(1:n, TRUE))
+  expect_equal(row$covariate, "p_corrupted x layer")
+  erased <- transform(frames$scores, problem = "fact_erasure")
+  expect_equal(within_table(erased, frames$effects, "rewrite")$r, by_lm(1:n))
+})
+
+test_that("the ceiling is the root of both reliabilities, of within-fact halves at these layers", {
+  halves <- lapply(1:4, function(k) study$score + 4 * seq_len(n) + stats::rnorm(5 * n, 0, 0.7))
+  frames <- as_frames(study, more = list(rewrite_half1 = halves[[1]], rewrite_half2 = halves[[2]]))
+  frames$effects$value_half1 <- as.vector(halves[[3]])
+  frames$effects$value_half2 <- as.vector(halves[[4]])
+  row <- within_table(frames$scores, frames$effects, "rewrite")
+  stepped <- function(r) 2 * r / (1 + r)
+  score <- stepped(by_lm(1:n, value = halves[[1]], score = halves[[2]]))
+  value <- stepped(by_lm(1:n, value = halves[[3]], score = halves[[4]]))
+  expect_equal(c(row$reliability_score, row$reliability_value), c(score, value))
+  expect_equal(row$ceiling, sqrt(score * value))
+  expect_equal(row$r_corrected, row$r / row$ceiling)
+  ratios <- vapply(1:n, function(k) {
+    left <- (1:n)[-k]
+    score <- stepped(by_lm(left, value = halves[[1]], score = halves[[2]]))
+    value <- stepped(by_lm(left, value = halves[[3]], score = halves[[4]]))
+    by_lm(left) / sqrt(score * value)
+  }, 0)
+  half <- qt(0.975, n - 1) * sqrt((n - 1)^2 / n * stats::var(ratios))
+  expect_equal(row$r_corrected_low, row$r_corrected - half)
+})
