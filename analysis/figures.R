@@ -94,10 +94,10 @@ interval_words <- function(means) {
   "Mean over facts with its 95 % interval."
 }
 
-mean_by <- function(frame, columns, value) {
+mean_by <- function(frame, columns, value, interval = mean_interval) {
   groups <- split_by(frame, columns)
   rows <- lapply(groups, function(group) {
-    cbind(group$keys, mean_interval(group$rows[[value]]), row.names = NULL)
+    cbind(group$keys, interval(group$rows[[value]]), row.names = NULL)
   })
   means <- do.call(rbind, rows)
   means[means$n > 0, , drop = FALSE]

@@ -1,89 +1,150 @@
-# The figures of the plain answer: what tracing adds, with its uncertainty, and what is lost by
-# choosing the edit layer by it. See figures.R.
+# The figures of the plain answer: whether a localizer picks better layers than its own shuffle,
+# whether scores follow its values within facts, and what its use is worth. See figures.R.
 
-# diff_intervals: `diff` with its interval (diff_low, diff_high), the `bound` and the `verdict`.
-diff_intervals <- function(diff_intervals, study, score = "rewrite", localizer = NULL,
-                           module = NULL, window = NULL, effect = "value") {
-  title <- sprintf("%s: what tracing adds to the edit layer", label_of(score, SCORES))
-  columns <- c("n_facts", "diff_low", "diff_high", "bound", "verdict")
-  chosen <- pick_setting(
-    diff_intervals, "diff_intervals", "diff", columns, score, localizer, module, window, effect
+# choice: `gain` with its interval over facts, and where 95 % of its shuffles lie.
+choice_gain <- function(choice, study, score = "paraphrase_log_odds", localizer = NULL,
+                        module = NULL, window = NULL) {
+  columns <- c("low", "high", "shuffle_low", "shuffle_high", "p_adjusted", "estimand")
+  answer_figure(
+    choice, "choice", "gain", columns, study, score, localizer, module, window,
+    list(
+      title = "%s: does the localizer pick better layers than its own shuffle?",
+      axis = "%s at the fact's own peak less that at another fact's", panel = 1.55,
+      layers = function(rows) c(shuffle_bands(rows), told_dots(rows, "gain")),
+      note = function(rows) paste(
+        "Point and 95 % interval over facts; grey: 95 % of shuffles of the facts; filled: p adjusted",
+        "below .05."
+      ),
+      shows = paste(
+        "What is gained of the %s by editing each fact at the layer where its own values peak,",
+        "instead of where those of the other facts do: the same layers equally often, only the",
+        "matching is broken."
+      ),
+      see = function(rows) c(told_words(rows, "gain"), paste(
+        "Right of the grey, the localizer knows something about where each single fact should be",
+        "edited; inside, its layers are as good for any other fact."
+      ))
+    )
   )
+}
+
+# within: `r` with its interval over facts, and the `ceiling` that its reliabilities set.
+within_facts <- function(within, study, score = "paraphrase_log_odds", localizer = NULL,
+                         module = NULL, window = NULL) {
+  columns <- c("low", "high", "bound", "ceiling", "p_adjusted", "estimand")
+  answer_figure(
+    within, "within", "r", columns, study, score, localizer, module, window,
+    list(
+      title = "%s: does it follow the localizer from layer to layer?",
+      axis = "Correlation of %s and value within facts", panel = 1.55,
+      layers = function(rows) c(ceiling_marks(rows), told_dots(rows, "r")),
+      note = function(rows) sprintf(
+        paste(
+          "Point and 95 %% interval over facts; filled: p adjusted below .05; bars: the ceiling of r",
+          "by both reliabilities%s; dotted: %s, below which an association counts as none."
+        ),
+        if (all(is.na(rows$ceiling))) " (none could be had)" else "",
+        listed(short_number(sort(unique(rows$bound)), 1))
+      ),
+      shows = paste(
+        "How the %s and the localizer's value go together over the layers of a fact, the means of",
+        "facts and of layers removed."
+      ),
+      see = function(rows) c(told_words(rows, "r"), paste(
+        "A fact that is easy at all layers, or a layer that is good for all facts, makes no",
+        "association here."
+      ))
+    )
+  )
+}
+
+# value: of each `strategy`, the score less that at the best fixed layer, with its interval.
+value_of_use <- function(value, study, score = "paraphrase_log_odds", localizer = NULL,
+                         module = NULL, window = NULL) {
+  answer_figure(
+    value, "value", "value", c("strategy", "low", "high", "estimand"), study, score, localizer,
+    module, window,
+    list(
+      title = "%s: is the localizer worth using?",
+      axis = "%s less that at the best fixed layer", panel = 1.9,
+      layers = strategy_dots,
+      note = function(rows) paste(
+        "Point and 95 % interval over facts, every choice made anew without each fact; 0: as good as",
+        "one layer for all."
+      ),
+      shows = paste(
+        "What is gained of the %s against the one layer that is best for other facts, by editing each",
+        "fact where the localizer and other facts' scores say, where its own values peak, at a",
+        "random layer, and at the best layer by half of its prompts, scored on the other half."
+      ),
+      see = function(rows) c(strategy_words(rows), paste(
+        "Right of zero, the choice is worth its cost; the best layer of each fact shows how much",
+        "there is to gain."
+      ))
+    )
+  )
+}
+
+# ---- what they share -----------------------------------------------------------------------------
+
+# One score at one place of a localizer: problems in panels, methods in rows. `form`: the texts,
+# with %s for the score, and what is drawn.
+answer_figure <- function(table, name, value, columns, study, score, localizer, module, window,
+                          form) {
+  named <- label_of(score, SCORES)
+  title <- sprintf(form$title, named)
+  chosen <- pick_answer(table, name, value, columns, score, localizer, module, window)
   if (!is.null(chosen$missing)) return(empty_figure(title, study, chosen$missing))
   rows <- chosen$rows
-  rows$verdict <- verdict_labels(rows$verdict)
   panels <- nlevels(rows$problem)
+  words <- list(
+    shows = sprintf(form$shows, lower(named)), see = form$see(rows), alt = answer_alt(rows, value)
+  )
+  plot <- ggplot(rows, aes(.data[[value]], .data$method)) +
+    geom_vline(xintercept = 0, colour = "grey40", linewidth = 0.3) +
+    form$layers(rows) +
+    absent_rows(without_any(rows, value)) +
+    problem_panels(panels) +
+    scale_y_discrete(limits = rev(levels(rows$method))) +
+    scale_x_continuous(breaks = scales::breaks_pretty(3), labels = plain_numbers) +
+    labs(x = capital(sprintf(form$axis, lower(named))), y = NULL, colour = NULL, shape = NULL)
   plot <- with_titles(
-    diff_plot(rows), title, c(study, facts_words(rows$n_facts), chosen$words),
-    c(bound_words(rows$bound), reason_notes(rows)), problem_size(panels, 1.55),
-    diff_words(rows, score)
+    plot, title, c(study, facts_words(rows$n_facts), chosen$words, estimand_words(rows)),
+    c(form$note(rows), reason_notes(without_any(rows, value))),
+    problem_size(panels, form$panel), words
   )
   plot + legend_in_gap(panels)
 }
 
-diff_plot <- function(rows) {
-  bounds <- unique(rows[!is.na(rows$bound), c("problem", "bound")])
-  ggplot(rows, aes(.data$diff, .data$method)) +
-    geom_vline(xintercept = 0, colour = "grey40", linewidth = 0.3) +
-    geom_vline(aes(xintercept = .data$bound),
-      data = bounds, linetype = "dashed", colour = OKABE_ITO[2]
-    ) +
-    interval_dots(rows) +
-    absent_rows(rows[is.na(rows$diff), , drop = FALSE]) +
-    problem_panels(nlevels(rows$problem)) +
-    scale_y_discrete(limits = rev(levels(rows$method))) +
-    scale_x_continuous(breaks = scales::breaks_pretty(3), labels = plain_numbers) +
-    scale_colour_manual(values = verdict_colours(rows$verdict)) +
-    scale_shape_manual(values = shapes_for(rows$verdict)) +
-    labs(
-      x = "R\u00b2 of both minus R\u00b2 of the edit layer", y = NULL, colour = NULL, shape = NULL
-    )
+pick_answer <- function(table, name, value, columns, score, localizer, module, window) {
+  require_columns(table, c(setdiff(SETTING, "effect"), "n_facts", value, columns), name)
+  place <- pick_trace(table, localizer, module, window)
+  by_score <- pick(place$rows, "score", score)
+  rows <- by_score$rows
+  rows$problem <- labelled(rows$problem, PROBLEMS)
+  rows$method <- labelled(rows$method, METHODS)
+  rows$reason[is.na(rows$reason)] <- ""
+  missing <- c(place$missing, by_score$missing)
+  if (all(is.na(rows[[value]]))) {
+    reasons <- setdiff(unique(rows$reason), "")
+    missing <- c(missing, if (length(reasons) > 0) paste(reasons, collapse = "; "), "no number")
+  }
+  list(rows = rows, words = place$words, missing = missing[1])
 }
 
-bound_words <- function(bound) {
-  bound <- unique(stats::na.omit(bound))
-  known <- length(bound) == 1
-  sprintf(
-    "Point and 95 %% interval over facts%s.",
-    if (known) sprintf("; dashed: the bound of equivalence, %s", short_number(bound)) else ""
-  )
+# Whether the peaks are those of the whole model, or of what was edited.
+estimand_words <- function(rows) {
+  estimand <- unique(stats::na.omit(rows$estimand))
+  if (identical(estimand, "own peak")) return("all peaks edited")
+  if (length(estimand) > 0) "peaks among the edited layers"
 }
 
-diff_words <- function(rows, score) {
-  list(
-    shows = sprintf(
-      paste(
-        "What the tracing effect adds to the edit layer in explaining the %s: difference of",
-        "R\u00b2 with its cluster-bootstrap interval, facts resampled."
-      ), lower(label_of(score, SCORES))
-    ),
-    see = c(verdict_words(rows), paste(
-      "An interval left of the dashed line says that tracing adds nothing that matters; one that",
-      "crosses it leaves the question open. The verdict is that of two one-sided tests at 5 %, by",
-      "the 90 % interval."
-    )),
-    alt = added_alt(rows)
-  )
-}
-
-verdict_labels <- function(verdict) {
-  labelled(ifelse(verdict %in% c("", NA), "no_verdict", verdict), VERDICTS)
-}
-
-# Known verdicts keep their colours; others are grey.
-verdict_colours <- function(verdicts) {
-  colours <- VERDICT_COLOURS[levels(verdicts)]
-  stats::setNames(ifelse(is.na(colours), "grey55", colours), levels(verdicts))
-}
-
-interval_dots <- function(rows) {
-  known <- rows[!is.na(rows$diff), , drop = FALSE]
-  list(
-    geom_linerange(aes(xmin = .data$diff_low, xmax = .data$diff_high, colour = .data$verdict),
-      data = known[!is.na(known$diff_low), , drop = FALSE], linewidth = 0.7
-    ),
-    geom_point(aes(colour = .data$verdict, shape = .data$verdict), data = known, size = 2)
-  )
+# Problems and methods without any number, one row each.
+without_any <- function(rows, value) {
+  groups <- split_by(rows, c("problem", "method"))
+  empty <- Filter(function(group) all(is.na(group$rows[[value]])), groups)
+  if (length(empty) == 0) return(rows[0, , drop = FALSE])
+  do.call(rbind, lapply(empty, function(group) group$rows[1, , drop = FALSE]))
 }
 
 absent_rows <- function(absent) {
@@ -93,91 +154,68 @@ absent_rows <- function(absent) {
   )
 }
 
-verdict_words <- function(rows) {
-  known <- rows[!is.na(rows$diff), , drop = FALSE]
-  if (nrow(known) == 0) return(NULL)
-  counts <- table(known$verdict)
-  counts <- counts[counts > 0]
-  row <- known[which.max(known$diff), ]
-  interval <- if (is.na(row$diff_low)) {
-    "no interval"
-  } else {
-    sprintf("interval %s to %s", small_number(row$diff_low), small_number(row$diff_high))
-  }
-  sprintf(
-    "Largest: %s, %s. Verdicts: %s.", place_of(known, "diff"), interval,
-    listed(sprintf("%s in %d", lower(names(counts)), as.integer(counts)))
-  )
+shuffle_bands <- function(rows) {
+  list(geom_linerange(aes(xmin = .data$shuffle_low, xmax = .data$shuffle_high),
+    data = rows[!is.na(rows$shuffle_low), , drop = FALSE], linewidth = 4.5, colour = "grey85"
+  ))
 }
 
-added_alt <- function(rows) {
-  known <- rows[!is.na(rows$diff), , drop = FALSE]
-  if (nrow(known) == 0) return("No difference of R\u00b2 could be had.")
-  sprintf(
-    "Points with intervals of what tracing adds to R\u00b2, from %s to %s.",
-    small_number(min(known$diff)), small_number(max(known$diff))
-  )
-}
-
-# ---- regret --------------------------------------------------------------------------------------
-
-# regret: mean score lost (`regret`, with its interval) by each `strategy` against each fact's best
-# layer.
-regret <- function(regret, study, score = "rewrite", localizer = NULL, module = NULL,
-                   window = NULL, effect = "value") {
-  name <- lower(label_of(score, SCORES))
-  title <- sprintf("Does localization inform editing? %s lost by layer choice", capital(name))
-  columns <- c("strategy", "regret_low", "regret_high", "n_facts")
-  chosen <- pick_setting(
-    regret, "regret", "regret", columns, score, localizer, module, window, effect
-  )
-  if (!is.null(chosen$missing)) return(empty_figure(title, study, chosen$missing))
-  rows <- chosen$rows
-  rows <- rows[!rows$strategy %in% "oracle", , drop = FALSE] # each fact's best layer loses nothing
-  rows$strategy <- labelled(rows$strategy, STRATEGY_LABELS)
-  panels <- nlevels(rows$problem)
-  plot <- with_titles(
-    regret_plot(rows, name), title, c(study, facts_words(rows$n_facts), chosen$words),
-    c("Mean over facts with its 95 % interval; 0: no layer is better.", reason_notes(rows)),
-    problem_size(panels, 1.75), regret_words(rows, name)
-  )
-  plot + legend_in_gap(panels)
-}
-
-regret_plot <- function(rows, name) {
-  ggplot(rows, aes(.data$regret, .data$method, group = rev_levels(.data$strategy))) +
-    geom_vline(xintercept = 0, colour = "grey40", linewidth = 0.3) +
-    regret_dots(rows) +
-    absent_rows(regret_absent(rows)) +
-    problem_panels(nlevels(rows$problem)) +
-    scale_y_discrete(limits = rev(levels(rows$method))) +
-    scale_x_continuous(breaks = scales::breaks_pretty(3), labels = plain_numbers) +
-    scale_colour_manual(values = strategy_colours(rows$strategy)) +
-    scale_shape_manual(values = shapes_for(rows$strategy)) +
-    labs(
-      x = sprintf("%s below each fact's best layer", capital(name)), y = NULL, colour = NULL,
-      shape = NULL
-    )
-}
-
-regret_words <- function(rows, name) {
+# The bound of equivalence, dotted, and a bar at the ceiling on the side of r.
+ceiling_marks <- function(rows) {
+  bounds <- unique(data.frame(problem = rows$problem, bound = rows$bound))
+  bounds <- rbind(bounds, transform(bounds, bound = -bound))
+  known <- rows[!is.na(rows$ceiling) & !is.na(rows$r), , drop = FALSE]
+  known$at <- ifelse(known$r < 0, -1, 1) * known$ceiling
   list(
-    shows = sprintf(
-      paste(
-        "What is lost of the %s, on its own scale, by editing each fact at the layer where its",
-        "tracing peaks, at the layer that was best for other facts, or at a random layer, against",
-        "the best layer of the fact itself."
-      ), name
+    geom_vline(aes(xintercept = .data$bound),
+      data = bounds, linetype = "dotted", colour = "grey40", linewidth = 0.4
     ),
-    see = c(
-      loss_words(rows),
-      "If localization informed editing, the layer of the tracing peak would lose least."
-    ),
-    alt = regret_alt(rows, name)
+    geom_point(aes(.data$at, .data$method), data = known, shape = "|", size = 4)
   )
 }
 
-rev_levels <- function(values) factor(values, levels = rev(levels(values)))
+# Filled where the adjusted p is below .05.
+told_dots <- function(rows, value) {
+  known <- rows[!is.na(rows[[value]]), , drop = FALSE]
+  told <- known$p_adjusted < 0.05
+  list(
+    geom_linerange(aes(xmin = .data$low, xmax = .data$high),
+      data = known[!is.na(known$low), , drop = FALSE], linewidth = 0.6, colour = OKABE_ITO[1]
+    ),
+    geom_point(
+      data = known, size = 2, shape = 21, colour = OKABE_ITO[1],
+      fill = ifelse(told %in% TRUE, OKABE_ITO[1], "white")
+    )
+  )
+}
+
+told_words <- function(rows, value) {
+  known <- rows[!is.na(rows$p_adjusted), , drop = FALSE]
+  if (nrow(known) == 0) return(NULL)
+  told <- known$p_adjusted < 0.05
+  sprintf(
+    "Told from none after adjustment: %d of %d, %d above zero and %d below.", sum(told), nrow(known),
+    sum(told & known[[value]] > 0), sum(told & known[[value]] < 0)
+  )
+}
+
+strategy_dots <- function(rows) {
+  rows$strategy <- labelled(rows$strategy, STRATEGY_LABELS)
+  rows$place <- factor(rows$strategy, rev(levels(rows$strategy))) # the first on top
+  known <- rows[!is.na(rows$value), , drop = FALSE]
+  apart <- position_dodge(0.65)
+  draw <- aes(colour = .data$strategy, group = .data$place)
+  list(
+    geom_linerange(utils::modifyList(draw, aes(xmin = .data$low, xmax = .data$high)),
+      data = known, linewidth = 0.6, position = apart, na.rm = TRUE
+    ),
+    geom_point(utils::modifyList(draw, aes(shape = .data$strategy)),
+      data = known, size = 1.8, position = apart
+    ),
+    scale_colour_manual(values = strategy_colours(rows$strategy)),
+    scale_shape_manual(values = shapes_for(rows$strategy))
+  )
+}
 
 strategy_colours <- function(strategies) {
   colours <- STRATEGY_COLOURS[levels(strategies)]
@@ -186,48 +224,27 @@ strategy_colours <- function(strategies) {
   stats::setNames(unname(colours), levels(strategies))
 }
 
-regret_dots <- function(rows) {
-  known <- rows[!is.na(rows$regret), , drop = FALSE]
-  apart <- position_dodge(0.6)
-  list(
-    geom_linerange(aes(xmin = .data$regret_low, xmax = .data$regret_high, colour = .data$strategy),
-      data = known, linewidth = 0.6, position = apart, na.rm = TRUE
-    ),
-    geom_point(aes(colour = .data$strategy, shape = .data$strategy),
-      data = known, size = 1.8, position = apart
-    )
-  )
+# Each strategy's mean value over the problems and methods that all of those with any number have.
+mean_values <- function(rows) {
+  strategy <- labelled(rows$strategy, STRATEGY_LABELS)
+  cells <- tapply(rows$value, list(paste(rows$problem, rows$method), strategy), mean)
+  cells <- cells[, colSums(!is.na(cells)) > 0, drop = FALSE]
+  colMeans(cells[stats::complete.cases(cells), , drop = FALSE])
 }
 
-# Problems and methods without any strategy's regret.
-regret_absent <- function(rows) {
-  groups <- split_by(rows, c("problem", "method"))
-  empty <- Filter(function(group) all(is.na(group$rows$regret)), groups)
-  if (length(empty) == 0) return(rows[0, , drop = FALSE])
-  do.call(rbind, lapply(empty, function(group) group$rows[1, , drop = FALSE]))
-}
-
-# Each strategy's mean regret over the problems and methods that all of them have.
-mean_regrets <- function(rows) {
-  key <- paste(rows$problem, rows$method)
-  rows <- rows[!key %in% key[is.na(rows$regret)], , drop = FALSE]
-  tapply(rows$regret, droplevels(rows$strategy), mean)
-}
-
-loss_words <- function(rows) {
-  means <- mean_regrets(rows)
-  if (length(means) == 0) return(NULL)
+strategy_words <- function(rows) {
+  means <- mean_values(rows)
+  if (length(means) == 0 || anyNA(means)) return(NULL)
   sprintf(
-    "Mean loss over problems and methods: %s.",
+    "Mean over problems and methods: %s.",
     listed(sprintf("%s %s", lower(names(means)), short_number(means)))
   )
 }
 
-regret_alt <- function(rows, name) {
-  means <- mean_regrets(rows)
-  if (length(means) == 0) return(sprintf("No loss of %s could be had.", name))
+answer_alt <- function(rows, value) {
+  known <- rows[[value]][!is.na(rows[[value]])]
   sprintf(
-    "Dots of the %s lost by each choice of layer; on average %s.", name,
-    listed(sprintf("%s %s", short_number(means), paste("by the", lower(names(means)))))
+    "Points with intervals for each problem and method, from %s to %s.",
+    small_number(min(known)), small_number(max(known))
   )
 }

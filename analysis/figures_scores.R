@@ -8,7 +8,11 @@ score_by_layer <- function(scores, study, score = "rewrite", problems = NULL,
   scores <- facts_under_study(listed_edits(scores), correct_only)
   scores$value <- usable_score(scores, score)
   levels <- union(problems, unique(scores$problem))
-  means <- if (nrow(scores) > 0) mean_by(scores, c("problem", "method", "layer"), "value")
+  within <- all(scores$value >= 0 & scores$value <= 1, na.rm = TRUE)
+  interval <- if (within) bounded_interval else mean_interval
+  means <- if (nrow(scores) > 0) {
+    mean_by(scores, c("problem", "method", "layer"), "value", interval)
+  }
   if (is.null(means) || nrow(means) == 0) {
     reason <- sprintf("no usable %s among %s", lower(name), count_of(nrow(scores), "edit"))
     return(empty_figure(title, study, reason))

@@ -218,7 +218,8 @@ usual_words <- function(peaks, usual) {
 # ---- reliability ---------------------------------------------------------------------------------
 
 RELIABILITIES <- c(
-  spearman_brown = "all facts and layers", spearman_brown_within = "facts within a layer"
+  spearman_brown = "all facts and layers", spearman_brown_within = "facts within a layer",
+  spearman_brown_edited = "edited layers within a fact"
 )
 
 # reliability: split-half correlations of a localizer's effect over random draws, and the
@@ -253,8 +254,8 @@ reliability_plot <- function(known) {
     geom_point(size = 2.4, position = position_dodge(0.4)) +
     facet_grid(module ~ effect) +
     scale_y_continuous(breaks = scales::breaks_pretty(4)) +
-    scale_colour_manual(values = unname(OKABE_ITO[1:2]), drop = FALSE) +
-    scale_shape_manual(values = SHAPES[1:2], drop = FALSE) +
+    scale_colour_manual(values = unname(OKABE_ITO[1:3]), drop = FALSE) +
+    scale_shape_manual(values = SHAPES[1:3], drop = FALSE) +
     labs(x = "Layers in the window", y = "Reliability", colour = NULL, shape = NULL)
 }
 

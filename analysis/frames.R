@@ -114,6 +114,18 @@ mean_interval <- function(values) {
   data.frame(n = n, mean = mean(values), low = mean(values) - half, high = mean(values) + half)
 }
 
+# The same of values between 0 and 1, by Student's t of the mean's log odds (delta method): it stays
+# between them. Where all values are 0, or all 1, it is that value alone.
+bounded_interval <- function(values) {
+  answer <- mean_interval(values)
+  spread <- answer$mean * (1 - answer$mean)
+  if (is.na(answer$low) || spread <= 0) return(answer)
+  half <- (answer$high - answer$mean) / spread
+  answer$low <- stats::plogis(stats::qlogis(answer$mean) - half)
+  answer$high <- stats::plogis(stats::qlogis(answer$mean) + half)
+  answer
+}
+
 # Evaluates an expression under a seed of its own; the caller's random state stays as it was.
 seeded <- function(seed, expression) {
   state <- get0(".Random.seed", globalenv(), inherits = FALSE)

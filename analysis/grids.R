@@ -76,8 +76,7 @@ outcome_of <- function(rows, score, keys) {
   list(
     keys = list(problem = keys$problem, method = keys$method, score = score),
     score = as_matrix(usable_score(rows, score)), half1 = halves[[1]], half2 = halves[[2]],
-    grid = layers %in% rows$layer[is.null(rows$listed) | rows$listed %in% TRUE],
-    n_rows = nrow(rows),
+    grid = layers %in% listed_edits(rows)$layer, n_rows = nrow(rows),
     relation = as.character(relation)[match(facts, rows$case_id)]
   )
 }

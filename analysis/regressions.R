@@ -2,7 +2,8 @@
 #
 # METHODS section 7 (Hase et al. 2023, tables 1 to 7): R2 of score ~ factor(layer), of
 # score ~ tracing, of score ~ factor(layer) * tracing, and the F test of the last against the first;
-# and the correlation of score and tracing effect within each edit layer.
+# what the last leaves less of what the first leaves (partial R2, and adjusted for its coefficients,
+# which alone make Diff positive); and the correlation of score and tracing effect within each edit layer.
 
 SUBSETS <- c("all", "concentrated")
 
@@ -64,6 +65,7 @@ r2_row <- function(rows) {
   answer <- data.frame(
     counts_of(used, rows),
     r2_layer = NA_real_, r2_tracing = NA_real_, r2_both = NA_real_, diff = NA_real_,
+    partial_r2 = NA_real_, partial_r2_adjusted = NA_real_,
     f = NA_real_, df1 = NA_integer_, df2 = NA_integer_, p = NA_real_,
     rmse_layer = NA_real_, rmse_both = NA_real_, mae_layer = NA_real_, mae_both = NA_real_,
     reason = unfit(used, nrow(rows)), stringsAsFactors = FALSE
@@ -94,6 +96,11 @@ fill_both <- function(answer, score, fits) {
   answer$diff <- answer$r2_both - answer$r2_layer
   answer$df1 <- as.integer(fits$rank_both - fits$rank_layer)
   answer$df2 <- as.integer(answer$n - fits$rank_both)
+  if (!fits_exactly(answer$r2_layer)) {
+    answer$partial_r2 <- answer$diff / (1 - answer$r2_layer)
+    per_df <- (answer$n - fits$rank_layer) / answer$df2
+    answer$partial_r2_adjusted <- 1 - (1 - answer$partial_r2) * per_df
+  }
   if (answer$df1 == 0 || fits_exactly(answer$r2_both)) return(answer)
   answer$f <- (answer$diff / answer$df1) / ((1 - answer$r2_both) / answer$df2)
   answer$p <- stats::pf(answer$f, answer$df1, answer$df2, lower.tail = FALSE)

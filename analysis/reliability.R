@@ -1,19 +1,22 @@
 # How reliable is an effect? That of tracing is a mean over random noise; the effects from the two
 # halves of the noise rows should agree, as those of any localizer that draws at random. Their
 # correlation, stepped up to all rows by the Spearman-Brown formula, bounds how much variance any
-# regression on the effect can explain.
+# regression on the effect can explain. At the edited layers, with the means of facts and layers
+# removed, it bounds what an association within facts can be (within.R).
 
 HALVES <- c("_half1", "_half2")
 
 # One row for each localizer, module, window and measure. `measures`: columns E of effects, with
-# E_half1 and E_half2 beside them (NaN where nothing was drawn, or too few noise rows).
-reliability_table <- function(effects, measures) {
+# E_half1 and E_half2 beside them (NaN where nothing was drawn, or too few noise rows). `scores`:
+# which layers are edited.
+reliability_table <- function(scores, effects, measures) {
   check_effects(effects, c("value", measures))
   answers <- list()
   for (setting in split_by(effects, c("model", "dataset"))) {
+    edited <- unique(listed_edits(of_setting(scores, setting$keys))$layer)
     for (group in trace_groups(setting$rows, measures)) {
       for (effect in group$measures) {
-        row <- reliability_row(group$rows, effect)
+        row <- reliability_row(group$rows, effect, edited)
         answers[[length(answers) + 1]] <- cbind(setting$keys, group$keys, effect = effect, row)
       }
     }
@@ -21,7 +24,7 @@ reliability_table <- function(effects, measures) {
   keys <- c("model", "dataset", "localizer", "module", "window", "effect")
   if (length(answers) == 0) {
     empty <- cbind(effects[setdiff(keys, "effect")], effect = character(nrow(effects)))
-    return(cbind(empty, reliability_row(effects, measures[1])[0, ]))
+    return(cbind(empty, reliability_row(effects, measures[1], integer())[0, ]))
   }
   table <- do.call(rbind, answers)
   table <- table[do.call(order, c(unname(as.list(table[keys])), method = "radix")), ]
@@ -29,11 +32,12 @@ reliability_table <- function(effects, measures) {
   table
 }
 
-reliability_row <- function(rows, effect) {
+reliability_row <- function(rows, effect, edited) {
   halves <- paste0(effect, HALVES)
   empty <- data.frame(
     n = 0L, n_facts = 0L, n_layers = 0L, n_dropped = nrow(rows),
     r = NA_real_, r_within = NA_real_, spearman_brown = NA_real_, spearman_brown_within = NA_real_,
+    n_edited = 0L, r_edited = NA_real_, spearman_brown_edited = NA_real_,
     reason = "the effects have no halves of noise rows", stringsAsFactors = FALSE
   )
   if (!all(halves %in% names(rows))) return(empty)
@@ -46,7 +50,28 @@ reliability_row <- function(rows, effect) {
   answer$n_layers <- length(unique(rows$layer[known]))
   answer$n_dropped <- sum(!known)
   answer$reason <- ""
-  fill_reliability(answer, first[known], second[known], rows$layer[known])
+  answer <- fill_reliability(answer, first[known], second[known], rows$layer[known])
+  fill_edited(answer, rows[known & rows$layer %in% edited, , drop = FALSE], halves)
+}
+
+# The same over facts with an effect at every edited layer, without the means of facts and layers.
+fill_edited <- function(answer, rows, halves) {
+  facts <- sort(unique(rows$case_id), method = "radix")
+  layers <- sort(unique(rows$layer))
+  answer$n_edited <- length(layers)
+  at <- cbind(match(rows$case_id, facts), match(rows$layer, layers))
+  cells <- lapply(halves, function(half) fill_matrix(as.numeric(rows[[half]]), at, facts, layers))
+  whole <- stats::complete.cases(do.call(cbind, cells))
+  cells <- lapply(cells, function(half) half[whole, , drop = FALSE])
+  answer$reason <- joined_reasons(answer$reason, if (length(layers) < 2 || sum(whole) < MIN_ROWS) {
+    sprintf("too few facts at edited layers (%d at %d)", sum(whole), length(layers))
+  } else if (!all(vapply(cells, varies_within, TRUE))) {
+    "effect has no variance within facts at the edited layers"
+  })
+  if (answer$reason != "") return(answer)
+  answer$r_edited <- within_correlations(cells[[1]], cells[[2]])$r
+  answer$spearman_brown_edited <- stepped_up(answer$r_edited)
+  answer
 }
 
 fill_reliability <- function(answer, first, second, layer) {

@@ -56,7 +56,8 @@ success_row <- function(edits) {
   done <- edits[edits$status %in% "ok", , drop = FALSE]
   not_edited <- sum(startsWith(as.character(edits$status), "not edited"), na.rm = TRUE)
   means <- lapply(c(SCORED, OUTCOMES), function(score) {
-    interval <- mean_interval(as.numeric(done[[score]]))
+    interval_of <- if (score %in% SCORED) bounded_interval else mean_interval
+    interval <- interval_of(as.numeric(done[[score]]))
     names(interval) <- paste0(score, c("_n", "", "_low", "_high"))
     interval
   })

@@ -24,14 +24,12 @@ LOCALIZERS <- shorts_of("localizers")
 EFFECTS <- labels_of("effects")
 PREDICTORS <- labels_of("predictors")
 STRATEGY_LABELS <- labels_of("strategies")
-VERDICTS <- labels_of("verdicts")
 SUCCESS_LABELS <- labels_of("successes")
 
 OKABE_ITO <- unlist(LABELS$colours, use.names = FALSE)
 METHOD_COLOURS <- colours_of("methods")
 PREDICTOR_COLOURS <- colours_of("predictors")
 STRATEGY_COLOURS <- colours_of("strategies")
-VERDICT_COLOURS <- colours_of("verdicts")
 SHAPES <- c(16, 17, 15, 18, 3, 4, 8)
 
 # The text for each name: from the table of known ones, otherwise the name itself.

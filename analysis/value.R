@@ -138,6 +138,11 @@ at_layers <- function(score, layers) {
   matrix(score[seq_len(nrow(score)) + nrow(score) * (layers - 1L)], nrow(score))
 }
 
+most_frequent <- function(places) {
+  choices <- sort(unique(places))
+  choices[which.max(tabulate(match(places, choices)))]
+}
+
 # Chosen by each half and scored on the other.
 crossed_oracle <- function(first, second) {
   at_best <- function(by, of) {

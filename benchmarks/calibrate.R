@@ -5,8 +5,8 @@
 script <- sub("^--file=", "", grep("^--file=", commandArgs(), value = TRUE))
 folder <- file.path(dirname(script), "..", "analysis")
 for (file in c(
-  "frames.R", "groups.R", "folds.R", "intervals.R", "regret.R", "reliability.R", "grids.R",
-  "shuffles.R", "multiplicity.R", "choice.R", "within.R", "value.R", "simulate.R"
+  "frames.R", "groups.R", "reliability.R", "grids.R", "shuffles.R", "multiplicity.R", "choice.R",
+  "within.R", "value.R", "simulate.R"
 )) {
   source(file.path(folder, file), encoding = "UTF-8")
 }

@@ -1,8 +1,8 @@
 # Made-up tables of the workflow's shape, and the code under test.
 
 FILES <- c(
-  "frames.R", "groups.R", "regressions.R", "success.R", "mixed.R", "intervals.R", "folds.R",
-  "regret.R", "reliability.R", "grids.R", "shuffles.R", "multiplicity.R", "choice.R", "within.R",
+  "frames.R", "groups.R", "regressions.R", "success.R", "mixed.R", "clusters.R", "folds.R",
+  "reliability.R", "grids.R", "shuffles.R", "multiplicity.R", "choice.R", "within.R",
   "value.R", "power.R", "arena.R", "verdict.R", "simulate.R"
 )
 for (file in FILES) source(file.path("..", "..", file), encoding = "UTF-8")
@@ -10,8 +10,7 @@ for (file in FILES) source(file.path("..", "..", file), encoding = "UTF-8")
 # The analyses that are made for every group.
 ALL <- list(
   r2 = r2_table, correlations = correlation_table, mixed = mixed_table,
-  diff_intervals = function(...) diff_interval_table(..., resamples = 20L),
-  out_of_fold = out_of_fold_table, regret = function(...) regret_table(..., resamples = 20L)
+  clusters = cluster_table, out_of_fold = out_of_fold_table
 )
 
 # Those of the choice of a layer, for every cell.

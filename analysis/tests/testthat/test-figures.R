@@ -24,20 +24,31 @@ figures_of <- function(scores, effects, cells, settings, tables) {
     correlations_by_layer = correlations_by_layer(
       correlation_table(scores, effects, "rewrite"), "Model"
     ),
-    diff_intervals = diff_intervals(tables$diff_intervals, "Model"),
-    regret = regret(tables$regret, "Model"),
+    choice_gain = choice_gain(tables$choice, "Model", "rewrite"),
+    within_facts = within_facts(tables$within, "Model", "rewrite"),
+    value_of_use = value_of_use(tables$value, "Model", "rewrite"),
+    arena = arena(
+      tables$choice, tables$value, tables$within, tables$arena, "Model", score = "rewrite"
+    ),
+    power_by_facts = power_by_facts(tables$power, "Model"),
     heatmap = heatmap(cells, "Model"),
     sweep = sweep(settings, "Model")
   )
 }
 
-tables_of <- function(scores, ...) {
-  list(
+CHOSEN_TABLES <- make_chosen()
+tables_of <- function(scores, ..., chosen = CHOSEN_TABLES) {
+  c(list(
     out_of_fold = make_out_of_fold(...), mixed = make_mixed(...),
-    diff_intervals = make_diff_intervals(...), regret = make_regret(...),
     reliability = make_reliability(), success = make_success(scores)
-  )
+  ), chosen)
 }
+
+# Figures by their table, where their names differ.
+FIGURE_OF <- c(
+  success = "success_by_layer", choice = "choice_gain", within = "within_facts",
+  value = "value_of_use"
+)
 
 test_that("all figures are drawn, without a warning, and say whose they are", {
   figures <- figures_of(scores, effects, make_cells(), make_sweep(), tables_of(scores))
@@ -53,7 +64,7 @@ test_that("every figure function has its test here", {
   code <- unlist(lapply(files, readLines))
   heads <- grep("^[a-z_0-9]+ <- function\\(.*\\bstudy", code, value = TRUE)
   defined <- sub(" <-.*", "", heads)
-  expect_setequal(setdiff(defined, "explained_variance"), here)
+  expect_setequal(setdiff(defined, c("explained_variance", "answer_figure")), here)
 })
 
 test_that("a figure is written as SVG and as PNG, and returns its words", {
@@ -139,8 +150,8 @@ test_that("all figures are drawn of missing numbers and of constant ones", {
     figures <- do.call(figures_of, broken)
     for (plot in figures) expect_drawn(plot)
     if (is.nan(value)) {
-      for (name in names(broken$tables)) {
-        plot <- figures[[sub("success", "success_by_layer", name)]]
+      for (name in setdiff(names(broken$tables), "power")) { # which tells of no edit
+        plot <- figures[[c(FIGURE_OF[names(FIGURE_OF) == name], name)[1]]]
         expect_words(plot, "score has no variance")
       }
     }
@@ -156,10 +167,12 @@ test_that("a row that could not be computed keeps its place and gives its reason
   words <- "no edits of the facts under study: Fact erasure \\(ROME\\)"
   expect_words(out_of_fold(gone(make_out_of_fold()), "Model"), words)
   expect_words(mixed(gone(make_mixed()), "Model"), words)
-  expect_words(diff_intervals(gone(make_diff_intervals()), "Model"), words)
-  expect_words(regret(gone(make_regret()), "Model"), words)
-  expect_drawn(diff_intervals(gone(make_diff_intervals()), "Model"))
-  expect_drawn(regret(gone(make_regret()), "Model"))
+  figures <- list(choice = choice_gain, within = within_facts, value = value_of_use)
+  for (name in names(figures)) {
+    plot <- figures[[name]](gone(CHOSEN_TABLES[[name]]), "Model", "rewrite")
+    expect_words(plot, words)
+    expect_drawn(plot)
+  }
 })
 
 test_that("a panel without data says why", {
@@ -284,29 +297,43 @@ test_that("edits at single facts' own peaks are in no figure of the layers", {
 })
 
 test_that("the words tell what the numbers say", {
-  table <- make_diff_intervals()
-  table$diff <- 0.001
-  table$diff[table$problem == "fact_forcing" & table$method == "ROME"] <- 0.2
-  caption <- attr(diff_intervals(table, "Model"), "words")$caption
-  expect_match(caption, "Largest: fact forcing with ROME (.200)", fixed = TRUE)
-  lost <- make_regret()
-  lost$regret <- c(
-    tracing_peak = 0.25, best_fixed = 0.0625, random = 0.5, oracle = 0
-  )[lost$strategy]
-  caption <- attr(regret(lost, "Model"), "words")$caption
-  expect_match(
-    caption, "layer where tracing peaks .250, best fixed layer .062 and random layer .500",
+  choice <- CHOSEN_TABLES$choice
+  choice$gain <- ifelse(choice$method == "ROME", 0.2, -0.1)
+  choice$p_adjusted <- ifelse(choice$problem == "fact_forcing", 0.001, 0.5)
+  caption <- attr(choice_gain(choice, "Model", "rewrite", "tracing"), "words")$caption
+  expect_match(caption, "Told from none after adjustment: 4 of 20, 1 above zero and 3 below.",
     fixed = TRUE
   )
+  value <- CHOSEN_TABLES$value
+  value$value <- c(localizer = 0.25, own_peak = -0.0625, random = -0.5, oracle = NA)[value$strategy]
+  caption <- attr(value_of_use(value, "Model", "rewrite"), "words")$caption
+  expect_match(caption, paste(
+    "by the localizer and other facts .250, the fact's own peak -.062 and random layer -.500"
+  ), fixed = TRUE)
 })
 
-test_that("regret is averaged over what all strategies have", {
-  lost <- make_regret("error_injection", c("ROME", "MEMIT"))
-  lost$regret <- ifelse(lost$method == "ROME", 0.1, 0.9)
-  lost$regret[lost$method == "MEMIT" & lost$strategy == "tracing_peak"] <- NA
-  lost <- lost[lost$strategy != "oracle", ]
-  lost$strategy <- labelled(lost$strategy, STRATEGY_LABELS)
-  expect_equal(unname(c(mean_regrets(lost))), c(0.1, 0.1, 0.1))
+test_that("values are averaged over what all strategies have", {
+  value <- CHOSEN_TABLES$value
+  value <- value[value$problem == "error_injection" & value$method %in% c("ROME", "MEMIT"), ]
+  value$value <- ifelse(value$method == "ROME", 0.1, 0.9)
+  value$value[value$strategy == "oracle"] <- NA
+  value$value[value$method == "MEMIT" & value$strategy == "random"] <- NA
+  expect_equal(unname(mean_values(value)), c(0.1, 0.1, 0.1))
+})
+
+test_that("the arena sorts localizers by their gain and marks those that may be the best", {
+  tables <- CHOSEN_TABLES
+  tables$choice$gain <- ifelse(tables$choice$localizer == "zeroing", 0.3, 0.1)
+  tables$arena$with_best <- tables$arena$localizer == "zeroing"
+  plot <- arena(
+    tables$choice, tables$value, tables$within, tables$arena, "Model", score = "rewrite"
+  )
+  expect_equal(levels(plot$data$name), c("tracing", "zeroing")) # the last is on top
+  expect_equal(unique(plot$data$name[plot$data$best]), factor("zeroing", c("tracing", "zeroing")))
+  none <- arena(tables$choice, tables$value, tables$within, tables$arena, "Model",
+    method = "another", score = "rewrite"
+  )
+  expect_words(none, "Nothing to show: no edit of this pair")
 })
 
 test_that("bars far below zero are cut, and said to be", {
@@ -354,11 +381,9 @@ test_that("figures show the localizer that is asked for, by its own words", {
   scatter <- rewrite_vs_effect(make_scores(), effects, "Model", localizer = "my_control")
   expect_words(scatter, "my control")
   expect_false(grepl("windows of", scatter$labels$subtitle, fixed = TRUE))
-  regret <- rbind(make_regret(), transform(make_regret(), localizer = "zeroing", window = 1L))
-  expect_words(
-    regret(regret, "Model", localizer = "zeroing", window = 1), "zeroing, MLP, windows of 1 layer"
-  )
-  expect_words(
-    regret(regret, "Model", localizer = "none_such"), "no row with localizer none_such"
-  )
+  value <- transform(CHOSEN_TABLES$value, window = ifelse(localizer == "zeroing", 1L, 5L))
+  plot <- value_of_use(value, "Model", "rewrite", localizer = "zeroing", window = 1)
+  expect_words(plot, "zeroing, MLP, windows of 1 layer")
+  plot <- value_of_use(value, "Model", "rewrite", localizer = "none_such")
+  expect_words(plot, "no row with localizer none_such")
 })

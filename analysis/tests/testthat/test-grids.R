@@ -80,6 +80,9 @@ test_that("every table survives failed edits, constant scores, few facts and one
       expect_equal(nrow(table), rows, info = paste(name, case))
       expect_equal(names(table)[1:5], LOCALIZER_KEYS, info = name)
       expect_equal(names(table)[ncol(table)], "reason", info = name)
+      if (case == "as it should be") expect_false(all(is.na(table$reason)) || all(is.na(table[[
+        c(choice = "gain", within = "r", value = "value", arena = "rank_r")[name]
+      ]])), info = name)
       lacking <- rowSums(is.na(table[setdiff(names(table), c("best_layer", "slope"))])) > 0
       expect_true(all(table$reason[lacking] != ""), info = paste(name, case))
     }

@@ -38,7 +38,7 @@ with_successes <- function(scores) {
 }
 
 expect_reasons <- function(table, info) {
-  optional <- c(PUBLISHED, "best_layer", "singular")
+  optional <- c(PUBLISHED, "best_layer", "singular", "slope")
   numbers <- vapply(table, is.numeric, TRUE) & !names(table) %in% optional
   lacking <- rowSums(is.na(table[numbers])) > 0
   expect_true(all(table$reason[lacking] != ""), info = info)
@@ -55,15 +55,17 @@ test_that("tables and figures of all problems hold without the edits that were n
   full <- make_scores(facts = 8, methods = c("ROME", "MEMIT"))
   for (case in names(LOST)) {
     scores <- with_successes(LOST[[case]](full))
-    tables <- lapply(ALL, function(f) f(scores, effects, "rewrite"))
+    tables <- lapply(c(ALL, CHOSEN), function(f) f(scores, effects, "rewrite"))
     tables$success <- success_table(scores)
     for (name in names(tables)) expect_reasons(tables[[name]], paste(case, name))
     counted <- tables$success$n + tables$success$n_failed + tables$success$n_not_edited
     expect_equal(counted, rep(8, 6 * length(PROBLEMS)), info = case)
     plots <- list(
       r2_by_problem(tables$r2, "Model"), mixed(tables$mixed, "Model"),
-      out_of_fold(tables$out_of_fold, "Model"), regret(tables$regret, "Model"),
-      diff_intervals(tables$diff_intervals, "Model"),
+      out_of_fold(tables$out_of_fold, "Model"), choice_gain(tables$choice, "Model", "rewrite"),
+      within_facts(tables$within, "Model", "rewrite"),
+      value_of_use(tables$value, "Model", "rewrite"),
+      arena(tables$choice, tables$value, tables$within, tables$arena, "Model", score = "rewrite"),
       correlations_by_layer(tables$correlations, "Model"),
       success_by_layer(tables$success, "Model"), score_by_layer(scores, "Model"),
       rewrite_vs_effect(scores, effects, "Model", "fact_erasure"),
@@ -77,9 +79,10 @@ test_that("what is lost changes no number of what is left", {
   effects <- make_effects(facts = 8, windows = 5)
   full <- make_scores(facts = 8, methods = c("ROME", "MEMIT"), problems = "fact_erasure")
   gone <- full$case_id == "case02"
-  for (name in names(ALL)) {
-    lost <- ALL[[name]](without(full, gone, BAD), effects, "rewrite")
-    never <- ALL[[name]](full[!gone, ], effects, "rewrite")
+  all <- c(ALL, CHOSEN["within"]) # others draw for all facts of the study
+  for (name in names(all)) {
+    lost <- all[[name]](without(full, gone, BAD), effects, "rewrite")
+    never <- all[[name]](full[!gone, ], effects, "rewrite")
     counted <- setdiff(names(lost), "n_dropped")
     expect_equal(lost[counted], never[counted], info = name)
     expect_true(all(lost$n_dropped > never$n_dropped), info = name)

@@ -12,7 +12,7 @@ few <- function(facts = 4) {
   with_successes(make_scores(facts, layers = c(1, 7), methods = "ROME", problems = "fact_forcing"))
 }
 
-test_that("a row has the means, Student's intervals and the harmonic mean of the successes", {
+test_that("a row has the means, their intervals and the harmonic mean of the successes", {
   scores <- few()
   at <- scores$layer == 7
   scores$rewrite[at] <- c(0.2, 0.4, 0.6, 0.8)
@@ -21,13 +21,21 @@ test_that("a row has the means, Student's intervals and the harmonic mean of the
   scores$neighbourhood_success[at] <- 1
   row <- success_table(scores)[2, ]
   expect_equal(c(row$layer, row$n, row$n_failed, row$n_not_edited), c(7, 4, 0, 0))
-  test <- t.test(c(0.2, 0.4, 0.6, 0.8))
   expect_equal(row$rewrite, 0.5)
-  expect_equal(c(row$rewrite_low, row$rewrite_high), c(test$conf.int))
+  half <- qt(0.975, 3) * sd(c(0.2, 0.4, 0.6, 0.8)) / (sqrt(4) * 0.5 * 0.5)
+  expect_equal(c(row$rewrite_low, row$rewrite_high), plogis(c(-1, 1) * half))
   expect_equal(row$harmonic, 3 / (1 / 0.5 + 1 / 0.25 + 1 / 1))
   expect_equal(row$rewrite_magnitude, mean(scores$rewrite_magnitude[at]))
   expect_equal(c(row$ngram_entropy_before, row$ngram_entropy_after, row$update_norm), c(6, 5.9, 1))
   expect_equal(row$reason, "")
+})
+
+test_that("intervals of values between 0 and 1 stay there", {
+  interval <- bounded_interval(c(0.99, 1, 0.98, 1, 0.2))
+  expect_true(0 < interval$low && interval$low < interval$mean && interval$high < 1)
+  expect_gt(mean_interval(c(0.99, 1, 0.98, 1, 0.2))$high, 1)
+  expect_equal(unlist(bounded_interval(c(1, 1, 1))), c(n = 3, mean = 1, low = 1, high = 1))
+  expect_true(is.na(bounded_interval(0.5)$low))
 })
 
 test_that("the harmonic mean is 0 where one success is, and absent where one is", {

@@ -1,0 +1,150 @@
+# All localizers beside each other, and what a study can tell at all. See figures.R.
+
+PANELS <- c(
+  gain = "A: gain over its own shuffle", value = "C: value against the best fixed layer",
+  r = "B: correlation within facts"
+)
+
+# A row for each localizer, sorted by `gain` (choice), with `value` (value), `r` and its `ceiling`
+# (within); filled: cannot be told from the best by rank correlation (arena). Of a localizer that
+# has several places, that at `module` and `window`, else its first.
+arena <- function(choice, value, within, arena, study, problem = "error_injection",
+                  method = "ROME", score = "paraphrase_log_odds", module = NULL, window = NULL) {
+  title <- sprintf("Which localizer tells where to edit? %s", label_of(score, SCORES))
+  value <- value[value$strategy %in% "localizer", , drop = FALSE]
+  mine <- function(table) {
+    same <- table$problem %in% problem & table$method %in% method & table$score %in% score
+    one_place(table[same, , drop = FALSE], module, window)
+  }
+  tables <- list(gain = mine(choice), value = mine(value), r = mine(within))
+  rows <- do.call(rbind, Map(panel_rows, names(tables), tables))
+  rows <- rows[!is.na(rows$estimate), , drop = FALSE]
+  study <- c(study, sprintf(
+    "%s with %s", lower(label_of(problem, PROBLEMS)), label_of(method, METHODS)
+  ))
+  if (nrow(rows) == 0) {
+    reasons <- setdiff(unique(tables$gain$reason), "")
+    reason <- c(if (length(reasons) > 0) paste(reasons, collapse = "; "), "no edit of this pair")
+    return(empty_figure(title, study, reason[1]))
+  }
+  standing <- mine(arena)
+  rows$best <- rows$localizer %in% standing$localizer[standing$with_best %in% TRUE]
+  rows <- sorted_rows(rows)
+  with_titles(
+    arena_plot(rows), title, c(study, facts_words(tables$gain$n_facts)), arena_notes(tables),
+    c(WIDTH, 1.6 + 0.27 * nlevels(rows$name)), arena_words(rows)
+  )
+}
+
+one_place <- function(table, module, window) {
+  own <- (is.null(module) | table$module %in% module) & (is.null(window) | table$window %in% window)
+  table <- table[order(match(table$localizer, unique(table$localizer)), !own), , drop = FALSE]
+  table[!duplicated(table$localizer), , drop = FALSE]
+}
+
+panel_rows <- function(name, table) {
+  column <- function(name) if (is.null(table[[name]])) rep(NA_real_, nrow(table)) else table[[name]]
+  data.frame(
+    panel = rep(PANELS[[name]], nrow(table)), localizer = table$localizer,
+    estimate = table[[name]], low = table$low, high = table$high,
+    band_low = column("shuffle_low"), band_high = column("shuffle_high"),
+    ceiling = ifelse(table[[name]] < 0, -1, 1) * column("ceiling")
+  )
+}
+
+# Panels in their order, localizers by the first of them.
+sorted_rows <- function(rows) {
+  rows$panel <- factor(rows$panel, PANELS)
+  gain <- rows[as.integer(rows$panel) == 1, , drop = FALSE]
+  others <- setdiff(rows$localizer, gain$localizer)
+  order <- c(others, gain$localizer[order(gain$estimate)]) # the largest on top
+  rows$name <- factor(label_of(rows$localizer, LOCALIZERS), label_of(order, LOCALIZERS))
+  rows
+}
+
+arena_plot <- function(rows) {
+  ggplot(rows, aes(.data$estimate, .data$name)) +
+    geom_linerange(aes(xmin = .data$band_low, xmax = .data$band_high),
+      data = rows[!is.na(rows$band_low), ], linewidth = 4.5, colour = "grey85"
+    ) +
+    geom_vline(xintercept = 0, colour = "grey40", linewidth = 0.3) +
+    geom_point(aes(.data$ceiling), data = rows[!is.na(rows$ceiling), ], shape = "|", size = 4) +
+    geom_linerange(aes(xmin = .data$low, xmax = .data$high),
+      data = rows[!is.na(rows$low), ], linewidth = 0.6, colour = OKABE_ITO[1]
+    ) +
+    geom_point(
+      size = 2, shape = 21, colour = OKABE_ITO[1], fill = ifelse(rows$best, OKABE_ITO[1], "white")
+    ) +
+    facet_wrap(~panel, nrow = 1, scales = "free_x", drop = FALSE) +
+    scale_x_continuous(breaks = scales::breaks_pretty(3), labels = plain_numbers) +
+    labs(x = NULL, y = NULL)
+}
+
+arena_notes <- function(tables) {
+  absent <- tables$gain[is.na(tables$gain$gain), , drop = FALSE]
+  c(
+    paste(
+      "Point and 95 % interval over facts; grey: 95 % of the localizer's own shuffles; bars: the",
+      "ceiling of r; filled: not to be told from the best by rank correlation."
+    ),
+    vapply(setdiff(unique(absent$reason), ""), function(reason) {
+      names <- label_of(absent$localizer[absent$reason == reason], LOCALIZERS)
+      sprintf("No gain of %s: %s.", listed(names), reason)
+    }, "", USE.NAMES = FALSE)
+  )
+}
+
+arena_words <- function(rows) {
+  gain <- rows[as.integer(rows$panel) == 1, , drop = FALSE]
+  beyond <- sum(gain$estimate > gain$band_high, na.rm = TRUE)
+  list(
+    shows = paste(
+      "What each localizer gains by matching its peaks to facts, what its use is worth against the",
+      "best fixed layer, and how its values and the score go together within facts."
+    ),
+    see = sprintf(
+      "Right of its own grey, a localizer knows where single facts should be edited: %d of %d.",
+      beyond, nrow(gain)
+    ),
+    alt = sprintf("Three panels of points with intervals for %s.",
+      count_of(nlevels(rows$name), "localizer")
+    )
+  )
+}
+
+# ---- power ---------------------------------------------------------------------------------------
+
+# power: of the test that the localizer picks better layers than its shuffle, by facts and layers.
+power_by_facts <- function(power, study) {
+  require_columns(power, c("n_layers", "n_facts", "power", "wanted", "effect", "source"), "power")
+  title <- "How many facts and layers would tell?"
+  power <- power[!is.na(power$power), , drop = FALSE]
+  if (nrow(power) == 0) return(empty_figure(title, study, "no localizer's values to go by"))
+  power$layers <- factor(power$n_layers)
+  source <- if (all(power$source %in% "study")) "by this study's peaks" else "as if peaks were even"
+  plot <- ggplot(power, aes(.data$n_facts, .data$power, colour = .data$layers)) +
+    geom_hline(yintercept = unique(power$wanted), linetype = "dotted", colour = "grey40") +
+    geom_line(linewidth = 0.55) +
+    geom_point(aes(shape = .data$layers), size = 1.8) +
+    scale_x_log10(breaks = sort(unique(power$n_facts))) +
+    scale_y_continuous(limits = c(0, 1), labels = plain_numbers) +
+    scale_colour_manual(values = OKABE_ITO[seq_len(nlevels(power$layers))]) +
+    scale_shape_manual(values = shapes_for(power$layers)) +
+    labs(x = "Facts", y = "Power", colour = "Edited layers", shape = "Edited layers")
+  needed <- unique(power[c("n_layers", "facts_needed")])
+  with_titles(
+    plot, title, c(study, source), "Dotted: the power that is wanted.", c(WIDTH, 3.2),
+    list(
+      shows = sprintf(
+        paste(
+          "The power of the test that a localizer picks better layers than its own shuffle, at 5 %%,",
+          "if scores follow its values within facts with a correlation of %s."
+        ), short_number(power$effect[1], 2)
+      ),
+      see = sprintf("Facts that are needed: %s.", listed(sprintf(
+        "%s with %s layers", needed$facts_needed, needed$n_layers
+      ))),
+      alt = "Lines of power that rise with the number of facts, one for each number of layers."
+    )
+  )
+}
