@@ -1,8 +1,8 @@
 # All localizers beside each other, and what a study can tell at all. See figures.R.
 
 PANELS <- c(
-  gain = "A: gain over its own shuffle", value = "C: value against the best fixed layer",
-  r = "B: correlation within facts"
+  gain = "A: gain over\nits own shuffle", value = "C: value against\nthe best fixed layer",
+  r = "B: correlation\nwithin facts"
 )
 
 # A row for each localizer, sorted by `gain` (choice), with `value` (value), `r` and its `ceiling`
@@ -32,7 +32,7 @@ arena <- function(choice, value, within, arena, study, problem = "error_injectio
   rows <- sorted_rows(rows)
   with_titles(
     arena_plot(rows), title, c(study, facts_words(tables$gain$n_facts)), arena_notes(tables),
-    c(WIDTH, 1.6 + 0.27 * nlevels(rows$name)), arena_words(rows)
+    c(WIDTH, 1.8 + 0.27 * nlevels(rows$name)), arena_words(rows)
   )
 }
 

@@ -1,12 +1,13 @@
 # What the study may say at its head, from A (choice.R) to C (value.R) and from the one comparison
 # that was named before it was run. As data: words are the report's.
 
+VERDICTS <- c("better", "worse", "equivalent", "undecided", "cannot_say", "not_run")
 ENOUGH_FACTS <- 40L
 ENOUGH_PEAKS <- 0.5 # share of facts that are edited at the layer where they peak
 
 # One row for each model and data set. `verdict`: the localizer picks better (worse) layers than its
 # shuffle; or scores follow its values less than `bound` (equivalent); or neither is shown
-# (undecided); or the study cannot say it (`because`). `use`: better, worse or undecided than the
+# (undecided); or the study cannot say it (`reason`). `use`: better, worse or undecided than the
 # best fixed layer; NA where nothing may be said. What would answer: `facts_needed` with `n_layers`
 # layers for a correlation of `effect`.
 verdict_table <- function(choice, within, value, power, primary) {
@@ -33,29 +34,27 @@ verdict_table <- function(choice, within, value, power, primary) {
 verdict_row <- function(keys, choice, within, value, power) {
   answer <- c(keys, choice[setdiff(CHOICE_KEYS, names(keys))], list(
     n_facts = choice$n_facts, n_layers = choice$n_layers, estimand = choice$estimand,
-    share_edited = choice$share_edited, verdict = NA_character_, because = "", use = NA_character_,
+    share_edited = choice$share_edited, verdict = NA_character_, use = NA_character_,
     gain = choice$gain, gain_low = choice$low, gain_high = choice$high, gain_p = choice$p,
     r = within$r, r_low = within$low, r_high = within$high, bound = within$bound,
     equivalent = within$equivalent, ceiling = within$ceiling,
     value = value$value, value_low = value$low, value_high = value$high,
     effect = NA_real_, wanted = NA_real_, power_now = NA_real_, facts_needed = NA_integer_,
-    layers_needed = NA_integer_
+    layers_needed = NA_integer_, reason = ""
   ))
   answer <- fill_needed(answer, power)
-  answer$because <- not_enough(answer, choice$reason)
-  answer$verdict <- if (is.na(answer$gain) || is.na(answer$gain_p)) {
-    "not_run"
-  } else if (answer$because != "") {
-    "cannot_say"
-  } else if (answer$gain_p < 0.05) {
-    if (answer$gain > 0) "better" else "worse"
-  } else if (answer$equivalent %in% TRUE) {
-    "equivalent"
-  } else {
-    "undecided"
-  }
-  if (answer$because == "") answer$use <- use_of(answer)
+  answer$reason <- not_enough(answer, choice$reason)
+  answer$verdict <- verdict_word(answer)
+  if (answer$reason == "") answer$use <- use_of(answer)
   answer
+}
+
+# One of VERDICTS.
+verdict_word <- function(answer) {
+  if (is.na(answer$gain) || is.na(answer$gain_p)) return("not_run")
+  if (answer$reason != "") return("cannot_say")
+  if (answer$gain_p < 0.05) return(if (answer$gain > 0) "better" else "worse")
+  if (answer$equivalent %in% TRUE) "equivalent" else "undecided"
 }
 
 not_enough <- function(answer, reason) {

@@ -13,18 +13,89 @@ TEMPLATES = ROOT / "locedit" / "report" / "templates"
 
 SCORES = ["rewrite", "paraphrase", "neighbourhood", "essence", "overall"]
 
+# What the choice of a layer is judged by: on the log-odds scale where there is one
+CHOSEN = [
+    "rewrite_log_odds",
+    "paraphrase_log_odds",
+    "neighbourhood_log_odds",
+    "essence",
+    "overall",
+]
+PRIMARY = {**SHOWN, **config["analysis"]["primary"]}
+
 
 # What a localizer says of a layer, and what tracing measures beside
 EFFECTS = ["value", "effect_max", "fraction_last", "effect_last"]
 _SCORED = {"score_names": SCORES, "problems": PROBLEMS, "methods": METHODS}
 _REGRESSED = {**_SCORED, "measures": config["analysis"]["effect"]}
-_RESAMPLED = {"resamples": config["analysis"]["resamples"], "seed": config["seed"]}
+_CHOICE = {"score_names": CHOSEN, "problems": PROBLEMS, "methods": METHODS}
+_PERMUTED = {
+    "permutations": config["analysis"]["permutations"],
+    "seed": config["seed"],
+}
 _FOLDED = {"folds": config["analysis"]["folds"], "seed": config["seed"]}
 OWN = {**AT, "subset": "all"}  # rows that a page shows first
 _BOTH = {"scores": f"{OUT}/scores.parquet", "effects": f"{OUT}/effects.parquet"}
+_MATRICES = [
+    LABELS,
+    "frames.R",
+    "groups.R",
+    "reliability.R",
+    "grids.R",
+    "shuffles.R",
+    "multiplicity.R",
+]
+_ANSWERS = ["choice", "within", "value", "power"]
 
 # name: (R function, R files in their order, R's arguments, inputs, title of its page)
 TABLES = {
+    "choice": (
+        "choice_table",
+        [*_MATRICES, "choice.R"],
+        {**_CHOICE, **_PERMUTED, "primary": PRIMARY},
+        _BOTH,
+        "Layers picked by the localizer and by its shuffle",
+    ),
+    "within": (
+        "within_table",
+        [*_MATRICES, "within.R"],
+        {**_CHOICE, "primary": PRIMARY},
+        _BOTH,
+        "Association of score and value within facts",
+    ),
+    "value": (
+        "value_table",
+        [*_MATRICES, "value.R"],
+        {
+            **_CHOICE,
+            "primary": PRIMARY,
+            "splits": config["analysis"]["splits"],
+            "seed": config["seed"],
+        },
+        _BOTH,
+        "What the localizer is worth",
+    ),
+    "arena": (
+        "arena_table",
+        [*_MATRICES, "choice.R", "within.R", "arena.R"],
+        {**_CHOICE, **_PERMUTED},
+        _BOTH,
+        "Which localizer tells where to edit",
+    ),
+    "power": (
+        "power_table",
+        [*_MATRICES, "choice.R", "within.R", "power.R"],
+        {"primary": PRIMARY, **config["analysis"]["power"]},
+        {"effects": f"{OUT}/effects.parquet"},
+        "What size of a study would tell",
+    ),
+    "verdict": (
+        "verdict_table",
+        [*_MATRICES, "verdict.R"],
+        {"primary": PRIMARY},
+        {name: f"{OUT}/analysis/{name}.parquet" for name in _ANSWERS},
+        "The primary comparison",
+    ),
     "r2": (
         "r2_table",
         [LABELS, "frames.R", "groups.R", "regressions.R"],
@@ -53,16 +124,12 @@ TABLES = {
         _BOTH,
         "Mixed models with facts that differ",
     ),
-    "diff_intervals": (
-        "diff_interval_table",
-        [LABELS, "frames.R", "groups.R", "intervals.R"],
-        {
-            **_REGRESSED,
-            **_RESAMPLED,
-            "bound": config["analysis"]["equivalence_bound"],
-        },
+    "clusters": (
+        "cluster_table",
+        [LABELS, "frames.R", "groups.R", "clusters.R"],
+        _REGRESSED,
         _BOTH,
-        "What tracing adds, with intervals",
+        "What the effect adds, facts as clusters",
     ),
     "out_of_fold": (
         "out_of_fold_table",
@@ -71,18 +138,11 @@ TABLES = {
         _BOTH,
         "R2 for facts not seen",
     ),
-    "regret": (
-        "regret_table",
-        [LABELS, "frames.R", "groups.R", "intervals.R", "folds.R", "regret.R"],
-        {**_REGRESSED, **_RESAMPLED, **_FOLDED},
-        _BOTH,
-        "Regret of choosing the layer",
-    ),
     "reliability": (
         "reliability_table",
-        [LABELS, "frames.R", "groups.R", "reliability.R"],
+        [*_MATRICES, "within.R"],
         {"measures": EFFECTS},
-        {"effects": f"{OUT}/effects.parquet"},
+        _BOTH,
         "Reliability of the tracing effect",
     ),
 }

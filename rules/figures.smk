@@ -11,6 +11,7 @@ WINDOWS_SHOWN = [
     for place in PLACES[SHOWN["localizer"]]
     if place["module"] == SHOWN["module"]
 ]
+JUDGED = {**SHOWN, "score": config["analysis"]["primary"]["score"]}
 # name: (R file figures_*.R, R function, its arguments, its inputs)
 FIGURES = {
     # tracing
@@ -44,6 +45,21 @@ FIGURES = {
         for score in SCORES
     },
     "success_by_layer": ("scores", "success_by_layer", {}, tables_of("success")),
+    # does the localizer tell where to edit?
+    "choice": ("choice", "choice_gain", JUDGED, tables_of("choice")),
+    "within": ("choice", "within_facts", JUDGED, tables_of("within")),
+    "value": ("choice", "value_of_use", JUDGED, tables_of("value")),
+    "arena": (
+        "arena",
+        "arena",
+        {
+            **config["analysis"]["primary"],
+            "module": SHOWN["module"],
+            "window": SHOWN["window"],
+        },
+        tables_of("choice", "value", "within", "arena"),
+    ),
+    "power": ("arena", "power_by_facts", {}, tables_of("power")),
     # does one inform the other?
     "r2_by_problem": r2_figure("rewrite"),
     **{f"r2_{score}": r2_figure(score) for score in SCORES if score != "rewrite"},
@@ -87,9 +103,7 @@ FIGURES = {
         AT,
         tables_of("correlations"),
     ),
-    "regret": ("choice", "regret", AT, tables_of("regret")),
     # how sure?
-    "diff_intervals": ("choice", "diff_intervals", AT, tables_of("diff_intervals")),
     "mixed": ("r2", "mixed", AT, tables_of("mixed")),
     "out_of_fold": ("r2", "out_of_fold", AT, tables_of("out_of_fold")),
 }

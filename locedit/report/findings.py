@@ -40,39 +40,26 @@ class Design:
         return _plain(self.localizer)
 
     @property
-    def the_effect(self) -> str:
-        """What it measures, likewise."""
-        tracing = self.localizer == TRACING
-        return "the tracing effect" if tracing else f"the effect of {self.name}"
-
-    @property
     def the_trace(self) -> str:
         """What it says of each fact, likewise."""
         return "the trace" if self.localizer == TRACING else self.name
-
-    @property
-    def traced(self) -> dict[str, object]:
-        """What tells one localization from another in the tables of the analysis."""
-        keys = ("localizer", "module", "window", "effect")
-        return {key: getattr(self, key) for key in keys}
 
 
 def paragraph(tables: Mapping[str, pd.DataFrame], design: Design) -> list[str]:
     """Its sentences; the last one is the conclusion.
 
-    `tables` has `facts`, `study`, `effects`, `success`, `diff_intervals`, `out_of_fold` and
-    `regret`; one that is missing counts as empty.
+    `tables` has `facts`, `study`, `effects`, `success` and `verdict`; one that is missing counts as
+    empty.
     """
     empty = pd.DataFrame()
-    regret, success = tables.get("regret", empty), tables.get("success", empty)
+    verdict, success = tables.get("verdict", empty), tables.get("success", empty)
     sentences = [
         count(tables.get("facts", empty), tables.get("study", empty), design),
         lost(success),
         mean_peak(tables.get("effects", empty), success, design),
         best_layers(success, design),
-        largest_diff(tables.get("diff_intervals", empty), tables.get("out_of_fold", empty), design),
-        following(regret, design),
-        conclusion(regret, design),
+        compared(verdict),
+        conclusion(verdict, design),
     ]
     return [sentence for sentence in sentences if sentence]
 
@@ -149,101 +136,68 @@ def best_layers(success: pd.DataFrame, design: Design) -> str:
     )
 
 
-def largest_diff(diffs: pd.DataFrame, out_of_fold: pd.DataFrame, design: Design) -> str:
-    """The largest share of the rewrite score's variance that tracing adds to the edit layer."""
-    rows = _rows(diffs, **design.traced, score="rewrite")
-    fitted = _known(rows, "diff")
-    if fitted.empty:
-        return f"What {design.name} adds to the edit layer could not be computed: {_reason(rows)}."
-    top = fitted.loc[fitted["diff"].idxmax()]
+def compared(verdict: pd.DataFrame) -> str:
+    """The comparison that was named before the study, and where it was made."""
+    if verdict.empty:
+        return "The comparison that was named before the study is missing: its table is empty."
+    row = verdict.iloc[0]
+    pair = f"{_plain(row['problem'])} with {row['method']}, by {_plain(row['score'])}"
+    named = (
+        f"The comparison that was named before the study is {_plain(row['localizer'])} in {pair}"
+    )
+    if row["verdict"] == "not_run":
+        return f"{named}; it was not made: {row['reason']}."
     return (
-        f"Beyond the edit layer, {design.the_effect} there explains at most "
-        f"{top['diff']:.3f} of the rewrite score's variance ({_plain(top['problem'])} with "
-        f"{top['method']}; {_interval(top, 'diff')}){_on_other_facts(out_of_fold, top, design)}"
-        f"{_equivalent(fitted)}."
+        f"{named}, of {int(row['n_facts']):,} facts at {int(row['n_layers'])} layers; "
+        f"{row['share_edited']:.0%} of the facts were edited at their own peak."
     )
 
 
-def _on_other_facts(out_of_fold: pd.DataFrame, top: pd.Series, design: Design) -> str:
-    """The same difference where it cannot be inflated: on facts that the regression lacks."""
-    same = {"problem": top["problem"], "method": top["method"], "score": "rewrite"}
-    found = _known(_rows(out_of_fold, **design.traced, **same), "diff")
-    if found.empty:
-        return ""
-    return f"; on facts left out of the regression it is {_signed(found.iloc[0]['diff'], 3)}"
-
-
-def _equivalent(fitted: pd.DataFrame) -> str:
-    """How many differences are shown to be below the bound that counts as nothing."""
-    if not {"verdict", "bound"} <= set(fitted.columns):
-        return ""
-    judged = fitted[fitted["verdict"].fillna("").ne("")]
-    if judged.empty:
-        return ""
-    below = int(judged["verdict"].eq("equivalent").sum())
-    return (
-        f"; {below or 'none'} of the {len(judged)} pairs of problem and method {_were(below)} "
-        f"shown to stay below {judged['bound'].iloc[0]:g}, which counts as nothing"
-    )
-
-
-def following(regret: pd.DataFrame, design: Design) -> str:
-    """What editing each fact where its tracing peaks changes against one layer for all facts."""
-    rows = _followed(regret, design)
-    said, missing = [], []
-    for method in design.methods:
-        found = _rows(rows, method=method)
-        known = _known(found, "versus_fixed")
-        if known.empty:
-            missing.append((method, _reason(found)))
-            continue
-        row = known.iloc[0]
-        said.append(f"{_signed(row['versus_fixed'], 2)} with {method} ({_range(row)})")
-    strongest = "its tracing" if design.localizer == TRACING else design.the_effect
-    act = f"each fact edited where {strongest} is strongest, instead of at the best fixed layer,"
-    if not said:
-        return f"How the score changes with {act} could not be computed: {_reasons(missing)}."
-    return (
-        f"With {act} the mean {CHOICE} score changes by {_listed(said)}{_but(missing)}; the ranges "
-        "are 95 % intervals."
-    )
-
-
-def conclusion(regret: pd.DataFrame, design: Design) -> str:
-    """What these changes say, by where their intervals lie."""
-    rows = _known(_known(_followed(regret, design), "versus_fixed_low"), "versus_fixed_high")
-    if rows.empty:
-        return f"This study does not say whether {design.name} should choose the layer to edit."
-    worse = _methods(rows[rows["versus_fixed_high"] < 0], design)
-    better = _methods(rows[rows["versus_fixed_low"] > 0], design)
-    if better and worse:
+def conclusion(verdict: pd.DataFrame, design: Design) -> str:
+    """What that comparison says, or what size of a study would say it."""
+    told = "" if verdict.empty else str(verdict.iloc[0]["verdict"])
+    if told in ("", "not_run"):
+        return f"This study does not say whether {design.name} tells where to edit."
+    row = verdict.iloc[0]
+    if told == "cannot_say":
         return (
-            f"So {design.the_trace} chooses a better layer than a fixed one for {_listed(better)}, "
-            f"and a worse one for {_listed(worse)}."
+            f"That is too little to say whether {design.the_trace} tells where to edit "
+            f"({row['reason']}){_needed(row)}."
         )
-    if better:
+    gain = f"by {_signed(row['gain'], 2)}, {_interval(row, 'gain')}, p {row['gain_p']:.3f}"
+    if told in ("better", "worse"):
         return (
-            f"So {design.the_trace} tells where to edit with {_listed(better)}, better than a "
-            "fixed layer."
+            f"For single facts, {design.the_trace} picks {told} layers than it picks for other "
+            f"facts ({gain}){_use(row)}."
         )
-    if worse:
+    shown = f"{design.the_trace} is not shown to pick better layers than for other facts ({gain})"
+    if told == "equivalent":
         return (
-            f"So {design.the_trace} does not tell where to edit: its layer is worse than a fixed "
-            f"one with {_listed(worse)}, and better with no method."
+            f"So {shown}, and scores follow its values within facts with a correlation below "
+            f"{row['bound']:g}{_use(row)}."
         )
+    return f"So {shown}, nor that it does not{_needed(row)}."
+
+
+def _use(row: pd.Series) -> str:
+    """What editing by it is worth against one layer for all."""
+    words = {
+        "better": "; editing by it is better than at the best fixed layer",
+        "worse": "; editing by it is worse than at the best fixed layer",
+        "undecided": "; editing by it is not shown to differ from the best fixed layer",
+    }
+    if row["use"] not in words:
+        return ""
+    return f"{words[row['use']]} ({_signed(row['value'], 2)}, {_interval(row, 'value')})"
+
+
+def _needed(row: pd.Series) -> str:
+    if pd.isna(row["facts_needed"]):
+        return ""
     return (
-        f"All these ranges hold zero: {design.the_trace} is not shown to choose better than a "
-        "fixed layer."
+        f"; {int(row['facts_needed']):,} facts at {int(row['layers_needed'])} layers would find a "
+        f"correlation of {row['effect']:g} within facts in {row['wanted']:.0%} of studies"
     )
-
-
-def _followed(regret: pd.DataFrame, design: Design) -> pd.DataFrame:
-    keys = {**design.traced, "problem": design.problem, "score": CHOICE}
-    return _rows(regret, **keys, strategy="tracing_peak")
-
-
-def _methods(rows: pd.DataFrame, design: Design) -> list[str]:
-    return [method for method in design.methods if method in set(rows["method"])]
 
 
 # ---- rows and words ------------------------------------------------------------------------------
@@ -299,15 +253,8 @@ def _signed(value: float, digits: int) -> str:
     return text[1:] if float(text) == 0 else text.replace("-", MINUS)
 
 
-def _range(row: pd.Series) -> str:
-    low, high = row.get("versus_fixed_low"), row.get("versus_fixed_high")
-    if pd.isna(low) or pd.isna(high):
-        return f"no interval: {_reason(row.to_frame().T)}"
-    return f"{_signed(low, 2)} to {_signed(high, 2)}"
-
-
 def _interval(row: pd.Series, name: str) -> str:
     low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
     if pd.isna(low) or pd.isna(high):
         return f"no interval: {_reason(row.to_frame().T)}"
-    return f"95 % interval {low:.3f} to {high:.3f}".replace("-", MINUS)
+    return f"95 % interval {_signed(low, 2)} to {_signed(high, 2)}"

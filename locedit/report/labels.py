@@ -24,6 +24,8 @@ COLUMNS = {
     "subset": ("subsets", "label"),
     "strategy": ("strategies", "short"),
     "verdict": ("verdicts", "short"),
+    "role": ("roles", "short"),
+    "use": ("verdicts", "short"),
 }
 
 

@@ -34,10 +34,12 @@ _PUBLISHED = tuple(
     for name, header in _DIFFERENCE.items()
 )
 
+_PARTIAL = _numbers(Partial="partial_r2", adjusted="partial_r2_adjusted")
+
 _R2_PAGE = Layout(
     keys=("localizer", "module", "window", "effect", "subset"),
     first=(
-        Grid(columns=(*_R2, _p(), _N, *_PUBLISHED), title="R²"),
+        Grid(columns=(*_R2, *_PARTIAL, _p(), _N, *_PUBLISHED), title="R²"),
         Grid(
             columns=_numbers(
                 RMSE_layer="rmse_layer",
@@ -152,15 +154,11 @@ _MIXED = Layout(
     ),
 )
 
-_DIFF = _estimate("Diff", "diff")
-_VERDICT = Column(header="Verdict", value="verdict", kind="text")
-
-_INTERVALS = Layout(
+_CLUSTERS = Layout(
     first=(
         Grid(
             columns=(
-                _DIFF,
-                _VERDICT,
+                Column(header="Diff", value="diff"),
                 Column(header="F", value="wald_f"),
                 _p("wald_p"),
                 _N,
@@ -168,7 +166,9 @@ _INTERVALS = Layout(
             ),
         ),
     ),
-    others=(Grid(columns=(_DIFF, _VERDICT), by=None, across="score"),),
+    others=(
+        Grid(columns=(Column(header="Diff", value="diff"), _p("wald_p")), by=None, across="score"),
+    ),
 )
 
 _FOLDS = Layout(
@@ -176,37 +176,133 @@ _FOLDS = Layout(
     others=(Grid(columns=(_R2[0], _R2[3]), by=None, across="score"),),
 )
 
-_VERSUS = Grid(
-    columns=(_estimate("Gain", "versus_fixed"),),
-    only={"strategy": ("tracing_peak",)},
-    by=None,
-    across="score",
-    title="Score at the tracing peak less score at the best fixed layer",
+_PLACE = ("localizer", "module", "window")
+_ADJUSTED = Column(header="p adjusted", value="p_adjusted", kind="p")
+_SIZE = (
+    _FACTS,
+    Column(header="Layers", value="n_layers", kind="count"),
+    Column(header="Peaks edited", value="share_edited"),
 )
 
-_REGRET = Layout(
+_CHOICE = Layout(
+    keys=_PLACE,
     first=(
-        _VERSUS,
-        Grid(
-            columns=(_estimate("Regret", "regret"),),
-            only={"strategy": ("tracing_peak", "best_fixed", "random")},
-            across="strategy",
-            title="Regret",
-        ),
         Grid(
             columns=(
-                Column(header="Layer", value="best_layer", kind="count"),
-                _FACTS,
-                Column(header="Dropped", value="n_dropped", kind="count"),
+                _estimate("Gain", "gain"),
+                Column(header="At others’ peaks", value="at_others"),
+                _p(),
+                _ADJUSTED,
+                Column(header="Role", value="role", kind="text"),
+                *_SIZE,
             ),
-            only={"strategy": ("best_fixed",)},
-            by=None,
-            across="score",
-            title="The best fixed layer (from zero), facts, facts left out",
         ),
     ),
-    more=(Grid(columns=(_estimate("Mean", "mean"),), across="strategy", title="Mean"),),
-    others=(_VERSUS,),
+    others=(Grid(columns=(_estimate("Gain", "gain"), _ADJUSTED), by=None, across="score"),),
+)
+
+_WITHIN = Layout(
+    keys=_PLACE,
+    first=(
+        Grid(
+            columns=(
+                _estimate("r", "r"),
+                _ADJUSTED,
+                Column(header="Equivalent", value="equivalent", kind="flag"),
+                Column(header="Power", value="equivalence_power"),
+                Column(header="Ceiling", value="ceiling", optional=True),
+                Column(header="Spearman", value="spearman"),
+                *_SIZE,
+            ),
+        ),
+    ),
+    more=(
+        Grid(
+            title="Reliability",
+            columns=(
+                *_numbers(Value="reliability_value", Score="reliability_score"),
+                _estimate("r over its ceiling", "r_corrected"),
+            ),
+        ),
+    ),
+    others=(Grid(columns=(_estimate("r", "r"), _ADJUSTED), by=None, across="score"),),
+)
+
+_VALUES = (
+    Grid(
+        columns=(_estimate("Value", "value"),),
+        across="strategy",
+        title="Score less that at the best fixed layer",
+    ),
+)
+
+_VALUE = Layout(
+    keys=_PLACE,
+    first=_VALUES,
+    more=(
+        Grid(columns=(Column(header="Mean", value="mean"),), across="strategy", title="Mean"),
+        Grid(
+            columns=(_ADJUSTED, Column(header="Layer", value="best_layer", kind="count"), *_SIZE),
+            only={"strategy": ("localizer",)},
+            title="The best fixed layer (from zero), facts, layers",
+        ),
+    ),
+)
+
+_ARENA = Layout(
+    keys=(),
+    first=(
+        Grid(
+            index=("problem", "method", *_PLACE),
+            columns=(
+                _estimate("Rank r", "rank_r"),
+                _p("p_adjusted"),
+                Column(header="With the best", value="with_best", kind="flag"),
+                *_numbers(Hit="hit", by_shuffle="hit_chance"),
+                *_numbers(Regret="regret", of_its_shuffle="regret_chance"),
+                _FACTS,
+            ),
+        ),
+    ),
+)
+
+_POWER = Layout(
+    keys=(),
+    first=(
+        Grid(
+            index=("n_layers",),
+            by=None,
+            across="n_facts",
+            columns=(Column(header="Power", value="power"),),
+            title="Power by edited layers and facts",
+        ),
+        Grid(
+            index=("n_layers",),
+            by=None,
+            columns=(Column(header="Facts", value="facts_needed", kind="count"),),
+            title="Facts that are needed",
+        ),
+    ),
+)
+
+_VERDICT = Layout(
+    keys=(),
+    first=(
+        Grid(
+            by="score",
+            columns=(
+                Column(header="Verdict", value="verdict", kind="text"),
+                Column(header="Use", value="use", kind="text", optional=True),
+                _estimate("Gain", "gain"),
+                _p("gain_p"),
+                _estimate("r", "r"),
+                _estimate("Value", "value"),
+                *_SIZE,
+                Column(header="Facts needed", value="facts_needed", kind="count"),
+                Column(header="Layers", value="layers_needed", kind="count"),
+            ),
+        ),
+    ),
 )
 
 _RELIABILITY = Layout(
@@ -221,6 +317,7 @@ _RELIABILITY = Layout(
                     r_within_layers="r_within",
                     Stepped_up="spearman_brown",
                     Stepped_up_within_layers="spearman_brown_within",
+                    Edited_layers_within_facts="spearman_brown_edited",
                 ),
                 _FACTS,
                 Column(header="Layers", value="n_layers", kind="count"),
@@ -230,12 +327,17 @@ _RELIABILITY = Layout(
 )
 
 LAYOUTS = {
+    "choice": _CHOICE,
+    "within": _WITHIN,
+    "value": _VALUE,
+    "arena": _ARENA,
+    "power": _POWER,
+    "verdict": _VERDICT,
     "r2": _R2_PAGE,
     "correlations": _CORRELATIONS,
     "success": _SUCCESS,
     "mixed": _MIXED,
-    "diff_intervals": _INTERVALS,
+    "clusters": _CLUSTERS,
     "out_of_fold": _FOLDS,
-    "regret": _REGRET,
     "reliability": _RELIABILITY,
 }

@@ -87,18 +87,25 @@ SECTIONS = (
         ),
     ),
     Section(
+        id="choosing",
+        title="Does localization tell where to edit?",
+        intro="If it does, a fact's edit works better at the layer where its own values peak than "
+        "where another fact's do.",
+        patterns=("choice*", "value*", "within*", "arena*", "power*"),
+    ),
+    Section(
         id="informing",
-        title="Does one inform the other?",
-        intro="If tracing told where to edit, edits would work better at layers with a larger "
-        "tracing effect, and the effect would explain scores beyond the edit layer itself.",
-        patterns=("regret*", "r2_by_problem", "rewrite_vs_effect*", "correlations*", "r2_*"),
+        title="How much of the scores do layer and effect explain?",
+        intro="The published analysis: regressions over all facts and layers, which facts that are "
+        "easy everywhere take part in.",
+        patterns=("r2_by_problem", "rewrite_vs_effect*", "correlations*", "r2_*"),
     ),
     Section(
         id="certainty",
         title="How sure are we?",
         intro="Edits of one fact are not independent, and few facts flatter every regression. "
         "These analyses know which rows share a fact.",
-        patterns=("diff_*", "out_of_fold*", "mixed*", "reliability*"),
+        patterns=("out_of_fold*", "mixed*", "reliability*"),
     ),
 )
 REMAINING = Section(id="more", title="Further figures", intro="", patterns=("*",))

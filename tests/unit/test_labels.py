@@ -61,14 +61,12 @@ def test_every_choice_has_a_label_and_no_label_is_left_over(choice):
     assert set(LABELS.kinds[kind]) == set(names)
 
 
-# What the statistics call things, and the verdict of each case
+# What the statistics call things
 NAMES = """
 listed <- function() {
-  case <- function(high, low, p) list(diff_high90 = high, diff_low90 = low, bound = 1, wald_p = p)
-  verdicts <- c(verdict(case(0, 0, 1)), verdict(case(3, 2, 0)), verdict(case(3, 2, 1)))
   kinds <- list(
-    scores = c(SCORED, OUTCOMES), successes = c(SUCCESSES, "harmonic"), strategies = STRATEGIES,
-    subsets = SUBSETS, verdicts = verdicts, predictors = sub("^r2_", "", R2S)
+    scores = c(SCORED, OUTCOMES), successes = c(SUCCESSES, "harmonic"), strategies = CHOICES,
+    roles = ROLES, subsets = SUBSETS, verdicts = VERDICTS, predictors = sub("^r2_", "", R2S)
   )
   data.frame(kind = rep(names(kinds), lengths(kinds)), name = unlist(kinds, use.names = FALSE))
 }
@@ -78,21 +76,22 @@ listed <- function() {
 @in_r
 def test_every_name_that_the_statistics_give_has_a_label(tmp_path):
     (tmp_path / "names.R").write_text(NAMES)
-    files = "labels.yaml frames.R groups.R regressions.R success.R intervals.R folds.R regret.R"
+    files = "labels.yaml frames.R groups.R regressions.R success.R multiplicity.R value.R verdict.R"
     files = f"{files} theme.R figures.R figures_r2.R"
     sources = [ANALYSIS / name for name in files.split()]
     given = rbridge.call("listed", {}, {}, [*sources, tmp_path / "names.R"])
     for kind, names in given.groupby("kind")["name"]:
         assert set(LABELS.kinds[kind]) == set(names), kind
     assert set(given["kind"]) == set(
-        "scores successes strategies subsets verdicts predictors".split()
+        "scores successes strategies roles subsets verdicts predictors".split()
     )
 
 
-def test_every_score_that_is_regressed_on_has_a_label():
+def test_every_score_that_is_analysed_has_a_label():
     rules = (ROOT / "rules" / "analysis.smk").read_text()
-    regressed = re.search(r"^SCORES = \[(.+?)\]", rules, re.M | re.S)
-    assert set(re.findall(r'"(\w+)"', regressed[1])) <= set(LABELS.kinds["scores"])
+    for name in ("SCORES", "CHOSEN"):
+        listed = re.search(rf"^{name} = \[(.+?)\]", rules, re.M | re.S)
+        assert set(re.findall(r'"(\w+)"', listed[1])) <= set(LABELS.kinds["scores"])
 
 
 def test_no_two_things_of_a_kind_have_one_label_and_colours_are_there():

@@ -195,11 +195,12 @@ def study_tables(facts: int = 8) -> tuple[pd.DataFrame, pd.DataFrame]:
     keys = pd.MultiIndex.from_product(
         [[f"c{i}" for i in range(facts)], [1, 3, 5]], names=["case_id", "layer"]
     ).to_frame(index=False)
-    common = {"model": "tiny", "dataset": "facts", "relation_id": "P1"}
+    common = {"model": "tiny", "dataset": "facts"}
     scores = keys.assign(
         **common,
         method="ROME",
         problem="fact_forcing",
+        relation_id="P" + keys["case_id"].str[1:],
         layers=[[1, 2]] * len(keys),
         is_correct=True,
         listed=True,
@@ -249,20 +250,25 @@ def job(folder, rule, inputs, output, **params):
 
 
 SCORED = {"score_names": ["rewrite"], "methods": ["ROME", "MEMIT"]}
-RESAMPLED = {**SCORED, "resamples": 50, "seed": 0}
+PERMUTED = {**SCORED, "permutations": 50, "seed": 0}
 # name: (R function, its arguments, its inputs)
 TABLES = {
     "r2": ("r2_table", {**SCORED, "subsets": ["all", "concentrated"]}, ("scores", "effects")),
     "correlations": ("correlation_table", SCORED, ("scores", "effects")),
     "success": ("success_table", {"methods": ["ROME", "MEMIT"]}, ("scores",)),
     "mixed": ("mixed_table", SCORED, ("scores", "effects")),
-    "diff_intervals": ("diff_interval_table", {**RESAMPLED, "bound": 0.01}, ("scores", "effects")),
+    "clusters": ("cluster_table", SCORED, ("scores", "effects")),
     "out_of_fold": ("out_of_fold_table", {**SCORED, "folds": 4, "seed": 0}, ("scores", "effects")),
-    "regret": ("regret_table", {**RESAMPLED, "folds": 4}, ("scores", "effects")),
-    "reliability": ("reliability_table", {"measures": list(EFFECTS)}, ("effects",)),
+    "choice": ("choice_table", PERMUTED, ("scores", "effects")),
+    "within": ("within_table", SCORED, ("scores", "effects")),
+    "value": ("value_table", {**SCORED, "splits": 3, "seed": 0}, ("scores", "effects")),
+    "arena": ("arena_table", PERMUTED, ("scores", "effects")),
+    "power": ("power_table", {"effect": 0.3}, ("effects",)),
+    "reliability": ("reliability_table", {"measures": list(EFFECTS)}, ("scores", "effects")),
 }
 SOURCES = ["labels.yaml", "frames.R", "groups.R", "regressions.R", "success.R", "mixed.R"]
-SOURCES += ["intervals.R", "folds.R", "regret.R", "reliability.R"]
+SOURCES += ["clusters.R", "folds.R", "reliability.R", "grids.R", "shuffles.R", "multiplicity.R"]
+SOURCES += ["choice.R", "within.R", "value.R", "power.R", "arena.R"]
 
 
 def made(name: str, paths: Named, folder: Path, **changes) -> tuple[pd.DataFrame, str]:
@@ -322,9 +328,9 @@ def test_the_layer_explains_the_score_that_it_makes(tables, tmp_path):
     table = made("r2", tables, tmp_path)[0].query("subset == 'all'").set_index("method")
     assert table.loc["ROME", ["n", "n_dropped"]].tolist() == [23, 1]
     assert table.loc["ROME", "r2_layer"] > 0.9
-    regret = made("regret", tables, tmp_path)[0].set_index(["method", "strategy"])
-    assert regret.loc[("ROME", "best_fixed"), ["regret", "best_layer"]].tolist() == [0, 5]
-    assert regret.loc[("ROME", "tracing_peak"), "versus_fixed"] < 0
+    value = made("value", tables, tmp_path)[0].set_index(["method", "strategy"])
+    assert value.loc[("ROME", "random"), "best_layer"] == 5
+    assert value.loc[("ROME", "random"), "value"] < 0
 
 
 def broken(name: str, scores: pd.DataFrame, effects: pd.DataFrame) -> pd.DataFrame | tuple:

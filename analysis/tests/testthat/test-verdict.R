@@ -17,7 +17,7 @@ verdict_of <- function(situation, facts, layers, scores = identity, effects = id
 
 test_that("strong information is told, none is told as equivalent or not at all", {
   strong <- verdict_of(SITUATIONS$strong, 60L, 6L)
-  expect_equal(c(strong$verdict, strong$because), c("better", ""))
+  expect_equal(c(strong$verdict, strong$reason), c("better", ""))
   expect_true(strong$use %in% c("better", "undecided"))
   opposite <- verdict_of(list(r = -0.6, ease = 0, ceiling = Inf), 60L, 6L)
   expect_equal(opposite$verdict, "worse")
@@ -28,7 +28,7 @@ test_that("strong information is told, none is told as equivalent or not at all"
 
 test_that("with too few facts, or peaks not edited, nothing is said but what would answer", {
   few <- verdict_of(SITUATIONS$strong, 30L, 6L)
-  expect_equal(c(few$verdict, few$because), c("cannot_say", "30 facts, at least 40"))
+  expect_equal(c(few$verdict, few$reason), c("cannot_say", "30 facts, at least 40"))
   expect_true(is.na(few$use))
   expect_gt(few$facts_needed, 30)
   expect_equal(few$layers_needed, 6)
@@ -37,18 +37,18 @@ test_that("with too few facts, or peaks not edited, nothing is said but what wou
     rbind(effects, transform(deep, layer = 20L, value = rep(c(100, 100, -100), 20)))
   })
   expect_equal(far$verdict, "cannot_say")
-  expect_match(far$because, "33 % of facts are edited at their own peak")
+  expect_match(far$reason, "33 % of facts are edited at their own peak")
 })
 
 test_that("a primary comparison that was not run is said to be so", {
   unrun <- verdict_of(SITUATIONS$null, 60L, 6L, scores = function(scores) {
     transform(scores, status = "failed: diverged")
   })
-  expect_equal(c(unrun$verdict, unrun$because), c("not_run", "no usable score in 360 rows"))
+  expect_equal(c(unrun$verdict, unrun$reason), c("not_run", "no usable score in 360 rows"))
   absent <- verdict_of(SITUATIONS$null, 60L, 6L, scores = function(scores) {
     transform(scores, method = "another")
   })
-  expect_equal(c(absent$verdict, absent$because),
+  expect_equal(c(absent$verdict, absent$reason),
     c("not_run", "no edits of the primary comparison")
   )
 })
