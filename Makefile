@@ -20,7 +20,7 @@ export VENV PYTHON TORCH_SPEC TORCH_INDEX
 export VIRTUAL_ENV := $(if $(filter /%,$(firstword $(VENV))),,$(CURDIR)/)$(VENV)
 RUN := PATH="$$VIRTUAL_ENV/bin:$$PATH"
 
-.PHONY: help setup reproduce test unit check lint config docs bench report clean-env
+.PHONY: help setup reproduce test unit check lint config docs bench calibrate report clean-env
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -59,6 +59,9 @@ config:  ## write config.yaml and schemas/ from the configuration's types
 
 bench: setup  ## time the engine against the textbook algorithms
 	$(RUN) python benchmarks/bench.py $(if $(filter quick,$(BENCH)),--quick) $(ARGS)
+
+calibrate:  ## sizes and coverages of the statistics on made-up studies, into the docs; fails beyond bounds
+	Rscript --no-init-file --no-environ benchmarks/calibrate.R 400 docs/explanation/calibration.csv
 
 report: setup  ## one page with every figure and table: results/MODEL/DATASET/report.zip
 	$(RUN) snakemake --cores $(CORES) report $(ARGS)

@@ -137,8 +137,8 @@ power_by_facts <- function(power, study) {
     list(
       shows = sprintf(
         paste(
-          "The power of the test that a localizer picks better layers than its own shuffle, at 5 %%,",
-          "if scores follow its values within facts with a correlation of %s."
+          "The power of the test that a localizer picks better layers than its own shuffle, at",
+          "5 %%, if scores follow its values within facts with a correlation of %s."
         ), short_number(power$effect[1], 2)
       ),
       see = sprintf("Facts that are needed: %s.", listed(sprintf(

@@ -11,19 +11,20 @@ choice_gain <- function(choice, study, score = "paraphrase_log_odds", localizer 
       title = "%s: does the localizer pick better layers than its own shuffle?",
       axis = "%s at the fact's own peak less that at another fact's", panel = 1.55,
       layers = function(rows) c(shuffle_bands(rows), told_dots(rows, "gain")),
-      note = function(rows) paste(
-        "Point and 95 % interval over facts; grey: 95 % of shuffles of the facts; filled: p adjusted",
-        "below .05."
+      note = paste(
+        "Point and 95 % interval over facts; grey: 95 % of shuffles of the facts; filled: adjusted",
+        "p below .05."
       ),
       shows = paste(
         "What is gained of the %s by editing each fact at the layer where its own values peak,",
         "instead of where those of the other facts do: the same layers equally often, only the",
         "matching is broken."
       ),
-      see = function(rows) c(told_words(rows, "gain"), paste(
+      told = function(rows) told_words(rows, "gain"),
+      see = paste(
         "Right of the grey, the localizer knows something about where each single fact should be",
         "edited; inside, its layers are as good for any other fact."
-      ))
+      )
     )
   )
 }
@@ -38,22 +39,20 @@ within_facts <- function(within, study, score = "paraphrase_log_odds", localizer
       title = "%s: does it follow the localizer from layer to layer?",
       axis = "Correlation of %s and value within facts", panel = 1.55,
       layers = function(rows) c(ceiling_marks(rows), told_dots(rows, "r")),
-      note = function(rows) sprintf(
-        paste(
-          "Point and 95 %% interval over facts; filled: p adjusted below .05; bars: the ceiling of r",
-          "by both reliabilities%s; dotted: %s, below which an association counts as none."
-        ),
-        if (all(is.na(rows$ceiling))) " (none could be had)" else "",
-        listed(short_number(sort(unique(rows$bound)), 1))
+      note = paste(
+        "Point and 95 % interval over facts; filled: adjusted p below .05; bars: the ceiling of r",
+        "by both reliabilities, where these could be had; dotted: an association below it counts",
+        "as none."
       ),
       shows = paste(
         "How the %s and the localizer's value go together over the layers of a fact, the means of",
         "facts and of layers removed."
       ),
-      see = function(rows) c(told_words(rows, "r"), paste(
+      told = function(rows) told_words(rows, "r"),
+      see = paste(
         "A fact that is easy at all layers, or a layer that is good for all facts, makes no",
         "association here."
-      ))
+      )
     )
   )
 }
@@ -68,19 +67,20 @@ value_of_use <- function(value, study, score = "paraphrase_log_odds", localizer 
       title = "%s: is the localizer worth using?",
       axis = "%s less that at the best fixed layer", panel = 1.9,
       layers = strategy_dots,
-      note = function(rows) paste(
-        "Point and 95 % interval over facts, every choice made anew without each fact; 0: as good as",
-        "one layer for all."
+      note = paste(
+        "Point and 95 % interval over facts, every choice made anew without each fact; 0: as good",
+        "as one layer for all."
       ),
       shows = paste(
-        "What is gained of the %s against the one layer that is best for other facts, by editing each",
-        "fact where the localizer and other facts' scores say, where its own values peak, at a",
-        "random layer, and at the best layer by half of its prompts, scored on the other half."
+        "What is gained of the %s against the one layer that is best for other facts, by editing",
+        "each fact where the localizer and other facts' scores say, where its own values peak, at",
+        "a random layer, and at the best layer by half of its prompts, scored on the other half."
       ),
-      see = function(rows) c(strategy_words(rows), paste(
+      told = strategy_words,
+      see = paste(
         "Right of zero, the choice is worth its cost; the best layer of each fact shows how much",
         "there is to gain."
-      ))
+      )
     )
   )
 }
@@ -98,7 +98,8 @@ answer_figure <- function(table, name, value, columns, study, score, localizer, 
   rows <- chosen$rows
   panels <- nlevels(rows$problem)
   words <- list(
-    shows = sprintf(form$shows, lower(named)), see = form$see(rows), alt = answer_alt(rows, value)
+    shows = sprintf(form$shows, lower(named)), see = c(form$told(rows), form$see),
+    alt = answer_alt(rows, value)
   )
   plot <- ggplot(rows, aes(.data[[value]], .data$method)) +
     geom_vline(xintercept = 0, colour = "grey40", linewidth = 0.3) +
@@ -110,7 +111,7 @@ answer_figure <- function(table, name, value, columns, study, score, localizer, 
     labs(x = capital(sprintf(form$axis, lower(named))), y = NULL, colour = NULL, shape = NULL)
   plot <- with_titles(
     plot, title, c(study, facts_words(rows$n_facts), chosen$words, estimand_words(rows)),
-    c(form$note(rows), reason_notes(without_any(rows, value))),
+    c(form$note, reason_notes(without_any(rows, value))),
     problem_size(panels, form$panel), words
   )
   plot + legend_in_gap(panels)
@@ -162,8 +163,9 @@ shuffle_bands <- function(rows) {
 
 # The bound of equivalence, dotted, and a bar at the ceiling on the side of r.
 ceiling_marks <- function(rows) {
-  bounds <- unique(data.frame(problem = rows$problem, bound = rows$bound))
-  bounds <- rbind(bounds, transform(bounds, bound = -bound))
+  bounds <- unique(data.frame(
+    problem = rep(rows$problem, 2), bound = c(rows$bound, -rows$bound)
+  ))
   known <- rows[!is.na(rows$ceiling) & !is.na(rows$r), , drop = FALSE]
   known$at <- ifelse(known$r < 0, -1, 1) * known$ceiling
   list(
@@ -194,8 +196,8 @@ told_words <- function(rows, value) {
   if (nrow(known) == 0) return(NULL)
   told <- known$p_adjusted < 0.05
   sprintf(
-    "Told from none after adjustment: %d of %d, %d above zero and %d below.", sum(told), nrow(known),
-    sum(told & known[[value]] > 0), sum(told & known[[value]] < 0)
+    "Told from none after adjustment: %d of %d, %d above zero and %d below.", sum(told),
+    nrow(known), sum(told & known[[value]] > 0), sum(told & known[[value]] < 0)
   )
 }
 

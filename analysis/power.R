@@ -19,7 +19,7 @@ power_table <- function(effects, primary = NULL, effect = 0.2, wanted = 0.8,
     value <- localizers_of(mine)[[1]]$value
     value <- value[stats::complete.cases(value), , drop = FALSE]
     depth <- ncol(localizers_of(setting$rows)[[1]]$value)
-    for (n_layers in unique(pmin(layers, depth))) {
+    for (n_layers in unique(pmax(pmin(layers, depth), 2L))) { # with one there is no choice
       rows[[length(rows) + 1]] <- cbind(
         setting$keys, power_rows(value, n_layers, facts, effect, wanted), row.names = NULL
       )
@@ -50,8 +50,8 @@ normal_values <- function(n_layers) {
 
 # Of values [facts, layers of the model] at some of the layers; NULL where no shuffle changes them.
 spread_contrast <- function(value, n_layers) {
-  edited <- unique(round(seq(1, ncol(value), length.out = n_layers + 2L)[-c(1, n_layers + 2L)]))
-  if (length(edited) < 2) return(NULL)
+  if (ncol(value) < 2) return(NULL)
+  edited <- unique(round(seq(1, ncol(value), length.out = n_layers)))
   near <- nearest_layers(seq_len(ncol(value)), edited)
   edited <- value %*% base::sweep(near, 2, colSums(near), `/`)
   if (!varies_within(edited) || same_peaks(peak_shares(edited))) return(NULL)

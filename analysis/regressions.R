@@ -1,9 +1,10 @@
 # How much of an edit's success do the edit layer and the tracing effect explain?
 #
-# METHODS section 7 (Hase et al. 2023, tables 1 to 7): R2 of score ~ factor(layer), of
-# score ~ tracing, of score ~ factor(layer) * tracing, and the F test of the last against the first;
-# what the last leaves less of what the first leaves (partial R2, and adjusted for its coefficients,
-# which alone make Diff positive); and the correlation of score and tracing effect within each edit layer.
+# METHODS section 7 (Hase et al. 2023, tables 1 to 7): R2 of score ~ factor(layer), of score ~
+# tracing, of score ~ factor(layer) * tracing, and the F test of the last against the first; the
+# share that the last explains of what the first leaves (partial R2, also adjusted for its
+# coefficients, which alone make Diff positive); and the correlation of score and tracing effect
+# within each edit layer.
 
 SUBSETS <- c("all", "concentrated")
 

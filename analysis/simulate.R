@@ -70,10 +70,11 @@ calibration_table <- function(studies = 400L, permutations = 499L, splits = 20L,
 }
 
 true_values <- function(situation, layers, seed) {
-  if (situation$r == 0) return(list(gain = 0, r = 0))
+  if (situation$r == 0) return(list(gain = 0, r = 0, r_corrected = 0))
   many <- simulated_studies(situation, 20000L, layers, 1L, seed + 1L)
   choice <- choice_table(many$scores, many$effects, "score", permutations = 2L)
-  list(gain = choice$gain, r = within_table(many$scores, many$effects, "score")$r)
+  within <- within_table(many$scores, many$effects, "score")
+  list(gain = choice$gain, r = within$r, r_corrected = within$r_corrected)
 }
 
 calibrated <- function(made, truth, permutations, splits, seed) {
@@ -81,12 +82,14 @@ calibrated <- function(made, truth, permutations, splits, seed) {
     permutations = permutations, seed = seed
   )
   within <- within_table(made$scores, made$effects, "score")
+  corrected <- data.frame(low = within$r_corrected_low, high = within$r_corrected_high)
   value <- value_table(made$scores, made$effects, "score", splits = splits, seed = seed)
   value <- value[value$strategy == "localizer", ]
   rates <- rbind(
     calibrated_row("A: gain over its shuffle", choice$p, choice, truth$gain),
     calibrated_row("B: within-fact r", within$p, within, truth$r),
     calibrated_row("B: equivalence", within$equivalence_p, NULL, NA),
+    calibrated_row("B: r over its ceiling", NA, corrected, truth$r_corrected),
     calibrated_row("C: value of using it", value$p, value, mean(value$value))
   )
   null <- truth$gain == 0
@@ -94,7 +97,8 @@ calibrated <- function(made, truth, permutations, splits, seed) {
   # equivalence is false where r is not zero: then, and only then, to find it is an error
   error <- ifelse(rates$statistic == "B: equivalence", !null, null)
   data.frame(rates["statistic"], studies = nrow(choice),
-    size = ifelse(error, tests, NA), power = ifelse(error, NA, tests), rates["coverage"]
+    size = ifelse(error & !is.nan(tests), tests, NA),
+    power = ifelse(error | is.nan(tests), NA, tests), rates["coverage"]
   )
 }
 

@@ -183,9 +183,8 @@ no_ceiling <- function(answer) {
 }
 
 half_reliability <- function(first, second, covariate) {
-  unknown <- list(whole = NA_real_, without = NA_real_)
-  if (is.null(first) || is.null(second) || anyNA(first) || anyNA(second)) return(unknown)
-  if (!varies_within(first) || !varies_within(second)) return(unknown)
+  usable <- function(half) !is.null(half) && !anyNA(half) && varies_within(half)
+  if (!usable(first) || !usable(second)) return(list(whole = NA_real_, without = NA_real_))
   halves <- within_correlations(first, second, covariate)
   list(whole = stepped_up(halves$r), without = stepped_up(halves$without))
 }

@@ -176,6 +176,12 @@ _FOLDS = Layout(
     others=(Grid(columns=(_R2[0], _R2[3]), by=None, across="score"),),
 )
 
+
+def _over_facts(header: str, value: str) -> Column:
+    """A table's one estimate, whose interval is over facts."""
+    return Column(header=header, value=value, ends=("low", "high"))
+
+
 _PLACE = ("localizer", "module", "window")
 _ADJUSTED = Column(header="p adjusted", value="p_adjusted", kind="p")
 _SIZE = (
@@ -189,7 +195,7 @@ _CHOICE = Layout(
     first=(
         Grid(
             columns=(
-                _estimate("Gain", "gain"),
+                _over_facts("Gain", "gain"),
                 Column(header="At others’ peaks", value="at_others"),
                 _p(),
                 _ADJUSTED,
@@ -198,7 +204,7 @@ _CHOICE = Layout(
             ),
         ),
     ),
-    others=(Grid(columns=(_estimate("Gain", "gain"), _ADJUSTED), by=None, across="score"),),
+    others=(Grid(columns=(_over_facts("Gain", "gain"), _ADJUSTED), by=None, across="score"),),
 )
 
 _WITHIN = Layout(
@@ -206,7 +212,7 @@ _WITHIN = Layout(
     first=(
         Grid(
             columns=(
-                _estimate("r", "r"),
+                _over_facts("r", "r"),
                 _ADJUSTED,
                 Column(header="Equivalent", value="equivalent", kind="flag"),
                 Column(header="Power", value="equivalence_power"),
@@ -225,12 +231,12 @@ _WITHIN = Layout(
             ),
         ),
     ),
-    others=(Grid(columns=(_estimate("r", "r"), _ADJUSTED), by=None, across="score"),),
+    others=(Grid(columns=(_over_facts("r", "r"), _ADJUSTED), by=None, across="score"),),
 )
 
 _VALUES = (
     Grid(
-        columns=(_estimate("Value", "value"),),
+        columns=(_over_facts("Value", "value"),),
         across="strategy",
         title="Score less that at the best fixed layer",
     ),
@@ -255,7 +261,7 @@ _ARENA = Layout(
         Grid(
             index=("problem", "method", *_PLACE),
             columns=(
-                _estimate("Rank r", "rank_r"),
+                _over_facts("Rank r", "rank_r"),
                 _p("p_adjusted"),
                 Column(header="With the best", value="with_best", kind="flag"),
                 *_numbers(Hit="hit", by_shuffle="hit_chance"),

@@ -82,7 +82,7 @@ def described(name: str) -> dict[str, Any]:
         "own": {**KEYS, "subset": "all"},
         "orders": {"score": ["rewrite", "essence"]},
         "caption": f"{name}_table.md",
-        "arguments": {"resamples": 20},
+        "arguments": {"splits": 20},
     }
 
 
@@ -144,8 +144,8 @@ def lacking(tmp_path_factory) -> Path:
     write_figure(out, "heatmap", svg="<svg")
     archive = hand_made(
         out,
-        ("r2_by_problem", "tracing_peaks", "heatmap", "regret", "newly_invented"),
-        {"r2": R2, "regret": R2.head(0).assign(strategy="")},
+        ("r2_by_problem", "tracing_peaks", "heatmap", "value", "newly_invented"),
+        {"r2": R2, "value": R2.head(0).assign(strategy="")},
     )
     return unpacked(archive, out / "unpacked")
 
@@ -201,7 +201,7 @@ def test_a_figure_without_its_words_is_shown_and_says_so(lacking):
 def test_a_figure_that_was_not_drawn_keeps_its_place_and_says_so(lacking):
     page = (lacking / "index.html").read_text()
     assert "heatmap.svg is not a whole drawing." in page
-    assert "regret.svg and regret.png are missing." in page
+    assert "value.svg and value.png are missing." in page
 
 
 def shown(folder: Path, rows: pd.DataFrame) -> Table:

@@ -154,8 +154,8 @@ def test_without_error_injection_the_first_problem_is_described():
 def test_the_comparison_that_was_named_before_is_said_with_its_size():
     assert findings.compared(verdict("better")) == (
         "The comparison that was named before the study is tracing in error injection with ROME, "
-        "by paraphrase log odds, of 200 facts at 9 layers; 75% of the facts were edited at their own "
-        "peak."
+        "by paraphrase log odds, of 200 facts at 9 layers; 75% of the facts were edited at their "
+        "own peak."
     )
     unrun = findings.compared(verdict("not_run", reason="no edits of the primary comparison"))
     assert unrun.endswith("; it was not made: no edits of the primary comparison.")

@@ -42,10 +42,10 @@ def test_every_table_says_how_it_was_made(study):
 def test_tables_of_r_name_the_packages_that_made_them(study):
     packages = {
         name: tables.provenance(study.out / f"analysis/{name}.parquet")["versions"].keys()
-        for name in ("mixed", "diff_intervals", "success")
+        for name in ("mixed", "clusters", "success")
     }
     assert "lme4" in packages["mixed"]
-    assert "sandwich" in packages["diff_intervals"]
+    assert "sandwich" in packages["clusters"]
     assert not packages["success"] & {"lme4", "sandwich", "stats"}
 
 

@@ -39,7 +39,7 @@ CUTS: dict[str, Any] = {
     "contexts": {"rome": [[5, 1], [10, 1]]},
     "essence": {"texts": 2, "tokens": 12},
     "editing": {"hyperparameters": SHORT},
-    "analysis": {"resamples": 30},
+    "analysis": {"permutations": 30, "splits": 2},
 }
 # Of each preset: the family of its model, and the layers and problems that are left of its grid,
 # the paper's at two layers with all that there are
@@ -141,7 +141,7 @@ def test_every_stage_of_the_preset_has_run(rehearsed):
     jobs = {name: n for name, n in expected(rehearsed.settings).items() if name not in fetched}
     assert {name: n for name, n in rehearsed.jobs.items() if name in jobs} == jobs
     assert rehearsed.jobs.keys().isdisjoint(fetched)
-    assert {"report", "rome_layout", "heatmap_cells", "table_regret"} <= rehearsed.jobs.keys()
+    assert {"report", "rome_layout", "heatmap_cells", "table_verdict"} <= rehearsed.jobs.keys()
 
 
 def test_no_setting_of_the_preset_is_another_but_its_sizes(rehearsed):
@@ -152,7 +152,7 @@ def test_no_setting_of_the_preset_is_another_but_its_sizes(rehearsed):
         "contexts": {"rome": preset["contexts"]["rome"]},
         "essence": preset["essence"],
         "editing": {key: preset["editing"][key] for key in ("layers", "problems")},
-        "analysis": {"resamples": preset["analysis"]["resamples"]},
+        "analysis": {key: preset["analysis"][key] for key in ("permutations", "splits")},
         "scores": {"generation_tokens": preset["scores"]["generation_tokens"]},
     }
     back = merged(rehearsed.settings, uncut)

@@ -33,7 +33,7 @@ from locedit.store import hashing, schemas, tables
 from locedit.workflow import plugins
 
 SCORE_FIGURES = {*(f"figure_{score}_by_layer" for score in SCORES), "figure_success_by_layer"}
-STATISTICS = {"mixed", "diff_intervals", "out_of_fold", "regret"}
+STATISTICS = {"mixed", "out_of_fold", "choice", "within", "value", "arena"}
 # Figures of edits and of tracing effects
 BOTH_FIGURES = {
     "figure_r2_by_problem",
@@ -47,12 +47,14 @@ BOTH_FIGURES = {
     *(f"figure_{name}" for name in STATISTICS),
 }
 RESTORED_FIGURES = {"figure_r2_rewrite_unscaled", "figure_r2_rewrite_last_token"}
-EDIT_TABLES = ["r2", "correlations", "success", "mixed", "diff_intervals", "out_of_fold", "regret"]
+ANSWERS = ["choice", "within", "value", "arena", "verdict"]
+EDIT_TABLES = ["r2", "correlations", "success", "mixed", "clusters", "out_of_fold", "reliability"]
+EDIT_TABLES += ANSWERS
 TRACED_TABLES = [name for name in EDIT_TABLES if name != "success"]
-TRACING_TABLES = ["reliability"]
+TRACING_TABLES = ["power"]
 EDIT_FIGURES = SCORE_FIGURES | BOTH_FIGURES
 EFFECT_FIGURES = {
-    f"figure_{n}" for n in ("tracing_effect_by_layer", "tracing_peaks", "reliability")
+    f"figure_{n}" for n in ("tracing_effect_by_layer", "tracing_peaks", "reliability", "power")
 }
 TRACING_FIGURES = {*EFFECT_FIGURES, "figure_heatmap"}
 # What comes after an edit
@@ -232,7 +234,7 @@ def test_a_figure_depends_on_its_own_r_code_alone(study, tmp_path):
     changed = replace(study, root=copy_tree(study.root, tmp_path / "tree"))
     code = changed.root / "analysis" / "figures_choice.R"
     code.write_text(code.read_text() + "\nanother <- 1\n")
-    assert set(changed.plan().jobs) == {"figure_regret", "figure_diff_intervals"}
+    assert set(changed.plan().jobs) == {"figure_choice", "figure_within", "figure_value"}
 
 
 def test_tuning_uses_other_facts_and_chooses_one_setting_each(study):
@@ -458,17 +460,15 @@ CHANGES: dict[str, tuple[dict, set, dict[str, int]]] = {
             1,
         ),
     ),
-    "the bound of equivalence": (
-        {"analysis": {"equivalence_bound": 0.02}},
+    "the number of halvings": (
+        {"analysis": {"splits": 3}},
         set(),
-        {"table_diff_intervals": 1, "figure_diff_intervals": 1},
+        dict.fromkeys(("table_value", "table_verdict", "figure_value", "figure_arena"), 1),
     ),
     "the number of folds": (
         {"analysis": {"folds": 5}},
         set(),
-        dict.fromkeys(
-            ("table_out_of_fold", "table_regret", "figure_out_of_fold", "figure_regret"), 1
-        ),
+        {"table_out_of_fold": 1, "figure_out_of_fold": 1},
     ),
     "no restoration": (
         {"localizing": {"localizers": ["zeroing"]}, "analysis": {"localizer": "zeroing"}},
@@ -602,9 +602,9 @@ def test_a_checkout_that_was_moved_reruns_nothing(study, tmp_path):
 
 
 OWN_FILES = {
-    "regret.R": {"table_regret"},
+    "arena.R": {"table_arena"},
     "success.R": {"table_success"},
-    "folds.R": {"table_out_of_fold", "table_regret"},
+    "folds.R": {"table_out_of_fold"},
     "published.csv": {"table_r2"},
     "words/mixed_table.md": {"table_mixed"},
 }

@@ -65,7 +65,8 @@ make_mixed <- function(...) {
 # The statistics of the choice of a layer, from made-up studies: real tables.
 make_chosen <- function(scores = make_scores(), effects = make_effects(windows = 5)) {
   score <- "rewrite"
-  others <- transform(effects, localizer = "zeroing", value = rev(value))
+  others <- effects
+  others[c("localizer", "value")] <- list("zeroing", rev(effects$value))
   effects <- rbind(effects, others)
   given <- function(make, ...) {
     make(scores, effects, score, problems = names(PROBLEMS), methods = names(METHODS), ...)

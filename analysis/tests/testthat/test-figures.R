@@ -110,7 +110,8 @@ test_that("all figures are drawn for methods and problems that nobody knew", {
   problems <- c("error_injection", "my_problem")
   new <- make_scores(12, c(2, 10), names, problems)
   figures <- figures_of(
-    new, effects, make_cells(), make_sweep(names), tables_of(new, problems, names)
+    new, effects, make_cells(), make_sweep(names),
+    tables_of(new, problems, names, chosen = make_chosen(new))
   )
   for (plot in figures) expect_drawn(plot)
 })
