@@ -40,9 +40,21 @@ class Design:
         return _plain(self.localizer)
 
     @property
+    def the_effect(self) -> str:
+        """What it measures, likewise."""
+        tracing = self.localizer == TRACING
+        return "the tracing effect" if tracing else f"the effect of {self.name}"
+
+    @property
     def the_trace(self) -> str:
         """What it says of each fact, likewise."""
         return "the trace" if self.localizer == TRACING else self.name
+
+    @property
+    def traced(self) -> dict[str, object]:
+        """What tells one localization from another in the tables of the analysis."""
+        keys = ("localizer", "module", "window", "effect")
+        return {key: getattr(self, key) for key in keys}
 
 
 def paragraph(tables: Mapping[str, pd.DataFrame], design: Design) -> list[str]:

@@ -18,6 +18,9 @@ DESIGN = findings.Design(
     effect="value",
 )
 
+TRACED = {"localizer": "tracing", "module": "mlp", "window": 5, "effect": "value"}
+OTHER = {"localizer": "tracing", "module": "attn", "window": 5, "effect": "value"}
+
 
 def facts(kept: int, known: int, excluded: int = 0) -> pd.DataFrame:
     rows = [{"status": "kept", "is_correct": i < known} for i in range(kept)]

@@ -13,7 +13,7 @@ tables_of <- function(case, layer, score, tracing) {
   list(
     scores = data.frame(
       model = "m", dataset = "d", case_id = case, method = "ROME", problem = "error_injection",
-      layer = layer, is_correct = TRUE, rewrite = score, status = "ok"
+      layer = layer, listed = TRUE, is_correct = TRUE, rewrite = score, status = "ok"
     ),
     effects = data.frame(
       model = "m", dataset = "d", case_id = case, localizer = "tracing", module = "mlp",
