@@ -63,6 +63,7 @@ def _entry(key: str, value: Any, said: str | None) -> Iterator[str]:
 
 
 def _flow(value: Any) -> str:
+    value = value.model_dump() if isinstance(value, BaseModel) else value
     text = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False)
     return text.removesuffix("\n").removesuffix("\n...")
 

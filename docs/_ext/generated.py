@@ -63,7 +63,8 @@ def configuration_page() -> str:
 
 def _key_row(key: str, field: FieldInfo, node: Mapping, schema: Mapping) -> str:
     said = (field.description or "").replace("<", "\\<")
-    shown = yaml.safe_dump(field.default, default_flow_style=True, width=10_000, sort_keys=False)
+    default = field.default.model_dump() if isinstance(field.default, Section) else field.default
+    shown = yaml.safe_dump(default, default_flow_style=True, width=10_000, sort_keys=False)
     shown = shown.removesuffix("\n").removesuffix("\n...")
     return _row(f"`{key}`", f"`{shown}`", _values(node, schema), said)
 

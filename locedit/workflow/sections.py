@@ -255,6 +255,23 @@ class Scores(Section):
     generation_tokens: int = Field(20, ge=0, description="0: none; for the n-gram entropy")
 
 
+class Primary(Section):
+    """The comparison that is tested for itself."""
+
+    problem: Problem = "error_injection"
+    method: Method = "ROME"
+    score: Literal[
+        "rewrite_log_odds", "paraphrase_log_odds", "neighbourhood_log_odds", "essence", "overall"
+    ] = "paraphrase_log_odds"
+
+
+class Power(Section):
+    """What size of a study would tell."""
+
+    effect: float = Field(0.2, gt=0, lt=1, description="correlation of score and value in a fact")
+    wanted: float = Field(0.8, gt=0, lt=1, description="share of studies that find it")
+
+
 class Analysis(Section):
     """Statistics and figures."""
 
@@ -271,13 +288,20 @@ class Analysis(Section):
     heatmap: str | None = Field(
         None, description="case_id of the heat map's fact; null: the study's first"
     )
-    equivalence_bound: float = Field(
-        0.01, gt=0, description="R2 that tracing adds to the layer: below it, it adds nothing"
+    primary: Primary = Field(
+        Primary(),
+        description="the one comparison that is decided before the study is run, of the "
+        "localizer, module and window above; tested at .05; the score's other problems and "
+        "methods are adjusted as one family",
     )
-    resamples: Count = Field(1000, description="of the facts, behind each bootstrap interval")
-    folds: int = Field(
-        10, ge=2, description="of the facts, behind R2 and layers chosen for facts not seen"
+    permutations: Count = Field(2000, description="of the facts' values, behind each p")
+    splits: Count = Field(
+        20, description="of the facts into halves, each choosing layers for the other"
     )
+    power: Power = Field(
+        Power(), description="correlation within facts that a study should find, and how often"
+    )
+    folds: int = Field(10, ge=2, description="of the facts, behind R2 for facts not seen")
     layer: Layer | None = Field(
         None,
         description="edit layer of the one-layer scatter; null: the edited one nearest the middle "
@@ -407,6 +431,9 @@ MOVED = {
     "`zero` is `zeroing`",
     "tracing.modules": "it is localizing.modules now, of all localizers",
     "tracing.windows": "it is localizing.windows now, of all localizers",
+    "analysis.equivalence_bound": "leave it out: Diff has no verdict any more; see "
+    "analysis.primary",
+    "analysis.resamples": "leave it out: intervals leave out one fact at a time",
     "analysis.tracing": "it is analysis.effect now, where `fraction_max` is `value`; for `zeroed` "
     "set analysis.localizer: zeroing",
     "tuning.grid": "it is tuning.aims.saturating.grid now, or tuning.aims.unsaturated.grid",
