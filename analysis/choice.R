@@ -18,8 +18,6 @@ choice_table <- function(scores, effects, score_names, problems = NULL, methods 
   with_adjusted(table, primary)
 }
 
-study_facts <- function(scores) sort(unique(as.character(scores$case_id)), method = "radix")
-
 choice_rows <- function(cells, shuffles) {
   scores <- lapply(cells, `[[`, "score")
   peaks <- lapply(cells, `[[`, "peak")

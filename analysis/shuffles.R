@@ -3,6 +3,8 @@
 
 # ---- permutations --------------------------------------------------------------------------------
 
+study_facts <- function(scores) sort(unique(as.character(scores$case_id)), method = "radix")
+
 # A function of names that gives permutations of their places, [facts, permutations]. One draw for
 # all `facts`: two sets of facts are permuted alike as far as they are the same, so that statistics
 # of several sets have a joint distribution (Westfall and Young 1993).

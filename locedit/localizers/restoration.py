@@ -93,9 +93,10 @@ def trace(
     tokens = list(range(b, e)) if noised is None else list(noised)
     end = len(prompt_ids) - 1
     ids, _ = passes.pad([prompt_ids + target_ids[:-1]], lm.device)
-    noise = torch.zeros(n_noise, ids.shape[1], lm.hidden_size, dtype=lm.dtype, device=lm.device)
     draws = [(0, len(tokens))] * n_noise
-    noise[:, tokens] = place(lm, draws, len(tokens), sigma=sigma, seed=seed)
+    placed = place(lm, draws, len(tokens), sigma=sigma, seed=seed)
+    noise = placed.new_zeros(n_noise, ids.shape[1], lm.hidden_size)
+    noise[:, tokens] = placed
 
     def probability(hidden: Tensor, start: int) -> np.ndarray:
         """Each row's p(target)."""

@@ -150,6 +150,7 @@ def test_a_wrong_r_home_is_named(monkeypatch):
         rbridge._find_r_home()
 
 
+@pytest.mark.slow
 def test_the_functions_in_r_pass_their_own_tests():
     command = "testthat::test_dir('tests/testthat', reporter = 'check', stop_on_failure = TRUE)"
     done = subprocess.run(

@@ -44,7 +44,7 @@ CALLS = {  # dotted name, or the method of whatever object
 ALLOWED = {  # what is used all the same, and why that is no way in
     ("locedit/workflow/plugins.py", ".import_module"): "plug-ins: the user names code to be run",
     ("locedit/workflow/plugins.py", ".exec_module"): "likewise, a file of it",
-    ("locedit/methods/base.py", ".import_module"): "a method's own module, named when registered",
+    ("locedit/registry.py", ".import_module"): "what is registered names its own module",
     (
         "locedit/__init__.py",
         "import_module",
