@@ -91,7 +91,7 @@ def _batches(
 
 
 class KeyMoments:
-    """C_l by layer, loaded and factored on first use: what ROME and MEMIT solve with.
+    """C_l by layer, loaded and factored on first use: what editing methods solve with.
 
     tokens: how many C is the mean over, where that is known. ridge: added to C's diagonal, as a
     share of its mean; 0 leaves C as it is.
@@ -102,6 +102,7 @@ class KeyMoments:
     ) -> None:
         self._load, self._tokens, self._ridge = load, tokens, ridge
         self._factors: dict[int, Tensor] = {}
+        self._spectra: dict[int, tuple[Tensor, Tensor]] = {}
 
     def solve(self, layer: int, keys: Tensor) -> Tensor:
         """C_l^-1 k for each key [facts, d_ff], solved in float64, returned in the keys' dtype.
@@ -110,9 +111,7 @@ class KeyMoments:
         went into it, a unit is never active, or some depend on each other.
         """
         if layer not in self._factors:
-            moment = self._load(layer).double()
-            if moment.shape[0] != keys.shape[-1]:
-                raise OSError(_other_width(layer, moment.shape[0], keys.shape[-1]))
+            moment = self._moment(layer, keys.shape[-1])
             if self._ridge:
                 moment = moment.clone()  # float64 moments are still the loader's own
                 moment.diagonal().add_(self._ridge * moment.diagonal().mean())
@@ -122,6 +121,29 @@ class KeyMoments:
             self._factors[layer] = factor
         return torch.cholesky_solve(keys.double().T, self._factors[layer]).T.to(keys)
 
+    def spectrum(self, layer: int, width: int) -> tuple[Tensor, Tensor]:
+        """C_l's singular values [d_ff], smallest first, and its directions [d_ff, d_ff], columns.
+
+        Of the d_ff = `width` given, in float64. The ridge is left out: it is there for what
+        inverts C, and here C may be singular. Raises LoceditError where C is not finite.
+        """
+        if layer not in self._spectra:
+            moment = self._moment(layer, width)
+            if not moment.isfinite().all():
+                raise LoceditError(f"the key moment of layer {layer}: {_NOT_FINITE}")
+            values, directions = torch.linalg.eigh(moment)
+            values, order = values.abs().sort()  # those that are 0 come out on both sides of it
+            self._spectra[layer] = values, directions[:, order]
+        return self._spectra[layer]
+
+    def _moment(self, layer: int, width: int) -> Tensor:
+        moment = self._load(layer).double()
+        if moment.shape[0] != width:
+            raise OSError(_other_width(layer, moment.shape[0], width))
+        return moment
+
+
+_NOT_FINITE = "not all of it is finite; set dtype to float32 and collect it again"
 
 RIDGE = "set statistics.ridge, to 1e-6 say, which holds for every layer"
 
@@ -141,7 +163,7 @@ def _singular(layer: int, moment: Tensor, tokens: int | None) -> str:
     d_ff, dead = len(moment), dead_units(moment)
     said = f"the key moment of layer {layer} is not positive definite: "
     if not moment.isfinite().all():
-        return f"{said}not all of it is finite; set dtype to float32 and collect it again"
+        return said + _NOT_FINITE
     if tokens is not None and tokens < d_ff:
         said += f"{tokens} tokens are fewer than its d_ff = {d_ff}; "
     elif dead:

@@ -37,14 +37,25 @@ class SharedInputs:
     seed: int = 1
     n_noise: int = 10
 
+    def moments_for(self, method: str) -> KeyMoments:
+        """The key statistics; LoceditError, naming the method, where there are none."""
+        if self.moments is None:
+            raise LoceditError(f"{method} needs key statistics (SharedInputs.moments)")
+        return self.moments
+
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """Changes for a batch of facts. steps and losses (first, last evaluated): one a fact."""
+    """Changes for a batch of facts. steps and losses (first, last evaluated): one a fact.
+
+    null_space_rank: of each edited layer, lowest first, how many of d_ff dimensions the change was
+    confined to; None where a method confines it to none.
+    """
 
     updates: Updates
     steps: list[int]
     losses: list[tuple[float, float]] = field(default_factory=list)
+    null_space_rank: Sequence[int] | None = None
 
 
 EditFunction = Callable[["LanguageModel", Sequence["Request"], int, Any, SharedInputs], Edit]

@@ -1,6 +1,7 @@
-"""The paper's four methods as data: hyperparameters, presets and needs (METHODS section 4).
+"""The built-in methods as data: hyperparameters, presets and needs (METHODS section 4, Editors).
 
-What they do is in ft.py, rome.py and memit.py, which are imported when they are first used.
+First the paper's four, then those of later years. What each does is in a module of its own, which
+is imported when it is first used.
 """
 
 from collections.abc import Sequence
@@ -47,8 +48,8 @@ class RomeHyperparameters:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemitHyperparameters:
-    """iterations: loss evaluations, one more than Adam steps. moment_weight: lambda, C's weight."""
+class SpreadHyperparameters:
+    """Of a value that a window writes. iterations: loss evaluations, one more than Adam steps."""
 
     window: Count = EDIT_WINDOW
     lr: Positive = 0.5
@@ -56,6 +57,12 @@ class MemitHyperparameters:
     clamp: Positive = 0.75
     kl_factor: NotNegative = 0.0625
     decay: NotNegative = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemitHyperparameters(SpreadHyperparameters):
+    """moment_weight: lambda, C's weight."""
+
     moment_weight: Positive = 15000.0
 
 

@@ -1,6 +1,7 @@
 """Constrained fine-tuning, FT-1 and FT-5 (Zhu et al. 2020, arXiv 2012.00363; METHODS section 4)."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,32 +26,63 @@ def edit(
 ) -> Edit:
     """Adam on the window's down projections, each fact with weight changes of its own.
 
-    Loss: -log p(target | prompt), erasure: p itself; forcing: summed over the noise rows. Only
-    layers from the window up are run, from the unedited network's hidden states below it. A fact
-    is done once its loss is below `enough`: nothing random remains that could raise it again.
+    Loss: -log p(target | prompt), erasure: p itself; forcing: summed over the noise rows.
     """
     window = window_layers(layer, hyper.window, lm.n_layers)
-    problem = requests[0].problem
-    rows = _Rows.build(lm, requests, shared, first=window.start)
-    changes = _zero_changes(lm, window, len(requests))
-    optimiser = torch.optim.Adam(
-        _parameters_of(changes, range(len(requests))),
+    maximise = requests[0].problem.maximise
+
+    def loss(log_p: Tensor, _: Tensor) -> Tensor:
+        return (-log_p if maximise else log_p.exp()).sum(dim=1)
+
+    return descend(
+        lm,
+        Rows.build(lm, requests, shared, first=window.start),
+        zero_changes(lm, window, len(requests)),
+        loss,
         lr=hyper.lr,
-        fused=lm.device.type != "mps",
+        steps=hyper.steps,
+        enough=hyper.enough,
+        eps=hyper.eps,
     )
-    active = list(range(len(requests)))
+
+
+Loss = Callable[[Tensor, Tensor], Tensor]  # (log p [facts, rows], target tokens [facts]) -> [facts]
+
+
+def descend(
+    lm: LanguageModel,
+    rows: "Rows",
+    changes: dict[int, Dense],
+    loss_of: Loss,
+    *,
+    lr: float,
+    steps: int,
+    enough: float,
+    eps: float = math.inf,
+) -> Edit:
+    """Adam on `changes`, of every fact at once and each on its own, no entry beyond +-eps.
+
+    Only layers from the lowest changed one up are run, from the unedited network's hidden states
+    below it. A fact is done once its loss is below `enough`: nothing random remains that could
+    raise it again.
+    """
+    facts = range(len(rows.ends) // rows.repeats)
+    optimiser = torch.optim.Adam(
+        _parameters_of(changes, facts), lr=lr, fused=lm.device.type != "mps"
+    )
+    active = list(facts)
     batch = rows.of_facts(lm, active)
-    steps = [0] * len(requests)
-    history: list[list[float]] = [[] for _ in requests]
-    for _ in range(hyper.steps):
+    taken = [0] * len(facts)
+    history: list[list[float]] = [[] for _ in facts]
+    for _ in range(steps):
         with applied(lm, _of_facts(changes, active), batch.cells):
-            hidden = passes.run(lm, batch.inputs, batch.part, first=window.start)
+            hidden = passes.run(lm, batch.inputs, batch.part, first=min(changes))
         log_p = log_probs.target_log_probs(lm, hidden, batch.lines, batch.ends, batch.targets)
-        loss = (-log_p if problem.maximise else log_p.exp()).view(len(active), -1).sum(dim=1)
+        loss = loss_of(log_p.view(len(active), -1), batch.sizes)
         values = loss.tolist()
         for fact, value in zip(active, values, strict=True):
             history[fact].append(value)
-        going = [i for i, value in enumerate(values) if value >= hyper.enough]
+        going = [i for i, value in enumerate(values) if value >= enough]
         if not going:
             break
         optimiser.zero_grad(set_to_none=True)
@@ -64,17 +96,20 @@ def edit(
         optimiser.step()
         with torch.no_grad():
             for parameter in _parameters_of(changes, active):
-                parameter.clamp_(-hyper.eps, hyper.eps)
+                parameter.clamp_(-eps, eps)
         for fact in active:
-            steps[fact] += 1
-    for parameter in _parameters_of(changes, range(len(requests))):
+            taken[fact] += 1
+    for parameter in _parameters_of(changes, facts):
         parameter.requires_grad_(False).grad = None
-    return Edit(updates=dict(changes), steps=steps, losses=[(h[0], h[-1]) for h in history])
+    return Edit(updates=dict(changes), steps=taken, losses=[(h[0], h[-1]) for h in history])
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Batch:
-    """Packed rows of some facts. cells: each fact's share; lines, ends: where targets begin."""
+    """Packed rows of some facts. cells: each fact's share; lines, ends: where targets begin.
+
+    sizes: tokens of each fact's target, [facts].
+    """
 
     inputs: Tensor
     part: passes.Suffix
@@ -82,10 +117,11 @@ class _Batch:
     lines: list[int]
     ends: list[int]
     targets: list[list[int]]
+    sizes: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Rows:
+class Rows:
     """Rows of all facts, `repeats` each. inputs: [B, T, d], of the first changed layer.
 
     ends: where a row's target's first token is predicted.
@@ -100,12 +136,23 @@ class _Rows:
     @classmethod
     @torch.no_grad()
     def build(
-        cls, lm: LanguageModel, requests: Sequence[Request], shared: SharedInputs, *, first: int
-    ) -> "_Rows":
+        cls,
+        lm: LanguageModel,
+        requests: Sequence[Request],
+        shared: SharedInputs,
+        *,
+        first: int,
+        ending: Sequence[int] = (),
+    ) -> "Rows":
+        """first: the lowest layer that changes. ending: tokens behind each target, trained too."""
         noised = requests[0].problem.noised
         repeats = shared.n_noise if noised else 1
         prompts = [lm.encode(r.prompt) for r in requests for _ in range(repeats)]
-        targets = [lm.encode_target(r.target, r.prompt) for r in requests for _ in range(repeats)]
+        targets = [
+            [*lm.encode_target(r.target, r.prompt), *ending]
+            for r in requests
+            for _ in range(repeats)
+        ]
         rows = [p + t[:-1] for p, t in zip(prompts, targets, strict=True)]
         ids, lengths = passes.pad(rows, lm.device)
         packed = packing.pack(lengths.tolist(), lm.device)
@@ -144,10 +191,17 @@ class _Rows:
             lines=packed.line.tolist(),
             ends=[offset + self.ends[i] for offset, i in zip(offsets, chosen, strict=True)],
             targets=[self.targets[i] for i in chosen],
+            sizes=torch.tensor(
+                [len(self.targets[fact * self.repeats]) for fact in facts], device=lm.device
+            ),
         )
 
 
-def _zero_changes(lm: LanguageModel, window: range, facts: int) -> dict[int, Dense]:
+def zero_changes(
+    lm: LanguageModel, window: Iterable[int], facts: int, *, biases: bool = True
+) -> dict[int, Dense]:
+    """A change of nothing yet for each fact, of weights and, unless told otherwise, of biases."""
+
     def zeros(*shape: int) -> list[Tensor]:
         return [
             torch.zeros(*shape, device=lm.device, dtype=lm.dtype, requires_grad=True)
@@ -157,7 +211,9 @@ def _zero_changes(lm: LanguageModel, window: range, facts: int) -> dict[int, Den
     return {
         layer: Dense(
             weights=zeros(lm.hidden_size, lm.inner_size),
-            biases=zeros(lm.hidden_size) if lm.down_projection(layer).bias is not None else None,
+            biases=zeros(lm.hidden_size)
+            if biases and lm.down_projection(layer).bias is not None
+            else None,
         )
         for layer in window
     }

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from locedit.engine import passes
 from locedit.engine.updates import LowRank
-from locedit.errors import LoceditError
 from locedit.methods.base import Edit, SharedInputs
 from locedit.methods.builtin import RomeHyperparameters
 from locedit.methods.problems import Request
@@ -68,8 +67,7 @@ def solve(
     shared: SharedInputs,
 ) -> Written:
     """The optimised value and the direction of the change, before its scale is chosen."""
-    if shared.moments is None:
-        raise LoceditError("ROME needs key statistics (SharedInputs.moments)")
+    moments = shared.moments_for("ROME")
     maximise = requests[0].problem.maximise
     rows = build(lm, requests, shared)
     recorded, keys, outputs, mlp_output = _observe(lm, rows, layer)
@@ -84,7 +82,7 @@ def solve(
     )
     delta, losses = optimise(lm, rows, recorded, layer, v0, objective, mlp_output)
     mean_key = mean_over_sets(keys, shared)
-    direction = shared.moments.solve(layer, mean_key)
+    direction = moments.solve(layer, mean_key)
     return Written(
         keys=keys,
         outputs=outputs,
