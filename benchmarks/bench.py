@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 import oracle  # noqa: E402
+import oracle_editors  # noqa: E402
 
 from locedit.engine import loading, sampling  # noqa: E402
 from locedit.engine.gguf import convert_gguf  # noqa: E402
@@ -295,6 +296,10 @@ def edit_case(
     texts: essence texts of each fact, on which both are compared.
     """
     hyper = METHODS[method].hyperparameters("error_injection", "released")
+    if method == "AlphaEdit":
+        how = (hyper.threshold, hyper.threshold_kind)
+        project = oracle_editors.null_space_projection
+        moments = {la: project(moment, *how) for la, moment in moments.items()}
     requests = [request_of(example) for example in examples]
     probes = probes_of(examples, texts)
 
@@ -330,17 +335,34 @@ def published_essence_texts(lm, subject: str, count: int) -> None:
 
 
 def published_edit(lm, example: Example, method: str, hyper, shared: SharedInputs, moments):
-    fact = (example.template, example.subject, example.false, "error_injection", LAYER)
+    """moments: C of each layer; of AlphaEdit P, which the published code has from a file too."""
+    asked = (example.template, example.subject, example.false, "error_injection", LAYER)
+    fact: tuple[Any, ...] = (lm.model, lm.tokenizer, *asked)
+    if method == "FT-M":
+        steps = {"learning_rate": hyper.lr, "iterations": hyper.steps, "enough": hyper.enough}
+        return oracle_editors.ft_m_edit(*fact, **steps, sigma=SIGMA, n_noise=10, seed=1)
     if method.startswith("FT"):
-        return oracle.ft_edit(lm.model, lm.tokenizer, *fact, window=hyper.window, epsilon=hyper.eps)
+        return oracle.ft_edit(*fact, window=hyper.window, epsilon=hyper.eps)
     if method == "ROME":
+        return oracle.rome_edit(*fact, contexts=shared.contexts[0], statistics=moments)
+    if method == "MEMIT":
+        return oracle.memit_edit(*fact, contexts=shared.contexts, statistics=moments)
+    value: dict[str, Any] = {
+        "learning_rate": hyper.lr,
+        "evaluations": hyper.iterations,
+        "kl_factor": hyper.kl_factor,
+        "weight_decay": hyper.decay,
+        "clamp": hyper.clamp,
+        "sigma": SIGMA,
+        "seed": 1,
+    }
+    if method == "r-ROME":
         contexts = shared.contexts[0]
-        return oracle.rome_edit(
-            lm.model, lm.tokenizer, *fact, contexts=contexts, statistics=moments
-        )
-    return oracle.memit_edit(
-        lm.model, lm.tokenizer, *fact, contexts=shared.contexts, statistics=moments
-    )
+        return oracle_editors.r_rome_edit(*fact, contexts=contexts, statistics=moments, **value)
+    value |= {"contexts": shared.contexts, "window": hyper.window}
+    if method == "EMMET":
+        return oracle_editors.emmet_edit(*fact, statistics=moments, ridge=hyper.ridge, **value)
+    return oracle_editors.alphaedit_edit(*fact, projections=moments, l2=hyper.l2, **value)
 
 
 def published_scores(lm, example: Example, essence) -> np.ndarray:

@@ -134,8 +134,13 @@ def _say_what(seen: Look, options: Options, request: Request, method: str, hyper
     place = f"layer {options.layer} (number {options.layer + 1} of {seen.lm.n_layers})"
     say(f'{seen.settings["label"]}: {method} at {place}: "{request.prompt}" -> "{request.target}"')
     say_place(request.template, request.subject)
-    settings = dataclasses.asdict(hyper)
-    say("settings: " + ", ".join(f"{name} {value:g}" for name, value in settings.items()))
+    say(f"settings: {_told(hyper)}")
+
+
+def _told(hyper: Any) -> str:
+    """Hyperparameters in words; a plug-in's may be text, flags or nothing."""
+    settings = dataclasses.asdict(hyper).items()
+    return ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in settings)
 
 
 def _say_prompts(
@@ -171,4 +176,6 @@ def _say_edit(edit: Edit, seconds: float) -> None:
     text = f"update of {where}: norm {norm:.4g}, {edit.steps[0]} steps in {seconds:.1f} s"
     if edit.losses:
         text += ", loss {:.4g} -> {:.4g}".format(*edit.losses[0])
+    if edit.null_space_rank is not None:
+        text += f", within {', '.join(map(str, edit.null_space_rank))} dimensions"
     say(text)

@@ -6,7 +6,7 @@ is imported when it is first used.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -66,6 +66,31 @@ class MemitHyperparameters(SpreadHyperparameters):
     moment_weight: Positive = 15000.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class EmmetHyperparameters(SpreadHyperparameters):
+    """ridge: added to K^T C^-1 K, for which values are not met exactly."""
+
+    ridge: NotNegative = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlphaEditHyperparameters(SpreadHyperparameters):
+    """l2: weight of the change's own size. threshold and its kind: see `alphaedit.null_space`."""
+
+    l2: Positive = 10.0
+    threshold: Positive = 1.0
+    threshold_kind: Literal["relative", "absolute", "energy"] = "relative"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedFineTuningHyperparameters:
+    """A fact whose loss, per token, has fallen below `enough` is left alone."""
+
+    lr: Positive = 5e-4
+    steps: Count = 25
+    enough: NotNegative = 1e-2
+
+
 def _fine_tuning(
     name: str, window: int, paper: Sequence[float], released: Sequence[float]
 ) -> Method:
@@ -111,6 +136,33 @@ BUILTIN = (
         function="locedit.methods.memit:edit",
         settings=MemitHyperparameters,
         presets={"paper": {"error_injection": {"kl_factor": 0.9}}},
+        contexts="memit",
+        statistics=True,
+    ),
+    Method(
+        name="r-ROME",
+        function="locedit.methods.r_rome:edit",
+        settings=RomeHyperparameters,
+        presets=ROME_PRESETS,
+        contexts="rome",
+        statistics=True,
+    ),
+    Method(
+        name="FT-M",
+        function="locedit.methods.ft_m:edit",
+        settings=MaskedFineTuningHyperparameters,
+    ),
+    Method(
+        name="EMMET",
+        function="locedit.methods.emmet:edit",
+        settings=EmmetHyperparameters,
+        contexts="memit",
+        statistics=True,
+    ),
+    Method(
+        name="AlphaEdit",
+        function="locedit.methods.alphaedit:edit",
+        settings=AlphaEditHyperparameters,
         contexts="memit",
         statistics=True,
     ),

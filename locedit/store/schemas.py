@@ -130,6 +130,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         "editing": {
             **_GRID,
             "layers": _INTS,
+            "null_space_rank": _INTS,
             "target": _TEXT,
             "other": _TEXT,
             **_measured("_before"),

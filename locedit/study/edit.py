@@ -280,6 +280,8 @@ def _edit_batch(
             "loss_last": edit.losses[i][1],
             "status": OK if finite else f"{outcomes.FAILED}the edit is not finite",
         }
+        if edit.null_space_rank is not None:
+            row["null_space_rank"] = list(edit.null_space_rank)
         rows.append(row)
     return rows
 

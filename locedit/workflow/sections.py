@@ -204,7 +204,8 @@ class Editing(Section):
     """The grid of edits."""
 
     methods: Annotated[list[Method], Field(min_length=1), Unique] = Field(
-        ["FT-1", "FT-5", "ROME", "MEMIT"], description="all there are"
+        ["FT-1", "FT-5", "ROME", "MEMIT"],
+        description="the paper's; also r-ROME, FT-M, EMMET, AlphaEdit",
     )
     problems: Annotated[list[Problem], Field(min_length=1), Unique] = Field(
         [*PROBLEMS], description="all there are"

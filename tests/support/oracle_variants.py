@@ -1,4 +1,4 @@
-"""The textbook forms of what the paper leaves out or does otherwise: r-ROME, the quirks.
+"""The textbook forms of the quirks: what the released code does otherwise than the paper.
 
 Written as tests/support/oracle.py is, of its parts.
 """
@@ -7,54 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import oracle
-import torch
-from torch import Tensor
-
-
-def r_rome_edit(
-    model,
-    tokenizer,
-    prompt_template: str,
-    subject: str,
-    target: str,
-    problem: str,
-    layer: int,
-    *,
-    contexts: Sequence[str],
-    statistics: dict[int, Tensor],
-    learning_rate: float,
-    evaluations: int,
-    kl_factor: float,
-    weight_decay: float,
-    clamp: float,
-    sigma: float,
-    seed: int,
-) -> oracle.Edit:
-    """Gupta et al. 2024, section 4: the mean key and the mean output wherever ROME has any."""
-    sigma = sigma if problem == "fact_forcing" else None
-    what = (model, tokenizer, prompt_template, subject, target, contexts)
-    rows, kl_row = oracle.context_rows(*what, sigma=sigma, seed=seed)
-    down = oracle.parts(model).down_projection(layer)
-    keys, outputs = oracle.at_last_subject_token(model, rows, down)
-    k, w = keys.mean(0), outputs.mean(0)
-    u = torch.linalg.solve(statistics[layer], k)
-    erasing = problem == "fact_erasure"
-    steps = evaluations if erasing else evaluations - 1
-    delta, v0, losses = oracle.optimised_delta(
-        model,
-        rows,
-        kl_row,
-        oracle.parts(model).module("mlp", layer),
-        erasing=erasing,
-        evaluations=evaluations,
-        steps=steps,
-        learning_rate=learning_rate,
-        kl_factor=kl_factor,
-        weight_decay=weight_decay,
-        clamp=clamp,
-    )
-    change = torch.outer((v0 + delta) - w, u) / (k @ u)
-    return oracle.Edit(changes={layer: (change, None)}, losses=losses, steps=steps, delta=delta)
 
 
 def context_rows_at_bare_positions(

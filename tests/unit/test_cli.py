@@ -23,6 +23,7 @@ from locedit.cli import edit as edit_command
 from locedit.cli.main import main
 from locedit.engine.updates import Dense
 from locedit.facts import bundled
+from locedit.methods import METHODS
 from locedit.store import tables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -363,6 +364,12 @@ def test_a_method_of_ones_own_is_named_by_its_file(folder, say):
         )
     assert "FT-unconstrained" in out
     assert "window 1, lr 0.0005, steps 25" in out
+
+
+def test_settings_are_told_whatever_their_type():
+    told = edit_command._told(METHODS["AlphaEdit"].hyperparameters("error_injection", "paper"))
+    assert told.startswith("window 5, lr 0.5, iterations 25, ")
+    assert told.endswith("l2 10, threshold 1, threshold_kind relative")
 
 
 # ---- paraphrases and neighbours ------------------------------------------------------------------

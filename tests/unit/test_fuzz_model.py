@@ -29,6 +29,10 @@ STEPS = {
     "FT-5": {"steps": 2},
     "ROME": {"iterations": 3},
     "MEMIT": {"iterations": 3},
+    "r-ROME": {"iterations": 3},
+    "FT-M": {"steps": 2},
+    "EMMET": {"iterations": 3},
+    "AlphaEdit": {"iterations": 3},
 }
 SAID = st.one_of(  # what a record may hold, and now and then what it may not
     TEXT.map(messages.mended).map(lambda text: text if text.strip() else f"{text}it"),

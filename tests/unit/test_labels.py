@@ -152,4 +152,4 @@ def test_figures_and_their_tests_in_r_are_given_the_same_labels(tmp_path):
     (tmp_path / "same.R").write_text(reader[0] + SAME)
     given = rbridge.call("same", {}, {"path": str(FILE)}, [FILE, tmp_path / "same.R"])
     assert given["same"].all(), given["told"][0]
-    assert list(load(FILE)["methods"]) == ["FT-1", "FT-5", "ROME", "MEMIT"]  # in this order
+    assert list(load(FILE)["methods"]) == [*METHODS]  # in this order

@@ -1,0 +1,301 @@
+"""The editors that came after the paper: what is theirs alone; test_engine.py has the rest.
+
+Thresholds of AlphaEdit's null space, statistics that are singular, and how the methods stand to
+each other, on tiny models in float64.
+"""
+
+import dataclasses
+import re
+from typing import Any
+
+import oracle
+import oracle_editors
+import pytest
+import test_engine as engine
+import tiny
+import torch
+from test_engine import MIDDLE, change_of, check_changes, context_sets, edit, requests, textbook
+
+from locedit.engine.key_statistics import KeyMoments
+from locedit.errors import LoceditError
+from locedit.facts.record import Fact
+from locedit.methods import METHODS, SharedInputs, alphaedit
+from locedit.methods.builtin import AlphaEditHyperparameters
+from locedit.methods.problems import PROBLEMS
+from locedit.model.language_model import LanguageModel
+from locedit.study.edit import Cell, Measuring, Subject, baseline, edit_cell
+
+LAYERS = (1, 2, 3)  # of MIDDLE's window
+
+
+@pytest.fixture(scope="module")
+def moments(tiny_lm) -> dict[int, torch.Tensor]:
+    return oracle.key_statistics(tiny_lm.model, tiny_lm.tokenizer, tiny.SENTENCES, LAYERS)
+
+
+def singular(moments: dict[int, torch.Tensor], dead: int = 8) -> dict[int, torch.Tensor]:
+    """The moments with units that were never active."""
+    alive = torch.ones(len(moments[MIDDLE]), dtype=torch.float64)
+    alive[:dead] = 0
+    return {layer: c * alive[:, None] * alive for layer, c in moments.items()}
+
+
+# ---- the null space ------------------------------------------------------------------------------
+
+THRESHOLDS = [("relative", 1.5), ("absolute", 0.4), ("energy", 0.1)]
+
+
+@pytest.mark.parametrize(("kind", "threshold"), THRESHOLDS)
+@pytest.mark.parametrize("statistics", ["regular", "singular"])
+def test_each_kind_of_threshold_equals_the_textbook_one(
+    tiny_lm, moments, kind, threshold, statistics
+):
+    found = singular(moments) if statistics == "singular" else moments
+    settings: dict[str, Any] = {"threshold": threshold, "threshold_kind": kind}
+    fact = requests("error_injection")[1]
+    got = edit(tiny_lm, "AlphaEdit", [fact], MIDDLE, found, **settings)
+    expected = textbook(tiny_lm, "AlphaEdit", fact, MIDDLE, found, **settings)
+    check_changes(change_of(got.updates, 0), expected.changes)
+    projections = [
+        oracle_editors.null_space_projection(found[layer], threshold, kind) for layer in LAYERS
+    ]
+    ranks = [round(float(p.trace())) for p in projections]
+    assert got.null_space_rank == ranks
+    assert all(0 < rank < tiny_lm.inner_size for rank in ranks)
+    for layer, p in zip(LAYERS, projections, strict=True):
+        right = got.updates[layer].right
+        torch.testing.assert_close(right @ p, right)  # nothing is written outside of it
+
+
+def diagonal(*values: float) -> KeyMoments:
+    moment = torch.diag(torch.tensor(values, dtype=torch.float64))
+    return KeyMoments(lambda _layer: moment)
+
+
+def rank_of(moments: KeyMoments, threshold: float, kind: Any) -> int:
+    hyper = AlphaEditHyperparameters(threshold=threshold, threshold_kind=kind)
+    return alphaedit.null_space(moments, 7, 4, hyper).shape[1]
+
+
+def test_ranks_by_hand():
+    c = diagonal(12.0, 0.0, 1.0, 3.0)  # their median is 2, their sum 16
+    assert rank_of(c, 1.0, "relative") == 2
+    assert rank_of(c, 0.4, "relative") == 1
+    assert rank_of(c, 3.5, "absolute") == 3
+    assert rank_of(c, 0.06, "energy") == 1
+    assert rank_of(c, 0.0625, "energy") == 2, "at most so large a share"
+    assert rank_of(c, 0.25, "energy") == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "threshold", "kind", "said"),
+    [
+        (
+            (4.0, 2.0, 1.0, 1.0),
+            0.1,
+            "relative",
+            "AlphaEdit: the null space of layer 7's key moment is empty, 0 of its 4 dimensions "
+            "(singular values 1 to 4, median 1.5), at the relative threshold of 0.1; "
+            "raise it, or choose another threshold_kind",
+        ),
+        (
+            (4.0, 2.0, 1.0, 1.0),
+            9.0,
+            "absolute",
+            "AlphaEdit: the null space of layer 7's key moment is all there is, 4 of its 4 "
+            "dimensions (singular values 1 to 4, median 1.5), at the absolute threshold of 9; "
+            "lower it, or choose another threshold_kind",
+        ),
+        (
+            (4.0, float("nan"), 1.0, 1.0),
+            9.0,
+            "absolute",
+            "the key moment of layer 7: not all of it is finite; set dtype to float32 and collect "
+            "it again",
+        ),
+    ],
+)
+def test_a_null_space_that_is_none_is_said_to_be(values, threshold, kind, said):
+    with pytest.raises(LoceditError, match=f"^{re.escape(said)}$"):
+        rank_of(diagonal(*values), threshold, kind)
+
+
+def test_moments_of_another_model_are_no_facts_fault():
+    with pytest.raises(OSError, match="is 3 wide, and the model's d_ff is 4"):
+        rank_of(diagonal(1.0, 2.0, 3.0), 1.0, "relative")
+
+
+def test_a_ridge_leaves_the_null_space_alone(tiny_lm, moments):
+    plain, ridged = (KeyMoments(moments.__getitem__, ridge=r) for r in (0.0, 10.0))
+    width = tiny_lm.inner_size
+    for a, b in zip(plain.spectrum(1, width), ridged.spectrum(1, width), strict=True):
+        assert torch.equal(a, b)
+
+
+# ---- the table's rows ----------------------------------------------------------------------------
+
+
+def rows_of(lm, method: str, moments: KeyMoments, **settings: Any) -> list[dict[str, Any]]:
+    how = Measuring(sigma=engine.SIGMA, n_noise=2)
+    facts = [
+        Fact(
+            case_id=str(i),
+            relation_id="",
+            subject=subject,
+            template="The capital city of {} is",
+            target_true="Rome",
+            target_new="Paris",
+        )
+        for i, subject in enumerate(["Madrid", "France"])
+    ]
+    before = baseline(lm, PROBLEMS["error_injection"], facts, [1.0] * len(facts), how, 0.1)
+    subjects = [
+        Subject(fact=fact, before=row, texts=[], perplexity=[])
+        for fact, row in zip(facts, before, strict=True)
+    ]
+    overlay = {"all": engine.STEPS[method] | settings}
+    hyper = METHODS[method].hyperparameters("error_injection", "paper", overlay)
+    cell = Cell(method=method, problem="error_injection", layer=MIDDLE, hyper=hyper)
+    shared = SharedInputs(contexts=context_sets(method), moments=moments)
+    return list(edit_cell(lm, cell, [subjects], shared, how))
+
+
+def test_the_rank_is_in_the_row(tiny_lm, moments):
+    for row in rows_of(tiny_lm, "AlphaEdit", KeyMoments(moments.__getitem__)):
+        assert row["status"] == "ok"
+        assert row["layers"] == list(LAYERS)
+        assert len(row["null_space_rank"]) == len(LAYERS)
+    for row in rows_of(tiny_lm, "EMMET", KeyMoments(moments.__getitem__)):
+        assert row["status"] == "ok"
+        assert "null_space_rank" not in row  # the table has nothing there
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "said"),
+    [
+        ("AlphaEdit", {"threshold": 1e-9}, "is empty, 0 of its 64 dimensions"),
+        ("AlphaEdit", {"threshold": 1e9}, "is all there is, 64 of its 64 dimensions"),
+        ("EMMET", {}, "the key moment of layer 1 is not positive definite"),
+    ],
+)
+def test_statistics_that_a_method_cannot_use_are_a_sentence_in_the_row(
+    tiny_lm, moments, method, settings, said
+):
+    found = moments if settings else singular(moments)
+    for row in rows_of(tiny_lm, method, KeyMoments(found.__getitem__), **settings):
+        assert row["status"].startswith("failed: ")
+        assert said in row["status"]
+
+
+# ---- how the methods stand to each other ---------------------------------------------------------
+
+
+def test_memits_weight_is_a_ridge_of_emmets(tiny_lm, moments):
+    """(lambda C + k k^T)^-1 k = C^-1 k / (k^T C^-1 k + lambda)."""
+    facts = requests("error_injection")
+    memit = edit(tiny_lm, "MEMIT", facts, MIDDLE, moments, moment_weight=3.0)
+    emmet = edit(tiny_lm, "EMMET", facts, MIDDLE, moments, ridge=3.0)
+    for i in range(len(facts)):
+        check_changes(change_of(emmet.updates, i), change_of(memit.updates, i))
+
+
+def test_without_a_ridge_emmet_answers_its_key_with_the_value(tiny_lm, moments):
+    fact = requests("error_injection")[:1]
+    settings: dict[str, Any] = {"ridge": 0.0, "window": 1}
+    shared = SharedInputs(moments=KeyMoments(moments.__getitem__))  # the bare prompt alone
+    overlay = {"all": engine.STEPS["EMMET"] | settings}
+    hyper = METHODS["EMMET"].hyperparameters("error_injection", "paper", overlay)
+    update = METHODS["EMMET"].edit(tiny_lm, fact, MIDDLE, hyper, shared).updates[MIDDLE]
+    rows, _ = oracle.context_rows(
+        *(tiny_lm.model, tiny_lm.tokenizer, fact[0].template, fact[0].subject, fact[0].target),
+        ["{}"],
+        sigma=None,
+        seed=0,
+    )
+    down = oracle.parts(tiny_lm.model).down_projection(MIDDLE)
+    keys, _ = oracle.at_last_subject_token(tiny_lm.model, rows, down)
+    assert float(keys[0] @ update.right[0]) == pytest.approx(1.0, rel=1e-9)
+
+
+def test_r_rome_is_rome_where_the_bare_prompt_is_the_only_context(tiny_lm, moments):
+    fact = requests("error_injection")[:1]
+    bare = SharedInputs(moments=KeyMoments(moments.__getitem__))
+    sampled = dataclasses.replace(bare, contexts=[engine.CONTEXTS])
+    hyper = METHODS["ROME"].hyperparameters(
+        "error_injection", "paper", {"all": engine.STEPS["ROME"]}
+    )
+
+    def changes(method: str, shared: SharedInputs) -> oracle.Changes:
+        return change_of(METHODS[method].edit(tiny_lm, fact, MIDDLE, hyper, shared).updates, 0)
+
+    check_changes(changes("r-ROME", bare), changes("ROME", bare))
+    with pytest.raises(AssertionError):
+        check_changes(changes("r-ROME", sampled), changes("ROME", sampled))
+
+
+# ---- FT-M ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("problem", "enough"), [("error_injection", 0.2), ("fact_erasure", 0.01)])
+def test_ft_m_leaves_a_fact_alone_once_its_loss_is_small(tiny_lm, moments, problem, enough):
+    settings: dict[str, Any] = {"lr": 3e-3, "steps": 150, "enough": enough}
+    facts = requests(problem, engine.known_facts(tiny_lm))
+    got = edit(tiny_lm, "FT-M", facts, MIDDLE, moments, **settings)
+    assert len(set(got.steps)) > 1, "the facts should be done at different steps"
+    for i, fact in enumerate(facts):
+        expected = textbook(tiny_lm, "FT-M", fact, MIDDLE, moments, **settings)
+        assert got.steps[i] == expected.steps < 150
+        assert got.losses[i][1] < enough
+        check_changes(change_of(got.updates, i), expected.changes)
+
+
+def test_ft_m_leaves_biases_alone_and_makes_the_text_end(tiny_lm, moments):
+    (fact,) = requests("error_injection")[:1]
+    got = edit(tiny_lm, "FT-M", [fact], MIDDLE, moments, lr=3e-3, steps=150)
+    assert list(got.updates) == [MIDDLE]
+    assert got.updates[MIDDLE].biases is None
+    ids = tiny_lm.encode(fact.prompt) + tiny_lm.encode_target(fact.target, fact.prompt)
+
+    @torch.no_grad()
+    def p_of_the_end() -> float:
+        p = tiny_lm.model(torch.tensor([ids])).logits[0, -1].softmax(0)
+        return float(p[tiny_lm.tokenizer.eos_token_id])
+
+    before = p_of_the_end()
+    with oracle.edited(tiny_lm.model, change_of(got.updates, 0)):
+        assert before < 0.1 < 0.5 < p_of_the_end()
+
+
+def test_ft_m_wants_a_token_that_ends_a_text():
+    lm = LanguageModel(*tiny.pair())
+    lm.tokenizer.eos_token = None
+    said = "FT-M: the model's tokenizer names no end-of-text token (eos_token)"
+    with pytest.raises(LoceditError, match=f"^{re.escape(said)}"):
+        edit(lm, "FT-M", requests("error_injection")[:1], MIDDLE, {})
+    erased = requests("fact_erasure", engine.known_facts(lm))[:1]
+    assert edit(lm, "FT-M", erased, MIDDLE, {}).steps[0] > 0, "there it trains none"
+
+
+# ---- settings ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", ["paper", "released"])
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_presets_are_those_of_the_editors_page(problem, preset):
+    """The sources', for every problem."""
+    value = {
+        "window": 5,
+        "lr": 0.5,
+        "iterations": 25,
+        "clamp": 0.75,
+        "kl_factor": 0.0625,
+        "decay": 0.5,
+    }
+    expected = {
+        "FT-M": {"lr": 5e-4, "steps": 25, "enough": 1e-2},
+        "EMMET": value | {"ridge": 0.1},
+        "AlphaEdit": value | {"l2": 10.0, "threshold": 1.0, "threshold_kind": "relative"},
+        "r-ROME": vars(METHODS["ROME"].hyperparameters(problem, preset)),
+    }
+    for method, settings in expected.items():
+        assert vars(METHODS[method].hyperparameters(problem, preset)) == settings
