@@ -105,13 +105,17 @@ def model_identity():
     return [pinned.model_identity(MODEL_SETTINGS), config["dtype"], *families]
 
 
+# What is no part of any code: what names everything, what logs, and which methods and localizers
+# there are, since a job that uses one names it
+BESIDE = ("locedit", "locedit.workflow.job", *plugins.REGISTRIES)
+
+
 def code(script, *more, without=()):
     """A hash of a workflow script, of all project code that it imports, and of more files.
 
-    Comments and layout do not count; nor do logging and progress, on which no number depends, nor
-    which methods and localizers there are: a job that uses one names it.
+    Comments and layout do not count, nor does what is `BESIDE`.
     """
-    without = ("locedit", "locedit.workflow.job", *plugins.REGISTRIES, *without)
+    without = (*BESIDE, *without)
     python = [ROOT / "workflow_scripts" / f"{script}.py"]
     python += [path for path in more if path.suffix == ".py"]
     others = [path for path in more if path.suffix != ".py"]

@@ -100,7 +100,7 @@ def page_code(caption):
     texts = [TEMPLATES / f"{name}.html.jinja" for name in ("table", "grid")]
     texts.append(ROOT / "analysis" / "words" / f"{caption}.md")
     return [
-        *(hashing.code(path, ROOT) for path in modules),
+        *(hashing.code(path, ROOT, BESIDE) for path in modules),
         hashing.files(texts),
     ]
 

@@ -52,7 +52,7 @@ def gathered(
 
 def tracing_effects(cells: pd.DataFrame, *, reference: str) -> pd.DataFrame:
     """Per fact and layer, from the tracing table's cells: the tracing effect as `value`."""
-    cost = cells.groupby("case_id")[["passes", "seconds"]].first()
+    cost = cells.groupby("case_id")[["passes"]].first()
     table = restoration.effects(cells, reference=reference).rename(columns=TRACED)
     return table.join(cost, on="case_id")
 

@@ -1,13 +1,9 @@
 """Trace every fact of the study for one module and window."""
 
-import time
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from locedit.facts.record import from_row
 from locedit.localizers import restoration
-from locedit.outcomes import OK
 from locedit.store import tables
 from locedit.workflow.job import (
     batch_tokens,
@@ -36,17 +32,9 @@ def main(snakemake) -> None:
             seed=settings["tracing.noise_seed"],
             batch_tokens=batch_tokens(snakemake),
         )
-        rows = fact_by_fact(log, study, lambda record: timed(lambda: trace_rows(from_row(record))))
+        rows = fact_by_fact(log, study, lambda record: trace_rows(from_row(record)))
         rows = whole_cell(snakemake, rows, log, "trace")
         tables.write(snakemake.output[0], rows, "tracing", provenance(snakemake))
-
-
-def timed(rows_of: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """A fact's rows with the seconds that they took; a failed fact's without."""
-    start = time.perf_counter()
-    rows = rows_of()
-    seconds = time.perf_counter() - start
-    return [{**row, "seconds": seconds} if row["status"] == OK else row for row in rows]
 
 
 if __name__ == "__main__":

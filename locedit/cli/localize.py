@@ -155,7 +155,6 @@ def rows(seen: Look, found: Sequence[Found]) -> pd.DataFrame:
                 module=one.place.module,
                 window=one.place.window,
                 passes=one.answer.passes,
-                seconds=one.seconds,
             )
         )
     names = tables.SCHEMAS["effects"].names

@@ -153,6 +153,8 @@ def compared(verdict: pd.DataFrame) -> str:
     if verdict.empty:
         return "The comparison that was named before the study is missing: its table is empty."
     row = verdict.iloc[0]
+    if row[["localizer", "problem", "method", "score"]].isna().any():
+        return f"The comparison that was named before the study was not made: {row['reason']}."
     pair = f"{_plain(row['problem'])} with {row['method']}, by {_plain(row['score'])}"
     named = (
         f"The comparison that was named before the study is {_plain(row['localizer'])} in {pair}"

@@ -96,7 +96,6 @@ SCHEMAS: dict[str, pa.Schema] = {
             "p_corrupted_rows": _REALS,
             "p_restored_rows": _REALS,
             "passes": _REAL,
-            "seconds": _REAL,
             "status": _TEXT,
         },
         "localizing": {
@@ -107,7 +106,6 @@ SCHEMAS: dict[str, pa.Schema] = {
             "value_half2": _REAL,
             "further": pa.map_(pa.string(), pa.float64()),
             "passes": _REAL,
-            "seconds": _REAL,
             "status": _TEXT,
         },
         "effects": {
@@ -125,7 +123,6 @@ SCHEMAS: dict[str, pa.Schema] = {
             "p_corrupted": _REAL,
             "peak_token": _INT,
             "passes": _REAL,
-            "seconds": _REAL,
         },
         "editing": {
             **_GRID,

@@ -160,6 +160,12 @@ def test_the_comparison_that_was_named_before_is_said_with_its_size():
         "by paraphrase log odds, of 200 facts at 9 layers; 75% of the facts were edited at their "
         "own peak."
     )
+    nowhere = dict.fromkeys(("localizer", "problem", "method", "score"))
+    absent = verdict("not_run", reason="no edits of the primary comparison", **nowhere)
+    assert findings.compared(absent) == (
+        "The comparison that was named before the study was not made: no edits of the primary "
+        "comparison."
+    )
     unrun = findings.compared(verdict("not_run", reason="no edits of the primary comparison"))
     assert unrun.endswith("; it was not made: no edits of the primary comparison.")
 

@@ -160,7 +160,7 @@ def test_a_cell_has_a_row_for_each_fact_and_layer(lm, tmp_path):
     assert [(row["case_id"], row["layer"]) for row in rows] == [
         (case_id, layer) for case_id in "12" for layer in range(N_LAYERS)
     ]
-    assert all(row["passes"] > 1 and row["seconds"] > 0 for row in rows)
+    assert all(row["passes"] > 1 for row in rows)
     tables.write(tmp_path / "cell.parquet", rows, "localizing")
     table = effects.localized(tables.read(tmp_path / "cell.parquet", "localizing"))
     assert list(table["value"]) == [row["value"] for row in rows]
@@ -218,7 +218,7 @@ def test_tracing_says_the_same_as_its_table(tiny_lm):
     )
     how = {"sigma": 0.5, "n_noise": 4}
     rows = restoration.trace_rows(tiny_lm, one, module="mlp", window=3, seed=1, **how)
-    table = pd.DataFrame(rows).assign(seconds=1.0)
+    table = pd.DataFrame(rows)
     expected = effects.tracing_effects(table, reference="clean").set_index("layer")
     (found,) = restoration.localize(
         tiny_lm, [one], Place(module="mlp", window=3), NoSettings(), SharedInputs(**how)

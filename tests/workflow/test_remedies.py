@@ -18,6 +18,7 @@ from locedit.facts import formats
 from locedit.facts.record import read_records
 from locedit.facts.records import DataError
 from locedit.workflow import config as configuration
+from locedit.workflow.sections import Dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 NESTED = [
@@ -176,9 +177,9 @@ def test_the_configuration_refuses_columns_of_a_published_form(works):
     given = {**named, "path": str(path), "format": "zsre", "columns": COLUMNS}
     remedy = "got the format zsre: set it to native, or leave `columns` out"
     with pytest.raises(configuration.ConfigError, match=remedy):
-        configuration._check_data(given)
-    configuration._check_data({**given, "format": "native"})
-    configuration._check_data({**given, "columns": {}})
+        configuration._check_data(Dataset(**given))
+    configuration._check_data(Dataset(**{**given, "format": "native"}))
+    configuration._check_data(Dataset(**{**given, "columns": {}}))
 
 
 def test_a_list_inside_an_object_is_to_be_saved_alone(refused, works):

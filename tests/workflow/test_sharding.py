@@ -1,6 +1,5 @@
 """Stages dealt out to several jobs: the whole tables are what one job would have made."""
 
-import pyarrow.parquet as pq
 import pytest
 from tiny_study import OUT
 
@@ -106,10 +105,6 @@ def test_sharded_tables_are_those_of_one_job_to_the_byte(study, tmp_path):
     assert run.jobs["baseline"] == run.jobs["edit"] == 4
     for name in names:
         old, new = (at.out / f"{name}.parquet" for at in (study, sharded))
-        if name.startswith(("tracing", "localizing")):  # which tell how long each fact took
-            left, right = (pq.read_table(path).drop_columns("seconds") for path in (old, new))
-            assert left.equals(right, check_metadata=True), name
-        else:
-            assert new.read_bytes() == old.read_bytes(), name
+        assert new.read_bytes() == old.read_bytes(), name
     assert not list(sharded.out.rglob("*shard-*")), "parts are left over"
     assert sharded.plan().nothing

@@ -40,7 +40,7 @@ def test_all_figures_and_tables_are_in_it_under_their_categories(study, results)
     drawn = {f"figures/{path.name}" for path in (study.out / "figures").glob("*.svg")}
     tables = {f"tables/{path.name}" for path in (study.out / "tables").glob("*.html")}
     assert len(drawn) > 20
-    assert len(tables) == 8
+    assert len(tables) > 8
     base = study.out.relative_to(study.folder)
     found = {path.removeprefix(f"{base}/"): result["category"] for path, result in results.items()}
     assert found == {**dict.fromkeys(drawn, "Figures"), **dict.fromkeys(tables, "Tables")}
