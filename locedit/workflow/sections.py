@@ -130,7 +130,7 @@ class Localizing(Section):
 
     localizers: Annotated[list[LocalizerName], Field(min_length=1), Unique] = Field(
         ["tracing"],
-        description="of tracing, zeroing, those in docs/explanation/localizers*.md, and those "
+        description="of tracing, zeroing, those in docs/explanation/localizers.md, and those "
         "of plug-ins",
     )
     modules: Annotated[list[Module], Field(min_length=1), Unique] = Field(
