@@ -112,6 +112,46 @@ arena_words <- function(rows) {
   )
 }
 
+# ---- planted facts -------------------------------------------------------------------------------
+
+# hits: how often each localizer puts a planted fact where it was trained, against permuted places.
+hits_by_localizer <- function(hits, study, module = NULL, window = NULL) {
+  columns <- c("localizer", "hits", "low", "high", "shuffle_low", "shuffle_high", "placebo")
+  require_columns(hits, columns, "hits")
+  title <- "Which localizer finds planted facts?"
+  rows <- one_place(hits[!is.na(hits$hits), , drop = FALSE], module, window)
+  if (nrow(rows) == 0) {
+    return(empty_figure(title, study, c(setdiff(unique(hits$reason), ""), "no localizer")[1]))
+  }
+  names <- label_of(rows$localizer, LOCALIZERS)
+  rows$name <- factor(names, unique(names[order(rows$hits)]))
+  plot <- ggplot(rows, aes(.data$hits, .data$name)) +
+    geom_linerange(aes(xmin = .data$shuffle_low, xmax = .data$shuffle_high),
+      linewidth = 4.5, colour = "grey85"
+    ) +
+    geom_linerange(aes(xmin = .data$low, xmax = .data$high),
+      linewidth = 0.6, colour = OKABE_ITO[1]
+    ) +
+    geom_point(aes(.data$placebo), data = rows[!is.na(rows$placebo), ], shape = 4, size = 1.8) +
+    geom_point(size = 2, colour = OKABE_ITO[1]) +
+    scale_x_continuous(limits = c(0, 1), labels = plain_numbers) +
+    labs(x = "Share of facts found within one layer", y = NULL)
+  beyond <- sum(rows$hits > rows$shuffle_high)
+  with_titles(
+    plot, title, c(study, facts_words(rows$n_facts)),
+    paste(
+      "Point and 95 % interval; grey: 95 % of the localizer's peaks with places permuted; crosses:",
+      "placebo facts, which have no place of their own."
+    ),
+    c(WIDTH, 1.8 + 0.27 * nrow(rows)),
+    list(
+      shows = "How often each localizer's peak lies within one layer of where a fact was trained.",
+      see = sprintf("Right of its grey, a localizer finds them: %d of %d.", beyond, nrow(rows)),
+      alt = sprintf("Points with intervals for %s.", count_of(nrow(rows), "localizer"))
+    )
+  )
+}
+
 # ---- power ---------------------------------------------------------------------------------------
 
 # power: of the test that the localizer picks better layers than its shuffle, by facts and layers.

@@ -147,6 +147,15 @@ TABLES = {
     ),
 }
 
+if formats.PLANTED in PLACES:
+    TABLES["hits"] = (
+        "hits_table",
+        [*_MATRICES, "planted.R"],
+        _PERMUTED,
+        {"effects": f"{OUT}/effects.parquet"},
+        "How often localizers find planted facts",
+    )
+
 
 for _name, (_function, _sources, _, _inputs, _) in TABLES.items():
 

@@ -17,8 +17,21 @@ elif DATA_SOURCE.asset:
 else:
     DATA_FILE = DATA_SOURCE.url and CACHE / Path(DATA_SOURCE.url).name
 
+PLANTED_DATA = [
+    ROOT / "data" / "planted" / "relations.yaml",
+    *(ROOT / "data" / "tables").glob("*.csv"),
+]
 DUMP = pinned.named("enwiki-shortened").sha256
 CORPUS_IDENTITY = [DUMP, code("corpus")]
+
+# Whose weights are fetched: the model's, or those of the one that it is a variant of
+SOURCE, SOURCE_SETTINGS = MODEL, MODEL_SETTINGS
+if "planted" in MODEL_SETTINGS:
+    MODEL_SETTINGS["planted"]["code"] = [code("plant"), hashing.files(PLANTED_DATA)]
+    SOURCE = MODEL_SETTINGS["planted"]["base"]
+    SOURCE_SETTINGS = MODEL_SETTINGS["planted"]["of"]
+SOURCE_FOLDER = pinned.model_folder(SOURCE, SOURCE_SETTINGS, CACHE)
+SOURCE_WEIGHTS = str(SOURCE_FOLDER / "config.json")
 
 MODEL_FOLDER = pinned.model_folder(MODEL, MODEL_SETTINGS, CACHE)
 WEIGHTS = str(MODEL_FOLDER / "config.json")
@@ -33,11 +46,11 @@ except configuration.ConfigError as error:
     raise WorkflowError(str(error)) from None
 
 
-if "hub" not in MODEL_SETTINGS and not pinned.is_folder(MODEL_SETTINGS):
+if "hub" not in SOURCE_SETTINGS and not pinned.is_folder(SOURCE_SETTINGS):
 
     rule model_weights:
         output:
-            folder=update(WEIGHTS),
+            folder=update(SOURCE_WEIGHTS),
         log:
             "logs/model_weights.log",
         benchmark:
@@ -50,19 +63,19 @@ if "hub" not in MODEL_SETTINGS and not pinned.is_folder(MODEL_SETTINGS):
             mem_mb=4000,
             runtime=30,
         params:
-            asset=MODEL_SETTINGS.get("asset"),
-            gguf=MODEL_SETTINGS.get("path"),
+            asset=SOURCE_SETTINGS.get("asset"),
+            gguf=SOURCE_SETTINGS.get("path"),
         message:
-            f"Fetching and converting {MODEL}"
+            f"Fetching and converting {SOURCE}"
         script:
             "../workflow_scripts/model_weights.py"
 
 
-if "hub" in MODEL_SETTINGS:
+if "hub" in SOURCE_SETTINGS:
 
     rule model_download:
         output:
-            folder=update(WEIGHTS),
+            folder=update(SOURCE_WEIGHTS),
         log:
             "logs/model_download.log",
         benchmark:
@@ -75,8 +88,8 @@ if "hub" in MODEL_SETTINGS:
             mem_mb=2000,
             runtime=240,
         params:
-            hub=MODEL_SETTINGS["hub"],
-            revision=MODEL_SETTINGS["revision"],
+            hub=SOURCE_SETTINGS["hub"],
+            revision=SOURCE_SETTINGS["revision"],
         message:
             "Downloading {params.hub} at {params.revision}"
         script:

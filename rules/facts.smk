@@ -15,7 +15,10 @@ READING = {
 }
 
 
-if DATA_FILE is None:
+if DATASET == formats.PLANTED:
+    RECORDS = PLANTED_RECORDS
+
+elif DATA_FILE is None:
     RECORDS = "results/datasets/bundled.json"
 
     rule build_dataset:

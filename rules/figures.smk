@@ -108,6 +108,14 @@ FIGURES = {
     "out_of_fold": ("r2", "out_of_fold", AT, tables_of("out_of_fold")),
 }
 
+if "hits" in TABLES:
+    FIGURES["hits"] = (
+        "arena",
+        "hits_by_localizer",
+        {"module": SHOWN["module"], "window": SHOWN["window"]},
+        tables_of("hits"),
+    )
+
 
 rule heatmap_cells:
     input:

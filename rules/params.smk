@@ -4,11 +4,13 @@
 @functools.cache
 def dataset_identity():
     """A hash of the data that the facts are read from."""
+    if DATASET == formats.PLANTED:
+        return pinned.model_identity(MODEL_SETTINGS)
     if DATA_FILE is None:
         data = [
             p
             for p in (ROOT / "data").rglob("*")
-            if p.suffix in (".csv", ".yaml", ".yml")
+            if p.suffix in (".csv", ".yaml", ".yml") and p.parent.name != "planted"
         ]
         return [hashing.files(data), code("build_dataset")]
     if DATA_SOURCE and DATA_SOURCE.asset:
@@ -40,8 +42,10 @@ def edit_inputs(wildcards):
 def localize_inputs(wildcards):
     """The shared inputs that the localizer takes, beside the study and the model."""
     needs = localizers.LOCALIZERS[wildcards.localizer].needs
-    noise = {"noise": f"{OUT}/noise.json"} if "noise" in needs else {}
-    return noise | shared_files(
+    files = {"noise": f"{OUT}/noise.json"} if "noise" in needs else {}
+    if "planting" in needs:
+        files["planting"] = PLANTING
+    return files | shared_files(
         statistics="key_statistics" in needs, contexts="contexts" in needs
     )
 

@@ -331,11 +331,13 @@ FORMATS: dict[str, Format] = {
 }
 
 _ROME = "https://rome.baulab.info/data/dsets"
+PLANTED = "planted"
 KNOWN: dict[str, Known] = {
     "bundled": Known(format="native"),  # built from data/
     "counterfact": Known(format="counterfact", asset="counterfact"),
     "zsre": Known(format="zsre", url=f"{_ROME}/zsre_mend_eval.json"),
     "known_1000": Known(format="known_1000", url=f"{_ROME}/known_1000.json"),
+    PLANTED: Known(format="native"),  # the facts that were trained into the model
 }
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MODULES = ("mlp", "attn", "hidden")  # whose outputs a localizer may look at
 NO_MODULE = "none"  # in tables: of a localizer that looks at no module (the controls)
 
-Need = Literal["noise", "key_statistics", "contexts"]
+Need = Literal["noise", "key_statistics", "contexts", "planting"]
 NEEDS: tuple[str, ...] = get_args(Need)
 
 
@@ -40,6 +40,7 @@ class SharedInputs:
     study: all of its facts, whatever batch or shard is localized (partners, means over prompts).
     sigma, n_noise, noise_seed: the noise of causal tracing. moments: C = E[k k^T] of each layer.
     contexts: sets of templates, the first set starting with the bare "{}". seed: of other draws.
+    planting: the layer that each planted fact was trained into, by case_id.
     """
 
     study: Sequence[Fact] = ()
@@ -49,6 +50,7 @@ class SharedInputs:
     moments: KeyMoments | None = None
     contexts: Sequence[Sequence[str]] = (("{}",),)
     seed: int = 0
+    planting: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

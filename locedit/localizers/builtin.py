@@ -182,4 +182,11 @@ BUILTIN = (
         function="locedit.localizers.neurons:localize",
         settings=NeuronSettings,
     ),
+    Localizer(
+        name="planted",
+        function="locedit.localizers.planted:localize",
+        modules=(),
+        needs=frozenset({"planting"}),
+        control=True,
+    ),
 )

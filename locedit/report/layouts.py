@@ -272,6 +272,24 @@ _ARENA = Layout(
     ),
 )
 
+_HITS = Layout(
+    keys=(),
+    first=(
+        Grid(
+            index=_PLACE,
+            by=None,
+            columns=(
+                _over_facts("Hits", "hits"),
+                *_numbers(by_shuffle="chance", of_placebo_facts="placebo"),
+                _p(),
+                _ADJUSTED,
+                Column(header="Layers between", value="distance"),
+                _FACTS,
+            ),
+        ),
+    ),
+)
+
 _POWER = Layout(
     keys=(),
     first=(
@@ -337,6 +355,7 @@ LAYOUTS = {
     "within": _WITHIN,
     "value": _VALUE,
     "arena": _ARENA,
+    "hits": _HITS,
     "power": _POWER,
     "verdict": _VERDICT,
     "r2": _R2_PAGE,

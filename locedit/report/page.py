@@ -91,7 +91,7 @@ SECTIONS = (
         title="Does localization tell where to edit?",
         intro="If it does, a fact's edit works better at the layer where its own values peak than "
         "where another fact's do.",
-        patterns=("choice*", "value*", "within*", "arena*", "power*"),
+        patterns=("choice*", "value*", "within*", "arena*", "hits*", "power*"),
     ),
     Section(
         id="informing",

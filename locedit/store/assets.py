@@ -52,6 +52,9 @@ def model_identity(settings: Mapping[str, Any]) -> str:
         return named(settings["asset"]).sha256
     if "hub" in settings:
         return settings["revision"]
+    if "planted" in settings:
+        made = {key: value for key, value in settings["planted"].items() if key != "of"}
+        return hashing.digest([model_identity(settings["planted"]["of"]), made])
     if folders.is_gguf(settings["path"]):
         return hashing.sampled(Path(settings["path"]))
     return hashing.weights(Path(settings["path"]))

@@ -83,6 +83,13 @@ SCHEMAS: dict[str, pa.Schema] = {
             "generations": _TEXTS,
             "status": _TEXT,
         },
+        "planting": {
+            "case_id": _TEXT,
+            "kind": _TEXT,
+            "layer": _INT,
+            "p_before": _REAL,
+            "p_after": _REAL,
+        },
         "tracing": {
             "case_id": _TEXT,
             "token": _INT,

@@ -25,4 +25,7 @@ def localizer_inputs(snakemake: Any, lm: LanguageModel, study: Sequence[Fact]) -
         found["moments"] = key_moments(snakemake, lm)
     if "contexts" in needs:
         found["contexts"] = tables.context_sets(given.contexts, "rome")
+    if "planting" in needs:
+        rows = tables.records(given.planting, "planting")
+        found["planting"] = {r["case_id"]: r["layer"] for r in rows if r["layer"] is not None}
     return SharedInputs(study=study, seed=snakemake.params.seed, **found)

@@ -11,11 +11,13 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
+from locedit.facts.planted import Training
 from locedit.messages import one_line, shown
+from locedit.settings import overlay
 from locedit.stated import StatedError, check_layers
 from locedit.store import folders
 from locedit.workflow.config import checked_path, is_file, load_yaml
-from locedit.workflow.sections import FOLDER_NAME
+from locedit.workflow.sections import FOLDER_NAME, Unique
 from locedit.workflow.validation import ConfigError, Section, choices, fits, said, validate
 
 _label = fits(
@@ -52,6 +54,22 @@ class TunedSets(Section):
     saturating: Tuned | None = Field(None, description="as the paper tunes")
 
 
+class PlantedIn(Section):
+    """A variant of another model, into which invented facts are trained (facts/planted.py)."""
+
+    base: str = Field(description="the other model: a file models/<name>.yaml, or its path")
+    planted: int = Field(48, ge=1, description="facts that are each trained into one layer alone")
+    placebo: int = Field(48, ge=0, description="facts that are trained into all layers")
+    layers: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2), Unique] = Field(
+        description="of which each planted fact's is drawn"
+    )
+    max_p_before: float = Field(
+        0.1, gt=0, le=1, description="facts whose object is likelier before are left out"
+    )
+    seed: int = Field(0, ge=0, description="of names, objects and layers")
+    training: overlay(Training) = Field({}, description="how they are trained")  # type: ignore[valid-type]
+
+
 class ModelFile(Section):
     """One model: from where it comes, and what the study has to know of it."""
 
@@ -71,6 +89,7 @@ class ModelFile(Section):
     revision: Annotated[str, AfterValidator(_commit)] | None = Field(
         None, description="the commit of that repository"
     )
+    planted: PlantedIn | None = Field(None, description="a variant of another model, made here")
     tuned: TunedSets | None = Field(None, description="hyperparameters of its own")
 
     @model_validator(mode="after")
@@ -81,10 +100,10 @@ class ModelFile(Section):
         for one, other in (("hub", "revision"), ("revision", "hub")):
             if one in given and other not in given:
                 raise said(f"the key {other!r} is missing, which {one!r} needs")
-        if len(given & {"asset", "path", "hub"}) != 1:
+        if len(given & {"asset", "path", "hub", "planted"}) != 1:
             raise said(
-                "give one of `asset` (a pinned one), `path` (a folder) and `hub` with `revision` "
-                "(a repository of the hub)"
+                "give one of `asset` (a pinned one), `path` (a folder), `hub` with `revision` (a "
+                "repository of the hub) and `planted` (a variant of another model)"
             )
         return self
 
@@ -120,7 +139,26 @@ def load_model(name: str, root: Path) -> tuple[str, dict[str, Any]]:
         _check_weights(folder, f"{path}: path")
         check_stated_layers(path, settings, folder)
         settings["path"] = str(folder)
+    if "planted" in settings:
+        settings["planted"] = _planted(settings, path, root)
     return path.stem, settings
+
+
+def _planted(settings: Mapping[str, Any], path: Path, root: Path) -> dict[str, Any]:
+    """The section with its defaults, and its base's name and settings under `of`."""
+    section = PlantedIn(**settings["planted"])
+    base, of = load_model(section.base, root)
+    if "planted" in of:
+        raise ConfigError(f"{path}: planted.base: {base} is a variant itself; name a model")
+    check_layers(settings["n_layers"], of["n_layers"], path, find(section.base, root))
+    for layer in section.layers:
+        if layer >= of["n_layers"]:
+            raise ConfigError(
+                f"{path}: planted.layers: layer {layer} is beyond the model, whose "
+                f"{of['n_layers']} layers are numbered 0 to {of['n_layers'] - 1}"
+            )
+    training = vars(Training(**section.training))
+    return {**section.model_dump(), "training": training, "base": base, "of": of}
 
 
 def check_stated_layers(file: Path, settings: Mapping[str, Any], folder: Path) -> None:

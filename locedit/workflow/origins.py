@@ -16,8 +16,11 @@ from locedit.store import hashing, tables
 
 
 def of_job(snakemake: Any) -> list[Path]:
-    """The inputs of a job that a study made of its model: tables, sigma, key statistics."""
-    others = {snakemake.input.get(name) for name in ("model", "records")}
+    """The inputs of a job that a study made of its model: tables, sigma, key statistics.
+
+    Not so what a variant is made of, which its base made.
+    """
+    others = {snakemake.input.get(name) for name in ("model", "records", "planting", "delta")}
     paths = [Path(path) for path in snakemake.input if path not in others]
     return [path for path in paths if path.suffix in (".parquet", ".json", ".safetensors")]
 
