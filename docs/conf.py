@@ -28,7 +28,8 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(torch|numpy|np|pandas|pd|pyarrow|pa|collections|pathlib|typing|Tensor|nn)(\..*)?"),
     ("py:.*", r"(Any|Path|Callable|Sequence|Mapping|Iterable|Iterator|Literal)(\[.*)?"),
-    ("py:.*", r"(EditFunction|KeyMoments|optional)"),
+    ("py:.*", r"(EditFunction|LocalizerFunction|KeyMoments|Fact|Need|tuple\[str|optional)"),
+    ("py:class", r"locedit\.localizers\.base\.NoSettings"),
 ]
 
 myst_heading_anchors = 4
