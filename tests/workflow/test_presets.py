@@ -49,8 +49,12 @@ def expected(study):
     editing, tracing, name = study["editing"], study["localizing"], study["dataset"]["name"]
     model = load_yaml(ROOT / "models" / f"{study['model']}.yaml")
     once = ["filter_facts", "study", "noise", "effects", "essence", "scores"]
+    if "planted" in model:
+        once += ["plant", "planted_weights"]
+        model = load_yaml(ROOT / "models" / f"{model['planted']['base']}.yaml")
     once += ["model_weights" if "asset" in model else "model_download"]
-    once += ["build_dataset" if name == "bundled" else "data_file"]
+    made_here = {"bundled": ["build_dataset"], "planted": []}
+    once += made_here.get(name, ["data_file"])
     if {"ROME", "MEMIT"} & set(editing["methods"]):
         once += ["corpus", "key_statistics", "contexts"]
     grid = sum(
