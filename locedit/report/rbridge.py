@@ -86,7 +86,7 @@ function(packages) {
     OutDec = ".", digits = 7, scipen = 0, digits.secs = NULL, width = 80, encoding = "native.enc",
     stringsAsFactors = FALSE, na.action = "na.omit", matprod = "default",
     contrasts = c(unordered = "contr.treatment", ordered = "contr.poly"),
-    warn = 0, warnPartialMatchArgs = FALSE, error = NULL, expressions = 5000
+    warn = 0, warnPartialMatchArgs = NULL, error = NULL, expressions = 5000
   )
   theirs <- Filter(function(name) sub("[.].*", "", name) %in% packages, names(options()))
   options(sapply(theirs, function(name) NULL))

@@ -42,6 +42,7 @@ def r2_rows() -> pd.DataFrame:
     """What the table `r2` has of two scores: one number is missing, and another tracing there."""
     numbers = "r2_layer r2_tracing r2_both diff p rmse_layer rmse_both mae_layer mae_both".split()
     numbers += [f"published_{name}" for name in ("layer", "tracing", "both", "diff")]
+    numbers += ["partial_r2", "partial_r2_adjusted"]
     rows = [
         {"problem": "error_injection", "method": method, "score": score, "window": window}
         for score in ("rewrite", "essence")
