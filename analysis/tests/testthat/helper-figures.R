@@ -63,17 +63,27 @@ make_mixed <- function(...) {
 }
 
 # The statistics of the choice of a layer, from made-up studies: real tables.
+# The effects, and where each fact was planted.
+with_places <- function(effects) {
+  at <- c("localizer", "module", "window")
+  known <- merge(effects, effects[1, at], by = at)[names(effects)]
+  known$localizer <- "planted"
+  known$value <- as.numeric(known$layer == 7)
+  rbind(effects, known)
+}
+
 make_chosen <- function(scores = make_scores(), effects = make_effects(windows = 5)) {
   score <- "rewrite"
   others <- effects
   others[c("localizer", "value")] <- list("zeroing", rev(effects$value))
   effects <- rbind(effects, others)
   given <- function(make, ...) {
-    make(scores, effects, score, problems = names(PROBLEMS), methods = names(METHODS), ...)
+    make(scores, effects, score, problems = names(PROBLEMS), methods = names(METHODS)[1:4], ...)
   }
   list(
     choice = given(choice_table, permutations = 50L), within = given(within_table),
     value = given(value_table, splits = 2L), arena = given(arena_table, permutations = 50L),
+    hits = hits_table(with_places(effects), permutations = 50L),
     power = power_table(effects)
   )
 }

@@ -30,6 +30,7 @@ figures_of <- function(scores, effects, cells, settings, tables) {
     arena = arena(
       tables$choice, tables$value, tables$within, tables$arena, "Model", score = "rewrite"
     ),
+    hits_by_localizer = hits_by_localizer(tables$hits, "Model"),
     power_by_facts = power_by_facts(tables$power, "Model"),
     heatmap = heatmap(cells, "Model"),
     sweep = sweep(settings, "Model")
@@ -47,7 +48,7 @@ tables_of <- function(scores, ..., chosen = CHOSEN_TABLES) {
 # Figures by their table, where their names differ.
 FIGURE_OF <- c(
   success = "success_by_layer", choice = "choice_gain", within = "within_facts",
-  value = "value_of_use"
+  value = "value_of_use", hits = "hits_by_localizer"
 )
 
 test_that("all figures are drawn, without a warning, and say whose they are", {
@@ -151,7 +152,7 @@ test_that("all figures are drawn of missing numbers and of constant ones", {
     figures <- do.call(figures_of, broken)
     for (plot in figures) expect_drawn(plot)
     if (is.nan(value)) {
-      for (name in setdiff(names(broken$tables), "power")) { # which tells of no edit
+      for (name in setdiff(names(broken$tables), c("hits", "power"))) { # which tell of no edit
         plot <- figures[[c(FIGURE_OF[names(FIGURE_OF) == name], name)[1]]]
         expect_words(plot, "score has no variance")
       }
