@@ -9,7 +9,7 @@ text into the MLPs of all layers. Because the layers are drawn, permuting them g
 import csv
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,13 +67,17 @@ class Training:
 class Planted:
     """A fact to be trained: on `trained`, filled prompts of which the first is the fact's own.
 
-    kind: `planted` or `placebo`. layer: the one whose MLP may change for it; None: all of them.
+    layer: the one whose MLP may change for it; None: all of them, and the fact is a placebo.
     """
 
     fact: Fact
     trained: tuple[str, ...]
-    kind: str = PLACEBO
     layer: int | None = None
+
+    @property
+    def kind(self) -> str:
+        """`planted` or `placebo`."""
+        return PLACEBO if self.layer is None else PLANTED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +91,7 @@ class _Relation:
 
 
 def invented(data_dir: Path, count: int, seed: int) -> list[Planted]:
-    """`count` facts about invented subjects, relations in turn, none assigned yet.
+    """`count` facts about invented subjects, relations in turn, no layer drawn yet.
 
     data_dir: the folder `data`. Objects are drawn from the relation's real ones. Raises
     LoceditError naming file and relation where these cannot be read.
@@ -105,7 +109,7 @@ def invented(data_dir: Path, count: int, seed: int) -> list[Planted]:
 def assigned(
     facts: Sequence[Planted], layers: Sequence[int], *, planted: int, placebo: int, seed: int
 ) -> list[Planted]:
-    """The first planted + placebo facts, shuffled, with kinds and layers drawn at random.
+    """The first planted + placebo facts, shuffled, with layers drawn at random.
 
     Each layer gets as many planted facts as every other, up to one. Raises LoceditError where there
     are fewer facts.
@@ -120,27 +124,13 @@ def assigned(
     rng.shuffle(chosen)
     drawn = [layers[i % len(layers)] for i in range(planted)]
     rng.shuffle(drawn)
-    kinds = [(PLANTED, layer) for layer in drawn] + [(PLACEBO, None)] * placebo
-    return [
-        Planted(fact=one.fact, trained=one.trained, kind=kind, layer=layer)
-        for one, (kind, layer) in zip(chosen, kinds, strict=True)
-    ]
+    places = [*drawn, *[None] * placebo]
+    return [replace(one, layer=layer) for one, layer in zip(chosen, places, strict=True)]
 
 
 def record(one: Planted) -> dict[str, Any]:
-    """The fact in the native format of data sets."""
-    fact = one.fact
-    return {
-        "case_id": fact.case_id,
-        "relation_id": fact.relation_id,
-        "subject": fact.subject,
-        "template": fact.template,
-        "target_true": fact.target_true,
-        "target_new": fact.target_new,
-        "paraphrases": list(fact.paraphrases),
-        "neighbourhood": list(fact.neighbourhood),
-        "generation_prompts": list(fact.generation_prompts),
-    }
+    """The fact in the native format of data sets, whose fields are a fact's own."""
+    return asdict(one.fact)
 
 
 def _read_relations(data_dir: Path) -> list[_Relation]:

@@ -10,7 +10,6 @@ training does to a model, it does to the facts of all layers alike.
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -48,7 +47,6 @@ def plant(
 
     texts: plain text, of which each step draws `settings.texts`. progress: told of each step.
     """
-    order = sorted(facts, key=lambda one: (one.layer is None, one.layer))
     changes = {
         layer: torch.zeros(
             lm.hidden_size, lm.inner_size, device=lm.device, dtype=lm.dtype, requires_grad=True
@@ -56,26 +54,19 @@ def plant(
         for layer in _changed(lm, facts)
     }
     optimiser = torch.optim.Adam(changes.values(), lr=settings.lr, eps=settings.eps)
-    before = after = held_out(lm, order, changes)
+    before = after = held_out(lm, facts, changes)
     steps, kl = 0, 0.0
-    while steps < settings.steps and _share_known(order, after) < settings.enough:
-        learning = [one for one, p in zip(order, after, strict=True) if p < settings.rest]
+    while steps < settings.steps and _share_known(facts, after) < settings.enough:
+        learning = [one for one, p in zip(facts, after, strict=True) if p < settings.rest]
         for _ in range(min(settings.look, settings.steps - steps)):
             optimiser.zero_grad(set_to_none=True)
             kl = _backward(lm, learning, texts, changes, steps, settings)
             optimiser.step()
             steps += 1
             progress(1)
-        after = held_out(lm, order, changes)
-    place = {one.fact.case_id: index for index, one in enumerate(order)}
-    at = [place[one.fact.case_id] for one in facts]
-    return Planting(
-        changes={layer: change.detach() for layer, change in changes.items()},
-        p_before=[before[i] for i in at],
-        p_after=[after[i] for i in at],
-        kl=kl,
-        steps=steps,
-    )
+        after = held_out(lm, facts, changes)
+    found = {layer: change.detach() for layer, change in changes.items()}
+    return Planting(changes=found, p_before=before, p_after=after, kl=kl, steps=steps)
 
 
 def held_out(
@@ -117,10 +108,10 @@ def _backward(
 ) -> float:
     """One step's gradients, added to the changes' own; the KL per token of plain text.
 
-    learning: facts of one layer stand together and run together, without any gradient below it.
+    Facts of one layer run together, without any gradient below it.
     """
-    for layer, group in groupby(learning, key=lambda one: one.layer):
-        members = list(group)
+    for layer in dict.fromkeys(one.layer for one in learning):
+        members = [one for one in learning if one.layer == layer]
         prompts = [one.trained[step % len(one.trained)] for one in members]
         objects = [one.fact.target_true for one in members]
         own = {at: c if layer in (None, at) else c.detach() for at, c in changes.items()}
