@@ -14,7 +14,11 @@ from locedit.errors import LoceditError
 from locedit.messages import shown
 from locedit.settings import field_types
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # it names folders
+# What names a folder of the results: no separator, no blank, none of Snakemake's braces
+FOLDER_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+FOLDER_RULE = (
+    "use letters, digits, dots, dashes and underscores, 100 at most, a letter or digit first"
+)
 
 
 class RegistrationError(LoceditError):
@@ -60,11 +64,8 @@ def check(entry: Entry, known: Mapping[str, Entry], said: str, arguments: Sequen
     Its name must be free and able to name a folder, its settings a dataclass that a configuration
     can hold, its function one that can be called with these arguments.
     """
-    if not isinstance(entry.name, str) or not _NAME.fullmatch(entry.name):
-        raise RegistrationError(
-            f"{said}its name becomes a folder's: use letters, digits, dots, dashes and "
-            "underscores, 100 at most, a letter or digit first"
-        )
+    if not isinstance(entry.name, str) or not re.fullmatch(FOLDER_NAME, entry.name):
+        raise RegistrationError(f"{said}its name becomes a folder's: {FOLDER_RULE}")
     if entry.name in known:
         raise RegistrationError(
             f"{said}{known[entry.name].module} has registered that name; choose another"

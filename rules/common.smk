@@ -9,13 +9,12 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from locedit import localizers, methods
+from locedit import localizers, machine, methods
+from locedit.errors import LoceditError
 from locedit.facts import formats
 from locedit.methods import problems
 from locedit.store import assets as pinned
 from locedit.store import hashing
-from locedit import machine
-from locedit.errors import LoceditError
 from locedit.workflow import config as configuration
 from locedit.workflow import failures, interpreter, model_file, pairs, plugins
 

@@ -1,4 +1,5 @@
-# In: the editing tables (those of layers that all facts are edited at), the study's facts, the model's tokenizer.
+# In: the editing tables (those of layers that all facts are edited at), the study's facts, the
+# model's tokenizer.
 # Out: rome/{method}/run_{id}/params.json and case_{i}.json, rome/summary.parquet and .csv.
 # Steps: lay the edits out as the ROME suite does, for tools that read its results. Not part of
 # `all`.

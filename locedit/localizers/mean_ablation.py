@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +20,6 @@ from locedit.facts.record import Fact
 from locedit.localizers import prompts, zeroing
 from locedit.localizers.base import (
     Answer,
-    Localization,
     NoSettings,
     Place,
     SharedInputs,
@@ -69,20 +67,12 @@ def _localize(lm: LanguageModel, fact: Fact, place: Place, whole: Sums, is_withi
     if not all(others.counts[kind] for kind in needed):
         return Unavailable(reason="no other fact of the study has a token to take the mean over")
     means = [total / max(1, n) for total, n in zip(others.sums, others.counts, strict=True)]
-    found = zeroing.zero(
+    return zeroing.localize_fact(
         lm,
-        fact.prompt,
-        fact.subject,
-        fact.target_true,
-        module=place.module,
-        window=place.window,
-        subject_start=fact.subject_start,
+        fact,
+        place,
         instead=torch.stack([means[kind] for kind in needed], dim=1).to(lm.dtype),
-    )
-    return Localization(
-        values=found.lost,
-        further={"p_clean": np.full(lm.n_layers, found.p_clean)},
-        passes=found.passes + 2 * is_within,  # once among the study's, once to take itself out
+        more_passes=2 * is_within,  # once among the study's, once to take itself out
     )
 
 

@@ -19,7 +19,7 @@ from locedit.localizers.base import (
     SharedInputs,
     Unavailable,
 )
-from locedit.localizers.restoration import trace
+from locedit.localizers.restoration import trace_fact
 from locedit.model.language_model import LanguageModel
 from locedit.seeds import derive
 
@@ -43,19 +43,7 @@ def _localize(lm: LanguageModel, fact: Fact, place: Place, shared: SharedInputs)
     noised = other_tokens(lm, row, derive(shared.seed, "placebo", fact.case_id))
     if isinstance(noised, Unavailable):
         return noised
-    found = trace(
-        lm,
-        fact.prompt,
-        fact.subject,
-        fact.target_true,
-        module=place.module,
-        window=place.window,
-        sigma=shared.sigma,
-        n_noise=shared.n_noise,
-        seed=shared.noise_seed,
-        subject_start=fact.subject_start,
-        noised=noised,
-    )
+    found = trace_fact(lm, fact, place, shared, noised=noised)
     middle = shared.n_noise // 2
     halves = [
         dataclasses.replace(

@@ -231,10 +231,16 @@ def localize(
     return [_localization(lm, fact, place, shared) for fact in facts]
 
 
-def _localization(
-    lm: LanguageModel, fact: Fact, place: Place, shared: SharedInputs
-) -> Localization:
-    found = trace(
+def trace_fact(
+    lm: LanguageModel,
+    fact: Fact,
+    place: Place,
+    shared: SharedInputs,
+    *,
+    noised: Sequence[int] | None = None,
+) -> Trace:
+    """A fact's trace at a place, under a study's noise; noised: as :func:`trace` takes it."""
+    return trace(
         lm,
         fact.prompt,
         fact.subject,
@@ -245,7 +251,14 @@ def _localization(
         n_noise=shared.n_noise,
         seed=shared.noise_seed,
         subject_start=fact.subject_start,
+        noised=noised,
     )
+
+
+def _localization(
+    lm: LanguageModel, fact: Fact, place: Place, shared: SharedInputs
+) -> Localization:
+    found = trace_fact(lm, fact, place, shared)
     table = effects(pd.DataFrame(_cells(fact, found)))
     columns = {name: table[name].to_numpy(float) for name in table if name != "case_id"}
     columns.pop("layer")

@@ -97,26 +97,33 @@ def localize(
     shared: SharedInputs,
 ) -> list[Localization]:
     """Each fact's share of p(o_true) that goes with a window's outputs, and p_clean beside it."""
-    found = [
-        zero(
-            lm,
-            fact.prompt,
-            fact.subject,
-            fact.target_true,
-            module=place.module,
-            window=place.window,
-            subject_start=fact.subject_start,
-        )
-        for fact in facts
-    ]
-    return [
-        Localization(
-            values=one.lost,
-            further={"p_clean": np.full(lm.n_layers, one.p_clean)},
-            passes=one.passes,
-        )
-        for one in found
-    ]
+    return [localize_fact(lm, fact, place) for fact in facts]
+
+
+def localize_fact(
+    lm: LanguageModel,
+    fact: Fact,
+    place: Place,
+    *,
+    instead: Tensor | None = None,
+    more_passes: int = 0,
+) -> Localization:
+    """One fact's answer; instead: as :func:`zero` takes it, which had cost `more_passes`."""
+    found = zero(
+        lm,
+        fact.prompt,
+        fact.subject,
+        fact.target_true,
+        module=place.module,
+        window=place.window,
+        subject_start=fact.subject_start,
+        instead=instead,
+    )
+    return Localization(
+        values=found.lost,
+        further={"p_clean": np.full(lm.n_layers, found.p_clean)},
+        passes=found.passes + more_passes,
+    )
 
 
 def _walk(

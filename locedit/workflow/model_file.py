@@ -13,11 +13,12 @@ from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
 from locedit.facts.planted import Training
 from locedit.messages import one_line, shown
+from locedit.registry import FOLDER_NAME, FOLDER_RULE
 from locedit.settings import overlay
 from locedit.stated import StatedError, check_layers
 from locedit.store import folders
 from locedit.workflow.config import checked_path, is_file, load_yaml
-from locedit.workflow.sections import FOLDER_NAME, Unique
+from locedit.workflow.sections import Unique
 from locedit.workflow.validation import ConfigError, Section, choices, fits, said, validate
 
 _label = fits(
@@ -121,10 +122,7 @@ def find(name: str, root: Path) -> Path:
         known = sorted(p.stem for p in (root / "models").glob("*.yaml"))
         raise ConfigError(f"config: model: no file {one_line(path)}{choices(name, known)}")
     if not re.fullmatch(FOLDER_NAME, path.stem):
-        raise ConfigError(
-            f"config: model: the name of {path} becomes a folder's: use letters, digits, dots, "
-            "dashes and underscores, 100 at most, a letter or digit first"
-        )
+        raise ConfigError(f"config: model: the name of {path} becomes a folder's: {FOLDER_RULE}")
     return path
 
 

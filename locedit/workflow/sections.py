@@ -13,6 +13,7 @@ from locedit.facts.formats import FORMATS, SEPARATOR
 from locedit.localizers import LOCALIZERS, MODULES
 from locedit.methods import METHODS
 from locedit.methods.problems import PROBLEMS
+from locedit.registry import FOLDER_NAME, FOLDER_RULE
 from locedit.settings import field_types, mapping, overlay
 from locedit.workflow.pairs import ALL, PEAK
 from locedit.workflow.validation import Registered, Section, fits, names, said, unique
@@ -82,14 +83,7 @@ def _aims() -> Any:
 
 Aims = Annotated[dict[str, Any], Registered(_aims, fixed=True)]
 
-# What names a folder of the results: no separator, no blank, none of Snakemake's braces.
-# locedit.methods has the same rule for methods.
-FOLDER_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-_names_a_folder = fits(
-    FOLDER_NAME,
-    "it names a folder: use letters, digits, dots, dashes and underscores, 100 at most, a letter "
-    "or digit first",
-)
+_names_a_folder = fits(FOLDER_NAME, f"it names a folder: {FOLDER_RULE}")
 
 
 class Dataset(Section):
