@@ -148,7 +148,7 @@ def test_a_job_without_a_last_word_is_told_by_its_exit_status_alone(tmp_path):
     assert said["killed"].startswith(KILLED)
     assert said["killed_below"].startswith(KILLED)
     assert said["crashed"].startswith("ended by the signal SIGSEGV before it could say why; run")
-    assert [name for name, line in said.items() if "memory" in line] == ["killed", "killed_below"]
+    assert {name for name, line in said.items() if "memory" in line} == {"killed", "killed_below"}
 
 
 @pytest.mark.parametrize(
