@@ -1,4 +1,4 @@
-# In: the study's facts, sigma, the model, Wikipedia paragraphs.
+# In: the study's facts, their peaks, sigma, the model, Wikipedia paragraphs.
 # Out: key_statistics.safetensors, contexts.parquet, essence.parquet, baseline/{problem}.parquet,
 # editing/{method}/{problem}/layer-{layer}.parquet (a row per fact; layer-peak.parquet: each at the
 # layer where its own localizer peaks), scores.parquet.
@@ -156,7 +156,6 @@ rule edit:
     params:
         measuring=MEASURING,
         facts=lambda w: facts_edited(w.method, w.problem),
-        peak=lambda w: AT if w.layer == pairs.PEAK else None,
         hyperparameters=lambda w: hyperparameters(w.method, w.problem),
         solving=lambda w: solving(w.method),
         quirks=lambda w: edit_quirks(w.method, w.problem),
@@ -178,7 +177,7 @@ EDITS = [
     for method, problem in PAIRS
     for layer in pairs.listed(edit_layers(method, problem))
 ]
-PEAKS = [
+EDITS_AT_PEAKS = [
     EDIT.format(method=method, problem=problem, layer=pairs.PEAK)
     for method, problem in PAIRS
     if pairs.PEAK in edit_layers(method, problem)
@@ -189,7 +188,7 @@ rule scores:
     input:
         study=f"{OUT}/study.parquet",
         edits=EDITS,
-        peaks=PEAKS,
+        peaks=EDITS_AT_PEAKS,
     output:
         f"{OUT}/scores.parquet",
     log:
@@ -222,5 +221,5 @@ rule scores:
 rule editing:
     input:
         EDITS,
-        PEAKS,
+        EDITS_AT_PEAKS,
         f"{OUT}/scores.parquet",

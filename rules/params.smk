@@ -60,10 +60,17 @@ def shared_files(statistics, contexts):
     return files
 
 
+def table_of(localizer, module, window):
+    """The table that a localizer fills for one place; tracing's holds its cells."""
+    pattern = TRACE if localizer == localizers.TRACING else LOCALIZE
+    return pattern.format(
+        localizer=localizer, kind=module, module=module, window=window
+    )
+
+
 def peak_inputs(wildcards):
     """What tells where each fact peaks, if it is edited there."""
-    at_peak = wildcards.layer == pairs.PEAK
-    return {"effects": f"{OUT}/effects.parquet"} if at_peak else {}
+    return {"peaks": PEAKS} if wildcards.layer == pairs.PEAK else {}
 
 
 def localizer_settings(name):

@@ -21,7 +21,6 @@ rule report:
         upstream=[
             f"{OUT}/facts.parquet",
             f"{OUT}/study.parquet",
-            *TRACES,
             *LOCALIZED,
             f"{OUT}/effects.parquet",
             f"{OUT}/analysis/heatmap_cells.parquet",
@@ -29,7 +28,8 @@ rule report:
             f"{OUT}/essence.parquet",
             *expand(BASELINE, problem=PROBLEMS),
             *EDITS,
-            *PEAKS,
+            *([PEAKS] if EDITS_AT_PEAKS else []),
+            *EDITS_AT_PEAKS,
             f"{OUT}/scores.parquet",
         ],
         analysis=expand(f"{OUT}/analysis/{{name}}.parquet", name=TABLES),

@@ -2,11 +2,13 @@
 # contexts).
 # Out: tracing/{kind}/window-{w}.parquet (a row per fact, token, layer),
 # localizing/{localizer}/{module}/window-{w}.parquet (a row per fact, layer), effects.parquet (a row
-# per fact, localizer, module, window, layer).
-# Steps: trace each window, localize by every other localizer, put all effects into one table.
+# per fact, localizer, module, window, layer), peaks.parquet (a row per fact).
+# Steps: trace each window, localize by every other localizer, put all effects into one table; by
+# the shown localizer, where each fact peaks.
 
 TRACE = f"{OUT}/tracing/{{kind}}/window-{{window}}.parquet"
 LOCALIZE = f"{OUT}/localizing/{{localizer}}/{{module}}/window-{{window}}.parquet"
+PEAKS = f"{OUT}/peaks.parquet"
 
 
 rule trace:
@@ -71,22 +73,15 @@ rule localize:
         "../workflow_scripts/localize.py"
 
 
-TRACES = [
-    f"{OUT}/tracing/{place['module']}/window-{place['window']}.parquet"
-    for place in PLACES.get(localizers.TRACING, [])
-]
+# Every localizer's tables
 LOCALIZED = [
-    f"{OUT}/localizing/{name}/{place['module']}/window-{place['window']}.parquet"
-    for name, places in PLACES.items()
-    if name != localizers.TRACING
-    for place in places
+    table_of(name, **place) for name, places in PLACES.items() for place in places
 ]
 
 
 rule effects:
     input:
         study=f"{OUT}/study.parquet",
-        traces=TRACES,
         localized=LOCALIZED,
     output:
         f"{OUT}/effects.parquet",
@@ -95,7 +90,7 @@ rule effects:
     benchmark:
         benchmark_of(f"{OUT}/effects.parquet")
     group:
-        "effects"  # not the tables': edits at the facts' peaks read them
+        "effects"
     conda:
         ENVIRONMENT
     threads: 1
@@ -114,8 +109,35 @@ rule effects:
         "../workflow_scripts/effects.py"
 
 
+rule peaks:  # of its own localizer's table alone: another in the study reruns no edit
+    input:
+        localized=table_of(**SHOWN),
+    output:
+        PEAKS,
+    log:
+        log_of(PEAKS),
+    benchmark:
+        benchmark_of(PEAKS)
+    group:
+        "effects"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=memory(326),
+        runtime=minutes(2, PER_FACT),
+    params:
+        localizer=AT["localizer"],
+        effect=AT["effect"],
+        reference=config["tracing"]["clean_reference"],
+        code=code("peaks"),
+    message:
+        "Finding where each fact peaks by {params.localizer}"
+    script:
+        "../workflow_scripts/peaks.py"
+
+
 rule tracing:
     input:
-        TRACES,
         LOCALIZED,
         f"{OUT}/effects.parquet",

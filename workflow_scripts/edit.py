@@ -82,8 +82,8 @@ def by_layer(snakemake, subjects: list[Subject]) -> list[tuple[int | None, list[
     """The subjects by the layer at which they are edited: the job's, or each one's own."""
     if snakemake.wildcards.layer != PEAK:
         return [(int(snakemake.wildcards.layer), subjects)]
-    effects = tables.read(snakemake.input.effects, "effects")
-    return peaks.grouped(subjects, peaks.layers(peaks.of_localizer(effects, snakemake.params.peak)))
+    peaked = tables.records(snakemake.input.peaks, "peaks")
+    return peaks.grouped(subjects, {row["case_id"]: row["layer"] for row in peaked})
 
 
 def by_fact(path: str, schema: str) -> dict[str, dict[str, Any]]:

@@ -1,70 +1,37 @@
 """What every localizer says of each fact, module, window and layer: one long table."""
 
 import logging
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from locedit.errors import LoceditError
-from locedit.localizers import restoration
-from locedit.store import schemas, tables
+from locedit.store import tables
+from locedit.study import effects
 from locedit.workflow.job import provenance, running
-
-COLUMNS = schemas.SCHEMAS["effects"].names
-# the tracing effect is what tracing says of a layer; the other measures keep their names
-TRACED = {f"fraction_max{half}": f"value{half}" for half in ("", "_half1", "_half2")}
 
 
 def main(snakemake) -> None:
     with running(snakemake) as log:
         relations = tables.read(snakemake.input.study, "facts").set_index("case_id")["relation_id"]
-        traced = partial(tracing_effects, reference=snakemake.params.reference)
-        parts = [
-            *gathered(snakemake.input.traces, "tracing", "p_restored", traced, log),
-            *gathered(snakemake.input.localized, "localizing", "layer", localized, log),
-        ]
-        table = joined([part for part in parts if not part.empty])
+        table = joined([part for part in gathered(snakemake, log) if not part.empty])
         table["relation_id"] = table["case_id"].map(relations)
         table["model"], table["dataset"] = snakemake.params.model, snakemake.params.dataset
-        table = table.reindex(columns=COLUMNS)
+        table = table.reindex(columns=effects.COLUMNS)
         tables.write(snakemake.output[0], table, "effects", provenance(snakemake))
 
 
-def gathered(
-    paths: Iterable[str],
-    schema: str,
-    value: str,
-    effects: Callable[[pd.DataFrame], pd.DataFrame],
-    log: logging.Logger,
-) -> Iterable[pd.DataFrame]:
-    """The effects of each table; a fact without `value` is named in the log."""
-    for path in map(Path, paths):
-        cells = tables.read(path, schema)
-        for case_id in cells.loc[cells[value].isna(), "case_id"].unique():
+def gathered(snakemake, log: logging.Logger) -> Iterator[pd.DataFrame]:
+    """The effects of each table; a fact without a value is named in the log."""
+    for path in map(Path, snakemake.input.localized):
+        # tracing/MODULE/window-W.parquet, localizing/LOCALIZER/MODULE/window-W.parquet
+        localizer, module = path.parts[-3:-1]
+        rows, without = effects.of_table(path, localizer, reference=snakemake.params.reference)
+        for case_id in without:
             log.warning("%s: fact %s has no value", path, case_id)
-        window, module = int(path.stem.rpartition("-")[2]), path.parent.name
-        # tracing/MODULE/..., localizing/LOCALIZER/MODULE/...
-        localizer = path.parent.parent.name
-        yield effects(cells).assign(localizer=localizer, module=module, window=window)
-
-
-def tracing_effects(cells: pd.DataFrame, *, reference: str) -> pd.DataFrame:
-    """Per fact and layer, from the tracing table's cells: the tracing effect as `value`."""
-    cost = cells.groupby("case_id")[["passes"]].first()
-    table = restoration.effects(cells, reference=reference).rename(columns=TRACED)
-    return table.join(cost, on="case_id")
-
-
-def localized(cells: pd.DataFrame) -> pd.DataFrame:
-    """Per fact and layer, from another localizer's table, with those further measures that the
-    effects have columns for; facts without a value are left out.
-    """
-    cells = cells[cells["layer"].notna()].reset_index(drop=True)
-    further = pd.DataFrame([dict(pairs) for pairs in cells.pop("further")], index=cells.index)
-    further = further[[name for name in further if name in COLUMNS]]
-    return cells.drop(columns="status").join(further)
+        window = int(path.stem.rpartition("-")[2])
+        yield rows.assign(localizer=localizer, module=module, window=window)
 
 
 def joined(parts: list[pd.DataFrame]) -> pd.DataFrame:

@@ -131,6 +131,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             "peak_token": _INT,
             "passes": _REAL,
         },
+        "peaks": {"case_id": _TEXT, "layer": _INT},
         "editing": {
             **_GRID,
             "layers": _INTS,

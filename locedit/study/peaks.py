@@ -26,8 +26,12 @@ def of_localizer(effects: pd.DataFrame, chosen: Mapping[str, Any]) -> pd.DataFra
     chosen: these three, and `effect`, the localizer's measure that becomes `value`.
     """
     same = (effects[key] == chosen[key] for key in ("localizer", "module", "window"))
-    rows = effects.loc[reduce(and_, same), ["case_id", "layer", chosen["effect"]]]
-    return rows.rename(columns={chosen["effect"]: "value"})
+    return measured(effects[reduce(and_, same)], chosen["effect"])
+
+
+def measured(effects: pd.DataFrame, effect: str) -> pd.DataFrame:
+    """`case_id`, `layer` and, as `value`, one of the measures in rows of one localizer."""
+    return effects[["case_id", "layer", effect]].rename(columns={effect: "value"})
 
 
 def layers(effects: pd.DataFrame) -> dict[str, int]:

@@ -28,8 +28,9 @@ from locedit.localizers import (
 from locedit.model.language_model import LanguageModel
 from locedit.settings import Count
 from locedit.store import tables
+from locedit.study import effects
 from locedit.study.localize import Cell, localize_cell
-from workflow_scripts import effects
+from workflow_scripts.effects import joined
 
 N_LAYERS = 5  # of a tiny model
 
@@ -162,7 +163,7 @@ def test_a_cell_has_a_row_for_each_fact_and_layer(lm, tmp_path):
     ]
     assert all(row["passes"] > 1 for row in rows)
     tables.write(tmp_path / "cell.parquet", rows, "localizing")
-    table = effects.localized(tables.read(tmp_path / "cell.parquet", "localizing"))
+    table = effects.of_layers(tables.read(tmp_path / "cell.parquet", "localizing"))
     assert list(table["value"]) == [row["value"] for row in rows]
     assert list(table["p_clean"]) == [dict(row["further"])["p_clean"] for row in rows]
 
@@ -219,7 +220,7 @@ def test_tracing_says_the_same_as_its_table(tiny_lm):
     how = {"sigma": 0.5, "n_noise": 4}
     rows = restoration.trace_rows(tiny_lm, one, module="mlp", window=3, seed=1, **how)
     table = pd.DataFrame(rows)
-    expected = effects.tracing_effects(table, reference="clean").set_index("layer")
+    expected = effects.of_cells(table, reference="clean").set_index("layer")
     (found,) = restoration.localize(
         tiny_lm, [one], Place(module="mlp", window=3), NoSettings(), SharedInputs(**how)
     )
@@ -255,6 +256,6 @@ def test_the_passes_of_tracing_are_the_layers_and_positions_that_it_runs(lm, win
 
 def test_localizers_stand_one_below_the_other():
     parts = [pd.DataFrame({"localizer": [name], "value": [0.5]}) for name in ("tracing", "zeroing")]
-    assert list(effects.joined(parts)["localizer"]) == ["tracing", "zeroing"]
+    assert list(joined(parts)["localizer"]) == ["tracing", "zeroing"]
     with pytest.raises(ValueError, match="no fact could be localized"):
-        effects.joined([])
+        joined([])

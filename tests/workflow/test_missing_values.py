@@ -11,7 +11,6 @@ import math
 import re
 import zipfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,8 +23,9 @@ from locedit import outcomes
 from locedit.methods.problems import PROBLEMS
 from locedit.report import findings
 from locedit.store import schemas, tables
+from locedit.study import effects
 from locedit.workflow import job as jobs
-from workflow_scripts import effects, merge, scores, sweep, sweep_table
+from workflow_scripts import merge, scores, sweep, sweep_table
 
 FAILED, NOT_EDITED = "failed: a singular matrix", "not edited: p(o_true) = 0.001 < 0.02"
 BAD_CELL = ("FT-1", 0)
@@ -221,11 +221,10 @@ def test_facts_that_were_not_traced_are_missing_from_the_effects_alone(damaged):
 
 
 def test_a_traced_table_may_hold_no_traced_fact(tmp_path):
-    traced = partial(effects.tracing_effects, reference="clean")
-    for schema, derived in (("tracing", traced), ("localizing", effects.localized)):
+    for schema, localizer in (("tracing", "tracing"), ("localizing", "zeroing")):
         tables.write(tmp_path / "t.parquet", [{"case_id": "1", "status": FAILED}], schema)
-        got = derived(tables.read(tmp_path / "t.parquet", schema))
-        assert len(got) == 0
+        got, without = effects.of_table(tmp_path / "t.parquet", localizer, reference="clean")
+        assert (len(got), without) == (0, ["1"])
         assert {"case_id", "layer", "value"} <= set(got.columns)
 
 

@@ -129,6 +129,7 @@ CHANGED = {
     "locedit/study/measure.py": {"baseline", "essence", "edit", "sweep"},
     "locedit/localizers/zeroing.py": {"localize"},
     "workflow_scripts/effects.py": {"effects"},
+    "locedit/study/peaks.py": {"edit", "scores"},
     "analysis/mixed.R": {"table_mixed"},
 }
 

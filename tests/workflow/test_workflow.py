@@ -343,6 +343,16 @@ def test_each_fact_is_edited_at_its_own_peak_too(peaked):
     assert np.allclose(shared[same], at_layer.loc[shared.index, same], atol=1e-4)
 
 
+def test_edits_at_peaks_follow_the_shown_localizer_alone(peaked):
+    study, _ = peaked
+    another = study.plan(localizing={"localizers": ["tracing", "zeroing", "depth"]})
+    assert not another.edits
+    assert another.jobs["localize"] == 1
+    measured = study.plan(analysis={"effect": "effect_max"})
+    assert measured.edits == {("ROME", "error_injection", "peak")}
+    assert measured.jobs["peaks"] == 1
+
+
 def test_scores_tell_the_listed_layers_and_the_peaks(peaked):
     study, _ = peaked
     scores = tables.read(study.out / "scores.parquet", "scores")
