@@ -127,12 +127,11 @@ rule peaks:  # of its own localizer's table alone: another in the study reruns n
         mem_mb=memory(326),
         runtime=minutes(2, PER_FACT),
     params:
-        localizer=AT["localizer"],
-        effect=AT["effect"],
+        shown=AT,
         reference=config["tracing"]["clean_reference"],
         code=code("peaks"),
     message:
-        "Finding where each fact peaks by {params.localizer}"
+        "Finding where each fact peaks by {SHOWN[localizer]}"
     script:
         "../workflow_scripts/peaks.py"
 

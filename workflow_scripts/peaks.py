@@ -7,9 +7,10 @@ from locedit.workflow.job import provenance, running
 
 def main(snakemake) -> None:
     with running(snakemake) as log:
-        path, params = snakemake.input.localized, snakemake.params
-        rows, without = effects.of_table(path, params.localizer, reference=params.reference)
-        found = peaks.layers(peaks.measured(rows, params.effect))
+        path, shown = snakemake.input.localized, snakemake.params.shown
+        reference = snakemake.params.reference
+        rows, without = effects.of_table(path, shown["localizer"], reference=reference)
+        found = peaks.layers(peaks.measured(rows, shown["effect"]))
         nowhere = sorted({*rows["case_id"], *without} - set(found))
         if nowhere:
             log.warning("%s: facts %s peak nowhere", path, ", ".join(nowhere))

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from locedit.facts.formats import FORMATS, SEPARATOR
 from locedit.localizers import LOCALIZERS, MODULES
+from locedit.localizers.builtin import BUILTIN
 from locedit.methods import METHODS
 from locedit.methods.problems import PROBLEMS
 from locedit.registry import FOLDER_NAME, FOLDER_RULE
@@ -123,9 +124,9 @@ class Localizing(Section):
     """Where facts are looked for, and by what."""
 
     localizers: Annotated[list[LocalizerName], Field(min_length=1), Unique] = Field(
-        ["tracing"],
-        description="of tracing, zeroing, those in docs/explanation/localizers.md, and those "
-        "of plug-ins",
+        ["tracing", *(one.name for one in BUILTIN if one.cheap), "depth", "middle", "random"],
+        description="of those in docs/explanation/localizers.md and those of plug-ins; here "
+        "causal tracing, all that cost little beside it, and three that look at nothing",
     )
     modules: Annotated[list[Module], Field(min_length=1), Unique] = Field(
         ["mlp"], description="of mlp, attn, hidden: whose outputs they look at"
