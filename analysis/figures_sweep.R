@@ -49,7 +49,8 @@ sweep_plot <- function(rows, chosen) {
     facet_wrap(~panel, ncol = min(2L, length(unique(rows$problem)))) +
     scale_shape_manual(values = c(16, 1), drop = FALSE) +
     scale_x_continuous(expand = expansion(0.08)) +
-    scale_y_continuous(expand = expansion(c(0.4, 0.15))) + # room for a label below the lowest point
+    # room for a label below the lowest point, or above the highest
+    scale_y_continuous(expand = expansion(c(0.4, if (all(has_room(chosen, rows))) 0.15 else 0.4))) +
     labs(x = SCORES[["rewrite"]], y = SCORES[["neighbourhood"]], shape = NULL)
 }
 
@@ -70,9 +71,15 @@ sweep_words <- function(rows) {
   )
 }
 
-# The chosen setting's name, one parameter a line, on the side of its dotted line with more room.
+# Whether the chosen setting lies so far to the right that its name has room on the left.
+has_room <- function(chosen, rows) {
+  chosen$rewrite > min(rows$rewrite) + diff(range(rows$rewrite)) / 3
+}
+
+# The chosen setting's name, one parameter a line: below its dotted line where there is room on the
+# left, else above it.
 setting_label <- function(chosen, rows) {
-  right <- chosen$rewrite > mean(range(rows$rewrite))
+  right <- has_room(chosen, rows)
   chosen$text <- gsub(",", "\n", chosen$setting, fixed = TRUE)
   step <- 0.05 * max(diff(range(rows$neighbourhood)), 0.01)
   chosen$y <- chosen$neighbourhood + ifelse(right, -step, step)
