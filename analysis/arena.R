@@ -7,7 +7,8 @@
 # flip of signs over all pairs of localizers (max-T); `with_best`: it is not below .05. As
 # description: `hit`, how often the value peaks at the best layer, and `regret`, what is lost there
 # against the best layer, each beside the mean of its own shuffles; that of regret has the p of
-# choice_table. Other arguments: see choice_table.
+# choice_table. `passes`: what the localizer costs, in forward passes a fact. Other arguments: see
+# choice_table.
 arena_table <- function(scores, effects, score_names, problems = NULL, methods = NULL,
                         correct_only = TRUE, permutations = 2000L, seed = 0L) {
   check_scores(scores, score_names)
@@ -74,6 +75,7 @@ arena_row <- function(cell, shuffles) {
     rank_r = NA_real_, low = NA_real_, high = NA_real_, behind = NA_real_, p_adjusted = NA_real_,
     with_best = NA, hit = NA_real_, hit_chance = NA_real_, hit_p = NA_real_,
     hit_p_adjusted = NA_real_, regret = NA_real_, regret_chance = NA_real_,
+    passes = if (is.null(cell$passes)) NA_real_ else cell$passes,
     reason = joined_reasons(cell$reason, no_association(cell))
   ))
   if (!can_associate(cell)) return(answer)

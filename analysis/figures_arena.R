@@ -7,9 +7,11 @@ PANELS <- c(
 
 # A row for each localizer, sorted by `gain` (choice), with `value` (value), `r` and its `ceiling`
 # (within); filled: cannot be told from the best by rank correlation (arena). Of a localizer that
-# has several places, that at `module` and `window`, else its first.
+# has several places, that at `module` and `window`, else its first. `controls`: localizers that are
+# drawn in grey.
 arena <- function(choice, value, within, arena, study, problem = "error_injection",
-                  method = "ROME", score = "paraphrase_log_odds", module = NULL, window = NULL) {
+                  method = "ROME", score = "paraphrase_log_odds", module = NULL, window = NULL,
+                  controls = NULL) {
   title <- sprintf("Which localizer tells where to edit? %s", label_of(score, SCORES))
   value <- value[value$strategy %in% "localizer", , drop = FALSE]
   mine <- function(table) {
@@ -29,6 +31,7 @@ arena <- function(choice, value, within, arena, study, problem = "error_injectio
   }
   standing <- mine(arena)
   rows$best <- rows$localizer %in% standing$localizer[standing$with_best %in% TRUE]
+  rows$colour <- localizer_colours(rows$localizer, controls)
   rows <- sorted_rows(rows)
   with_titles(
     arena_plot(rows), title, c(study, facts_words(tables$gain$n_facts)), arena_notes(tables),
@@ -52,6 +55,10 @@ panel_rows <- function(name, table) {
   )
 }
 
+localizer_colours <- function(localizer, controls) {
+  ifelse(localizer %in% controls, "grey45", OKABE_ITO[1])
+}
+
 # Panels in their order, localizers by the first of them.
 sorted_rows <- function(rows) {
   rows$panel <- factor(rows$panel, PANELS)
@@ -70,10 +77,10 @@ arena_plot <- function(rows) {
     geom_vline(xintercept = 0, colour = "grey40", linewidth = 0.3) +
     geom_point(aes(.data$ceiling), data = rows[!is.na(rows$ceiling), ], shape = "|", size = 4) +
     geom_linerange(aes(xmin = .data$low, xmax = .data$high),
-      data = rows[!is.na(rows$low), ], linewidth = 0.6, colour = OKABE_ITO[1]
+      data = rows[!is.na(rows$low), ], linewidth = 0.6, colour = rows$colour[!is.na(rows$low)]
     ) +
     geom_point(
-      size = 2, shape = 21, colour = OKABE_ITO[1], fill = ifelse(rows$best, OKABE_ITO[1], "white")
+      size = 2, shape = 21, colour = rows$colour, fill = ifelse(rows$best, rows$colour, "white")
     ) +
     facet_wrap(~panel, nrow = 1, scales = "free_x", drop = FALSE) +
     scale_x_continuous(breaks = scales::breaks_pretty(3), labels = plain_numbers) +
@@ -84,8 +91,9 @@ arena_notes <- function(tables) {
   absent <- tables$gain[is.na(tables$gain$gain), , drop = FALSE]
   c(
     paste(
-      "Point and 95 % interval over facts; grey: 95 % of the localizer's own shuffles; bars: the",
-      "ceiling of r; filled: not to be told from the best by rank correlation."
+      "Point and 95 % interval over facts, of controls in grey; grey bands: 95 % of the localizer's",
+      "own shuffles; bars: the ceiling of r; filled: not to be told from the best by rank",
+      "correlation."
     ),
     vapply(setdiff(unique(absent$reason), ""), function(reason) {
       names <- label_of(absent$localizer[absent$reason == reason], LOCALIZERS)
@@ -115,7 +123,7 @@ arena_words <- function(rows) {
 # ---- planted facts -------------------------------------------------------------------------------
 
 # hits: how often each localizer puts a planted fact where it was trained, against permuted places.
-hits_by_localizer <- function(hits, study, module = NULL, window = NULL) {
+hits_by_localizer <- function(hits, study, module = NULL, window = NULL, controls = NULL) {
   columns <- c("localizer", "hits", "low", "high", "shuffle_low", "shuffle_high", "placebo")
   require_columns(hits, columns, "hits")
   title <- "Which localizer finds planted facts?"
@@ -125,23 +133,22 @@ hits_by_localizer <- function(hits, study, module = NULL, window = NULL) {
   }
   names <- label_of(rows$localizer, LOCALIZERS)
   rows$name <- factor(names, unique(names[order(rows$hits)]))
+  colours <- localizer_colours(rows$localizer, controls)
   plot <- ggplot(rows, aes(.data$hits, .data$name)) +
     geom_linerange(aes(xmin = .data$shuffle_low, xmax = .data$shuffle_high),
       linewidth = 4.5, colour = "grey85"
     ) +
-    geom_linerange(aes(xmin = .data$low, xmax = .data$high),
-      linewidth = 0.6, colour = OKABE_ITO[1]
-    ) +
+    geom_linerange(aes(xmin = .data$low, xmax = .data$high), linewidth = 0.6, colour = colours) +
     geom_point(aes(.data$placebo), data = rows[!is.na(rows$placebo), ], shape = 4, size = 1.8) +
-    geom_point(size = 2, colour = OKABE_ITO[1]) +
+    geom_point(size = 2, colour = colours) +
     scale_x_continuous(limits = c(0, 1), labels = plain_numbers) +
     labs(x = "Share of facts found within one layer", y = NULL)
   beyond <- sum(rows$hits > rows$shuffle_high)
   with_titles(
     plot, title, c(study, facts_words(rows$n_facts)),
     paste(
-      "Point and 95 % interval; grey: 95 % of the localizer's peaks with places permuted; crosses:",
-      "placebo facts, which have no place of their own."
+      "Point and 95 % interval, of controls in grey; grey bands: 95 % of the localizer's peaks with",
+      "places permuted; crosses: placebo facts, which have no place of their own."
     ),
     c(WIDTH, 1.8 + 0.27 * nrow(rows)),
     list(

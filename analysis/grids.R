@@ -90,7 +90,7 @@ fill_matrix <- function(values, at, facts, layers) {
 # ---- localizers ----------------------------------------------------------------------------------
 
 # `value`: [facts, all layers of the model]; `half1`, `half2`: the same from independent noise;
-# `p_corrupted`: of each fact.
+# `p_corrupted`: of each fact; `passes`: what a fact costs, the mean over facts.
 localizers_of <- function(effects) {
   groups <- split_by(effects, c("localizer", "module", "window"))
   if (length(groups) == 0) groups <- list(list(keys = empty_localizer(), rows = effects))
@@ -103,11 +103,14 @@ localizers_of <- function(effects) {
       values <- rows[[column]]
       if (!is.null(values)) fill_matrix(finite_at(values, seq_along(values)), at, facts, layers)
     }
+    passes <- rows$passes[match(facts, rows$case_id)]
+    passes <- passes[!is.na(passes)]
     p_corrupted <- if (is.null(rows$p_corrupted)) rep(NA_real_, nrow(rows)) else rows$p_corrupted
     list(
       keys = as.list(group$keys), value = as_matrix("value"),
       half1 = as_matrix("value_half1"), half2 = as_matrix("value_half2"),
-      p_corrupted = stats::setNames(as.numeric(p_corrupted)[match(facts, rows$case_id)], facts)
+      p_corrupted = stats::setNames(as.numeric(p_corrupted)[match(facts, rows$case_id)], facts),
+      passes = if (length(passes) > 0) mean(passes) else NA_real_
     )
   })
 }
@@ -122,7 +125,7 @@ empty_localizer <- function() {
 # `score`, `value`: [facts, edited layers]; `peak`: shares of each fact's largest value (1, or less
 # where layers share it); `own`: its score at the layer of the model where it peaks, NA where it was
 # not edited there. `estimand`: whether all peaks are edited layers; else a layer's value is the
-# mean over the layers of the model that are nearest to it.
+# mean over the layers of the model that are nearest to it. `passes`: see localizers_of.
 cell_of <- function(outcome, localizer) {
   cell <- list(
     keys = c(localizer$keys[c("localizer", "module", "window")], outcome$keys), n_dropped = 0L,
@@ -169,6 +172,7 @@ with_values <- function(cell, values, outcome, localizer, near) {
   cell$score_half2 <- outcome$half2[facts, layers, drop = FALSE]
   cell$peak <- peak_shares(cell$value)
   cell$p_corrupted <- unname(localizer$p_corrupted[facts])
+  cell$passes <- localizer$passes
   cell$estimand <- if (all_edited) "own peak" else "among the edited layers"
   cell
 }

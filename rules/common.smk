@@ -58,6 +58,7 @@ PLACES = {
     name: [vars(place) for place in localizers.places(name, config["localizing"])]
     for name in LOCALIZERS
 }
+CONTROLS = [name for name in LOCALIZERS if localizers.LOCALIZERS[name].control]
 
 # What figures show, and pages first
 _shown = [config["analysis"][key] for key in ("localizer", "module", "window")]

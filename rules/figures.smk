@@ -56,6 +56,7 @@ FIGURES = {
             **config["analysis"]["primary"],
             "module": SHOWN["module"],
             "window": SHOWN["window"],
+            "controls": CONTROLS,
         },
         tables_of("choice", "value", "within", "arena"),
     ),
@@ -112,7 +113,7 @@ if "hits" in TABLES:
     FIGURES["hits"] = (
         "arena",
         "hits_by_localizer",
-        {"module": SHOWN["module"], "window": SHOWN["window"]},
+        {"module": SHOWN["module"], "window": SHOWN["window"], "controls": CONTROLS},
         tables_of("hits"),
     )
 

@@ -58,6 +58,7 @@ rule report:
             "dataset": DATASET,
             "problems": PROBLEMS,
             "methods": METHODS,
+            "controls": CONTROLS,
             **AT,
         },
         analysis=config["analysis"],

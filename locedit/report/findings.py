@@ -28,6 +28,7 @@ class Design:
     module: str
     window: int
     effect: str  # the localizer's measure
+    controls: Sequence[str] = ()  # localizers that are no claim about where a fact is held
 
     @property
     def problem(self) -> str:
@@ -58,10 +59,10 @@ class Design:
 
 
 def paragraph(tables: Mapping[str, pd.DataFrame], design: Design) -> list[str]:
-    """Its sentences; the last one is the conclusion.
+    """Its sentences; the last ones are the conclusion, and what other localizers add to it.
 
-    `tables` has `facts`, `study`, `effects`, `success` and `verdict`; one that is missing counts as
-    empty.
+    `tables` has `facts`, `study`, `effects`, `success`, `choice` and `verdict`; one that is missing
+    counts as empty.
     """
     empty = pd.DataFrame()
     verdict, success = tables.get("verdict", empty), tables.get("success", empty)
@@ -72,6 +73,7 @@ def paragraph(tables: Mapping[str, pd.DataFrame], design: Design) -> list[str]:
         best_layers(success, design),
         compared(verdict),
         conclusion(verdict, design),
+        beside(verdict, tables.get("choice", empty), design),
     ]
     return [sentence for sentence in sentences if sentence]
 
@@ -191,6 +193,35 @@ def conclusion(verdict: pd.DataFrame, design: Design) -> str:
             f"{row['bound']:g}{_use(row)}."
         )
     return f"So {shown}, nor that it does not{_needed(row)}."
+
+
+def beside(verdict: pd.DataFrame, choice: pd.DataFrame, design: Design) -> str:
+    """What the same comparison says of the other localizers; "" where the study cannot say it."""
+    if verdict.empty or verdict.iloc[0]["verdict"] in ("cannot_say", "not_run"):
+        return ""
+    row = verdict.iloc[0]
+    rows = _rows(choice, **{key: row[key] for key in ("problem", "method", "score")})
+    rows = _known(rows[rows["localizer"] != row["localizer"]], "p_adjusted")
+    # of a localizer with several places, the one at the primary comparison's, else its first
+    elsewhere = rows["module"].ne(row["module"]) | rows["window"].ne(row["window"])
+    rows = rows.assign(elsewhere=elsewhere).sort_values("elsewhere", kind="stable")
+    rows = rows.drop_duplicates("localizer").sort_values("gain", ascending=False)
+    control = rows["localizer"].isin(design.controls)
+    counts = [
+        _found(rows[~control], "other localizer"),
+        _found(rows[control], "control"),
+    ]
+    said = " and by ".join(count for count in counts if count)
+    return f"Better layers are picked by {said} (adjusted p below .05)." if said else ""
+
+
+def _found(rows: pd.DataFrame, kind: str) -> str:
+    """How many of these localizers pick better layers, and which."""
+    if rows.empty:
+        return ""
+    better = rows.loc[(rows["gain"] > 0) & (rows["p_adjusted"] < 0.05), "localizer"]
+    named = f" ({_listed([_plain(name) for name in better])})" if len(better) else ""
+    return f"{len(better) or 'none'} of {len(rows)} {kind}{'s' * (len(rows) > 1)}{named}"
 
 
 def _use(row: pd.Series) -> str:

@@ -266,6 +266,7 @@ _ARENA = Layout(
                 Column(header="With the best", value="with_best", kind="flag"),
                 *_numbers(Hit="hit", by_shuffle="hit_chance"),
                 *_numbers(Regret="regret", of_its_shuffle="regret_chance"),
+                Column(header="Passes", value="passes"),
                 _FACTS,
             ),
         ),

@@ -204,6 +204,53 @@ def test_the_conclusion_is_that_of_the_comparison(told, says):
     assert says in findings.conclusion(told, DESIGN)
 
 
+def chosen(**gains: tuple[float, float]) -> pd.DataFrame:
+    """Rows of the table of choices: each localizer's gain and adjusted p."""
+    row = verdict("better").iloc[0]
+    rows = [
+        {**row[["problem", "method", "score"]], "localizer": name, "module": "mlp", "window": 5}
+        | {"gain": gain, "p_adjusted": p}
+        for name, (gain, p) in gains.items()
+    ]
+    another = {**rows[0], "score": "overall", "localizer": "direct"}
+    return pd.DataFrame([*rows, another])
+
+
+FOUND = {"tracing": (0.3, 0.01), "lens_rise": (0.2, 0.04), "salience": (-0.4, 0.01)}
+
+
+@pytest.mark.parametrize(
+    ("gains", "says"),
+    [
+        (
+            {**FOUND, "depth": (0.1, 0.5)},
+            "Better layers are picked by 1 of 2 other localizers (lens rise) and by none of 1 "
+            "control (adjusted p below .05).",
+        ),
+        ({"tracing": (0.3, 0.01), "depth": (0.4, 0.01)}, "by 1 of 1 control (depth) (adj"),
+        ({"tracing": (0.3, 0.01)}, ""),
+    ],
+)
+def test_other_localizers_and_controls_are_told_beside_the_conclusion(gains, says):
+    design = replace(DESIGN, controls=["depth", "random"])
+    said = findings.beside(verdict("better", module="mlp", window=5), chosen(**gains), design)
+    assert says in said
+    assert bool(says) == bool(said)
+
+
+def test_of_several_places_the_primary_comparisons_counts():
+    table = chosen(**FOUND)
+    elsewhere = table[table["localizer"] == "lens_rise"].assign(window=1, p_adjusted=0.9)
+    primary = verdict("better", module="mlp", window=5)
+    said = findings.beside(primary, pd.concat([elsewhere, table]), DESIGN)
+    assert "1 of 2 other localizers (lens rise)" in said
+
+
+def test_a_study_that_cannot_say_it_says_nothing_of_others():
+    small = verdict("cannot_say", reason="11 facts, at least 40", module="mlp", window=5)
+    assert findings.beside(small, chosen(**FOUND), DESIGN) == ""
+
+
 def test_where_no_size_is_known_none_is_said():
     said = findings.conclusion(verdict("undecided", facts_needed=None), DESIGN)
     assert said.endswith("nor that it does not.")

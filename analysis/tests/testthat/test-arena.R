@@ -46,6 +46,12 @@ test_that("hits and regrets stand beside the means of their own shuffles", {
   expect_lt(rows$good$hit_p, 0.01)
 })
 
+test_that("what a localizer costs is the mean over its facts", {
+  costly <- transform(effects, passes = ifelse(localizer == "good", as.integer(factor(case_id)), NA))
+  found <- arena_table(frames$scores, costly, "rewrite", permutations = 50L)
+  expect_equal(found$passes[match(c("good", "none"), found$localizer)], c(mean(1:20), NA))
+})
+
 test_that("a localizer without values is named, and the others are compared without it", {
   broken <- transform(effects, value = ifelse(localizer == "poor", NA, value))
   found <- arena_table(frames$scores, broken, "rewrite", permutations = 50L)

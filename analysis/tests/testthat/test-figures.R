@@ -332,6 +332,10 @@ test_that("the arena sorts localizers by their gain and marks those that may be 
   )
   expect_equal(levels(plot$data$name), c("tracing", "zeroing")) # the last is on top
   expect_equal(unique(plot$data$name[plot$data$best]), factor("zeroing", c("tracing", "zeroing")))
+  grey <- arena(tables$choice, tables$value, tables$within, tables$arena, "Model",
+    score = "rewrite", controls = "zeroing"
+  )$data
+  expect_equal(unique(grey$localizer[grey$colour == "grey45"]), "zeroing")
   none <- arena(tables$choice, tables$value, tables$within, tables$arena, "Model",
     method = "another", score = "rewrite"
   )
