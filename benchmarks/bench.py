@@ -4,7 +4,8 @@ The published procedure is tests/support/oracle.py on the model as transformers 
 network, one (token, layer) per eleven-row pass, whole-network optimisation steps; for every edit
 the essence texts are sampled and the unedited model is scored anew. Each measurement checks that
 both give the same numbers before it prints one JSON line; a table follows, and both are stored
-under benchmarks/results/.
+under benchmarks/results/. `cheap_localizers` compares otherwise: causal tracing of one window, by
+the engine too, with all localizers together that the registry calls cheap.
 
     python benchmarks/bench.py            tracing of each fact, edits of all six side by side
     python benchmarks/bench.py --quick    one fact traced, two edited; within five minutes
@@ -39,7 +40,9 @@ from locedit.engine import loading, sampling  # noqa: E402
 from locedit.engine.gguf import convert_gguf  # noqa: E402
 from locedit.engine.key_statistics import KeyMoments, key_moments  # noqa: E402
 from locedit.facts.corpus import paragraphs  # noqa: E402
-from locedit.localizers import restoration  # noqa: E402
+from locedit.facts.record import Fact  # noqa: E402
+from locedit.localizers import LOCALIZERS, TRACING, Unavailable, restoration  # noqa: E402
+from locedit.localizers import SharedInputs as LocalizerInputs  # noqa: E402
 from locedit.methods import METHODS, SharedInputs  # noqa: E402
 from locedit.methods.problems import PROBLEMS, Request  # noqa: E402
 from locedit.model import language_model  # noqa: E402
@@ -373,6 +376,51 @@ def published_scores(lm, example: Example, essence) -> np.ndarray:
     return np.hstack([log_p, [np.log(oracle.perplexity(*both, text)) for text in essence]])
 
 
+def cheap_localizers(lm, examples: list[Example], contexts, moments) -> Measurement:
+    """Seconds a fact of tracing in one window, and of all cheap localizers in turn, alternating."""
+    facts = [
+        Fact(
+            case_id=str(number),
+            relation_id="",
+            subject=example.subject,
+            template=example.template,
+            target_true=example.true,
+            target_new=example.false,
+        )
+        for number, example in enumerate(examples)
+    ]
+    shared = LocalizerInputs(
+        study=facts, sigma=SIGMA, contexts=contexts, moments=KeyMoments(moments.__getitem__)
+    )
+
+    def localized(names: list[str]) -> None:
+        for name in names:
+            localizer = LOCALIZERS[name]
+            (place,) = localizer.places(["mlp"], [5])
+            for answer in localizer.localize(lm, facts, place, localizer.settings(), shared):
+                if isinstance(answer, Unavailable):
+                    raise SystemExit(f"cheap_localizers: {name}: {answer.reason}")
+
+    cheap = [name for name, localizer in LOCALIZERS.items() if localizer.cheap]
+    localized(cheap)  # warms up
+    pairs = [
+        (timed(lambda: localized([TRACING]))[0], timed(lambda: localized(cheap))[0])
+        for _ in range(3)
+    ]
+    tracing, together = (st.median(times) / len(facts) for times in zip(*pairs, strict=True))
+    result = Measurement(
+        name="cheap_localizers",
+        speedup=round(tracing / together, 2),
+        published_s=round(tracing, 3),
+        engine_s=round(together, 3),
+        max_abs_diff=None,
+        share_of_peak_flops=None,
+        cases=len(facts),
+    )
+    print(json.dumps(asdict(result)), flush=True)
+    return result
+
+
 def statistics_case(lm, plain, texts: list[str]):
     """All layers: the published code makes one whole pass over the text for each."""
 
@@ -411,7 +459,8 @@ def main() -> None:
     plain = published_model(lm.tokenizer)
     dump = assets.resolve(assets.named("enwiki-shortened"))
     texts = [p.text for p, _ in zip(paragraphs(dump), range(120), strict=False)]
-    moments, _ = key_moments(lm, texts, layers=range(LAYER - 2, LAYER + 3))
+    around = range(lm.n_layers) if wanted("cheap_localizers") else range(LAYER - 2, LAYER + 3)
+    moments, _ = key_moments(lm, texts, layers=around)
     lengths = [(5, 2), (10, 2)] if quick else [(5, 10), (10, 10)]
     contexts = {
         None: [["{}"]],
@@ -425,6 +474,8 @@ def main() -> None:
             continue
         cases = [tracing_case(lm, plain, example, window) for example in traced]
         results.append(compare(f"tracing.window{window}", cases, 1e-5))
+    if wanted("cheap_localizers"):
+        results.append(cheap_localizers(lm, traced, [contexts["rome"]], moments))
     sampling_s, texts_about = timed(lambda: essence_texts(lm, edited))
     scoring_s, _ = timed(lambda: measure.measure(lm, probes_of(edited, texts_about)))
     once_s = sampling_s / EDITS_OF_A_FACT + scoring_s / EDITS_OF_A_BASELINE

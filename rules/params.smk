@@ -43,6 +43,8 @@ def localize_inputs(wildcards):
     """The shared inputs that the localizer takes, beside the study and the model."""
     needs = localizers.LOCALIZERS[wildcards.localizer].needs
     files = {"noise": f"{OUT}/noise.json"} if "noise" in needs else {}
+    if "records" in needs:
+        files["records"] = f"{OUT}/facts.parquet"
     if "planting" in needs:
         files["planting"] = PLANTING
     return files | shared_files(

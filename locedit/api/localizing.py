@@ -39,10 +39,13 @@ def localize(
 ) -> list[Found]:
     """Put a fact to localizers by name, each at the module and window nearest to those wanted.
 
+    Their settings are the configuration's.
+
     fact: its `target_new` may be "", where there is none. results: the folder of studies, out of
     which key statistics are taken.
     """
-    shared = SharedInputs(study=_study(fact), seed=seen.config.seed)
+    others = _others(fact)
+    shared = SharedInputs(study=others[:STUDY], records=others, seed=seen.config.seed)
     return [
         _localize(seen, fact, LOCALIZERS[name], module, window, shared, results) for name in names
     ]
@@ -75,7 +78,8 @@ def _localize(
         needed |= _noise(seen)
     start = time.perf_counter()
     try:
-        settings, inputs = localizer.settings(), replace(shared, **needed)
+        given = seen.config.localizing.settings.get(localizer.name, {})
+        settings, inputs = localizer.settings(**given), replace(shared, **needed)
         (answer,) = localizer.localize(seen.lm, [fact], place, settings, inputs)
     except Exception as error:  # of a plug-in any may come
         return found(None, outcomes.failure(error))
@@ -90,9 +94,9 @@ def _noise(seen: Look) -> dict[str, Any]:
     return {"sigma": sigma, "n_noise": settings.n_noise, "noise_seed": settings.noise_seed}
 
 
-def _study(fact: Fact) -> list[Fact]:
+def _others(fact: Fact) -> list[Fact]:
     """Bundled facts of the fact's relation where one has its template, else of all relations."""
     facts = [from_row(row) for row in bundled.build_records(shipped.root() / "data")]
     facts = [other for other in facts if other.prompt != fact.prompt]
     same = [other for other in facts if other.template == fact.template]
-    return (same or facts)[:STUDY]
+    return same or facts

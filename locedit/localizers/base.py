@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MODULES = ("mlp", "attn", "hidden")  # whose outputs a localizer may look at
 NO_MODULE = "none"  # in tables: of a localizer that looks at no module (the controls)
 
-Need = Literal["noise", "key_statistics", "contexts", "planting"]
+Need = Literal["noise", "key_statistics", "contexts", "records", "planting"]
 NEEDS: tuple[str, ...] = get_args(Need)
 
 
@@ -37,13 +37,15 @@ class Place:
 class SharedInputs:
     """What localizers take that is computed once for a study; a localizer names its `needs`.
 
-    study: all of its facts, whatever batch or shard is localized (partners, means over prompts).
+    study: all of its facts, whatever batch or shard is localized (means over prompts). records: of
+    the data set, those that could be put to the model, known or not (partners).
     sigma, n_noise, noise_seed: the noise of causal tracing. moments: C = E[k k^T] of each layer.
     contexts: sets of templates, the first set starting with the bare "{}". seed: of other draws.
     planting: the layer that each planted fact was trained into, by case_id.
     """
 
     study: Sequence[Fact] = ()
+    records: Sequence[Fact] = ()
     sigma: float = 0.0
     n_noise: int = 10
     noise_seed: int = 1

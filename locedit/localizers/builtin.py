@@ -93,6 +93,7 @@ BUILTIN = (
         settings=SwapSettings,
         modules=MODULES,
         windows=True,
+        needs=frozenset({"records"}),
     ),
     Localizer(
         name="mean_ablation",

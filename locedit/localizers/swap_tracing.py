@@ -51,7 +51,7 @@ def localize(
 
     halves: from each half of the partners, where there are two or more. further: the same at the
     subject's last token (`last`), both as a share of what the swap took (`share`, `share_last`),
-    and the effects on p(o) (`p`, `p_last`). Unavailable where no other fact of the study can be
+    and the effects on p(o) (`p`, `p_last`). Unavailable where no other record can be
     swapped in.
     """
     return [_localize(lm, fact, place, settings, shared) for fact in facts]
@@ -134,24 +134,24 @@ def _share(effect: np.ndarray, taken: float) -> np.ndarray:
 def swaps(
     lm: LanguageModel, fact: Fact, row: prompts.Row, shared: SharedInputs, n: int
 ) -> list[Swap] | Unavailable:
-    """Up to n facts of the study whose subjects can stand in a fact's prompt; else why none can.
+    """Up to n records whose subjects can stand in a fact's prompt; else why none can.
 
     Their order is drawn from the study's seed for each pair of facts, so neither the order of the
-    study nor the batch decides.
+    records nor the batch decides.
     """
-    same = [other for other in shared.study if _of_its_relation(fact, other)]
+    same = [other for other in shared.records if _of_its_relation(fact, other)]
     if not same:
-        return Unavailable(reason="the study has no other subject of its relation")
+        return Unavailable(reason="the data set has no other subject of its relation")
     differing = [o for o in same if o.target_true.casefold() != fact.target_true.casefold()]
     if not differing:
-        return Unavailable(reason="all other subjects of its relation in the study have its object")
+        return Unavailable(reason="all other subjects of its relation have its object")
     differing.sort(key=lambda other: derive(shared.seed, "swap", fact.case_id, other.case_id))
     found = list(islice(_fitting(lm, fact, row, differing), n))
     if found:
         return found
     tokens = row.subject[1] - row.subject[0]
     return Unavailable(
-        reason=f"no other subject of its relation in the study has {tokens} "
+        reason=f"no other subject of its relation has {tokens} "
         f"{'token' if tokens == 1 else 'tokens'} here and an object that begins otherwise"
     )
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from locedit.facts.record import Fact
+from locedit.facts.record import KEPT, Fact, from_row
 from locedit.localizers import LOCALIZERS, SharedInputs
 from locedit.model.language_model import LanguageModel
 from locedit.store import tables
@@ -25,6 +25,9 @@ def localizer_inputs(snakemake: Any, lm: LanguageModel, study: Sequence[Fact]) -
         found["moments"] = key_moments(snakemake, lm)
     if "contexts" in needs:
         found["contexts"] = tables.context_sets(given.contexts, "rome")
+    if "records" in needs:
+        rows = tables.records(given.records, "facts")
+        found["records"] = [from_row(row) for row in rows if row["status"] == KEPT]
     if "planting" in needs:
         rows = tables.records(given.planting, "planting")
         found["planting"] = {r["case_id"]: r["layer"] for r in rows if r["layer"] is not None}

@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 
-from locedit.api import inputs, localizing
+from locedit.api import inputs, localizing, look
 from locedit.cli import localize
 from locedit.cli.main import main
 from locedit.facts.record import Fact
@@ -89,8 +89,25 @@ def test_the_values_are_the_localizers_own(run, pair, tmp_path):
     assert shown in line
 
 
+def test_its_settings_are_the_configurations(run, monkeypatch, tmp_path):
+    default = look._default
+
+    def changed(root: Path):
+        config = default(root)
+        own = {"settings": {"attribution": {"metric": "log_p"}}}
+        localizing = config.localizing.model_copy(update=own)
+        return config.model_copy(update={"localizing": localizing})
+
+    asked = ("--localizer", "attribution", "--table")
+    assert run(*asked, "default.parquet")[0] == 0
+    monkeypatch.setattr(look, "_default", changed)
+    assert run(*asked, "changed.parquet")[0] == 0
+    tables = [pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("default", "changed")]
+    assert not np.allclose(tables[0]["value"], tables[1]["value"])
+
+
 def test_what_says_nothing_has_its_reason(run, monkeypatch):
-    monkeypatch.setattr(localizing, "_study", lambda fact: [])
+    monkeypatch.setattr(localizing, "_others", lambda fact: [])
     status, out, _ = run("--localizer", "direct", "--localizer", "swap_tracing")
     assert status == 0
     direct, swap = (
@@ -98,7 +115,7 @@ def test_what_says_nothing_has_its_reason(run, monkeypatch):
         for name in ("direct", "swap_tracing")
     )
     assert direct.endswith("not localized: it looks at the object of an edit; give one")
-    assert swap.endswith("not localized: the study has no other subject of its relation")
+    assert swap.endswith("not localized: the data set has no other subject of its relation")
 
 
 def test_a_localizer_that_fails_leaves_the_others(run, monkeypatch):
@@ -130,7 +147,7 @@ def test_the_facts_behind_means_and_swaps_do_not_hold_the_prompt_itself():
         target_true="Paris",
         target_new="",
     )
-    study = localizing._study(fact)
+    study = localizing._others(fact)
     assert 1 < len(study) <= localizing.STUDY
     assert all(other.template == TEMPLATE and other.subject != SUBJECT for other in study)
 

@@ -98,7 +98,7 @@ BAD = {
     ),
     "an unknown need": (
         {"needs": frozenset({"sigma"})},
-        "unknown need 'sigma' (known: noise, key_statistics, contexts, planting)",
+        "unknown need 'sigma' (known: noise, key_statistics, contexts, records, planting)",
     ),
     "other arguments": ({"function": lambda lm, facts: []}, "must take (lm, facts, place,"),
     "no function": ({"function": 3}, "`function` must take"),

@@ -49,7 +49,7 @@ FRENCH = fact("french", "French", "France")
 PARIS = fact("paris", "Paris", "Madrid")
 RIVER = fact("river", "the river", "France", "Madrid", relation_id="tongue", template=TONGUE)
 STUDY = (MADRID, WAR, FRENCH, PARIS, RIVER)
-SHARED = SharedInputs(study=STUDY, sigma=0.3, n_noise=3, noise_seed=1, seed=7)
+SHARED = SharedInputs(study=STUDY, records=STUDY, sigma=0.3, n_noise=3, noise_seed=1, seed=7)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -240,7 +240,8 @@ def alike(got: np.ndarray, expected: np.ndarray) -> None:
 @pytest.mark.parametrize("name", [*MINE, *CONTROLS])
 def test_a_fact_is_localized_alike_alone_and_in_any_batch(llama, name):
     together = answers(name, llama)
-    turned = answers(name, llama, STUDY[::-1], dataclasses.replace(SHARED, study=STUDY[::-1]))[::-1]
+    backwards = dataclasses.replace(SHARED, study=STUDY[::-1], records=STUDY[::-1])
+    turned = answers(name, llama, STUDY[::-1], backwards)[::-1]
     for one, first, second in zip(STUDY, together, turned, strict=True):
         (alone,) = answers(name, llama, [one])
         if isinstance(first, Unavailable):
@@ -296,7 +297,8 @@ def planted(request) -> tuple[LanguageModel, Fact]:
 def test_a_planted_fact_is_found_where_it_was_planted(planted, name):
     lm, one = planted
     war = dataclasses.replace(WAR, target_true="the river")
-    shared = dataclasses.replace(SHARED, study=[one, war, FRENCH])
+    others = [one, war, FRENCH]
+    shared = dataclasses.replace(SHARED, study=others, records=others)
     got = localized(name, lm, one, shared).values
     assert np.nanargmax(got) == PLANTED
     assert got[PLANTED] > 0
@@ -307,7 +309,7 @@ def test_a_planted_fact_is_found_where_it_was_planted(planted, name):
 
 
 def partners(lm: LanguageModel, one: Fact, study: Sequence[Fact], n: int = 9, seed: int = 7):
-    shared = dataclasses.replace(SHARED, study=study, seed=seed)
+    shared = dataclasses.replace(SHARED, records=study, seed=seed)
     found = swap_tracing.swaps(lm, one, prompts.read(lm, one), shared, n)
     return [] if isinstance(found, Unavailable) else [swap.partner for swap in found]
 
@@ -329,7 +331,7 @@ def test_the_partners_template_is_the_facts_own(llama):
     elsewhere = dataclasses.replace(WAR, template=TONGUE)
     row = prompts.read(llama, MADRID)
     (swap,) = swap_tracing.swaps(
-        llama, MADRID, row, dataclasses.replace(SHARED, study=[elsewhere]), 1
+        llama, MADRID, row, dataclasses.replace(SHARED, records=[elsewhere]), 1
     )
     assert swap.ids == llama.encode(CITY.replace("{}", "the war"))
     b, e = row.subject
@@ -358,15 +360,15 @@ def test_partners_are_drawn_by_the_seed_and_not_by_the_studys_order(llama):
 @pytest.mark.parametrize(
     ("others", "said"),
     {
-        "none": ([], "the study has no other subject of its relation"),
+        "none": ([], "the data set has no other subject of its relation"),
         "one object": (
             [dataclasses.replace(WAR, target_true=MADRID.target_true)],
-            "all other subjects of its relation in the study have its object",
+            "all other subjects of its relation have its object",
         ),
         "another length": (
             [PARIS],
-            "no other subject of its relation in the study has 3 tokens here and an object that "
-            "begins otherwise",
+            "no other subject of its relation has 3 tokens here and an object that begins "
+            "otherwise",
         ),
     }.values(),
 )
@@ -375,12 +377,12 @@ def test_a_fact_without_a_partner_has_no_value_but_the_reason(llama, others, sai
         raise AssertionError("something stands in for the swap")
 
     monkeypatch.setattr(swap_tracing, "sweep", never)
-    shared = dataclasses.replace(SHARED, study=[MADRID, *others])
+    shared = dataclasses.replace(SHARED, records=[MADRID, *others])
     assert reason("swap_tracing", llama, MADRID, shared) == said
 
 
 def test_one_partner_gives_values_and_no_halves(llama):
-    shared = dataclasses.replace(SHARED, study=[MADRID, WAR])
+    shared = dataclasses.replace(SHARED, records=[MADRID, WAR])
     got = localized("swap_tracing", llama, MADRID, shared)
     assert got.halves is None
     assert np.isfinite(got.values).all()
