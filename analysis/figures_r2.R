@@ -1,5 +1,5 @@
 # The figures of explained variance: R2 of edit layer, tracing effect and both, in the sample and
-# out of it, and of the mixed model. See figures.R.
+# out of it. See figures.R.
 
 R2S <- c("r2_layer", "r2_tracing", "r2_both")
 
@@ -173,97 +173,4 @@ r2_differences <- function(rows) {
   geom_text(aes(y = .data$top, label = .data$text),
     data = known, vjust = -0.5, size = 2.7, colour = "grey25"
   )
-}
-
-# ---- mixed model ---------------------------------------------------------------------------------
-
-R2_KINDS <- c(marginal = "fixed effects alone", conditional = "with the fact's own level")
-
-# mixed: r2_{marginal,conditional}_{layer,both} of a model with a random intercept for each fact.
-mixed <- function(mixed, study, score = "rewrite", localizer = NULL, module = NULL,
-                  window = NULL, effect = "value") {
-  title <- sprintf("%s: variance explained by the mixed model", label_of(score, SCORES))
-  values <- c(outer(c("r2_marginal_", "r2_conditional_"), c("layer", "both"), paste0))
-  chosen <- pick_setting(
-    mixed, "mixed", values, "n_facts", score, localizer, module, window, effect
-  )
-  if (!is.null(chosen$missing)) return(empty_figure(title, study, chosen$missing))
-  rows <- chosen$rows
-  panels <- nlevels(rows$problem)
-  plot <- with_titles(
-    mixed_plot(rows, mixed_pairs(rows)), title,
-    c(study, facts_words(rows$n_facts), chosen$words), reason_notes(rows),
-    problem_size(panels, 2.1 + method_angle(rows$method)$room), mixed_words(rows, score)
-  )
-  plot + legend_in_gap(panels)
-}
-
-mixed_plot <- function(rows, pairs) {
-  bars <- data.frame(pairs[c("problem", "method")], r2 = pairs$marginal, predictor = pairs$model)
-  known <- !is.na(rows$r2_marginal_layer)
-  middle <- c(0, pairs$conditional)
-  ggplot(pairs, aes(.data$method, group = .data$model)) +
-    mixed_dots(pairs) +
-    r2_absent(bars) +
-    panel_notes(absent_panels(rows, known), c(1, nlevels(rows$method)), middle) +
-    problem_panels(nlevels(rows$problem), "free_x") +
-    method_axis(rows$method) +
-    scale_y_continuous(breaks = scales::breaks_pretty(5), limits = c(0, NA)) +
-    scale_colour_manual(values = PREDICTOR_COLOURS[levels(pairs$model)], drop = FALSE) +
-    scale_shape_manual(values = stats::setNames(c(16, 1), R2_KINDS), drop = FALSE) +
-    guides(colour = guide_legend(order = 1), shape = guide_legend(override.aes = list(size = 2))) +
-    labs(x = NULL, y = "R\u00b2", colour = NULL, shape = NULL)
-}
-
-mixed_words <- function(rows, score) {
-  list(
-    shows = sprintf(
-      paste(
-        "R\u00b2 of linear mixed models of the %s with a random intercept for each fact: marginal",
-        "(what edit layer, or edit layer and tracing effect, explain) and conditional (with the",
-        "fact's own level)."
-      ), lower(label_of(score, SCORES))
-    ),
-    see = c(marginal_words(rows), paste(
-      "The line between a filled and an open dot is the share of the facts themselves: some are",
-      "easy to edit at every layer."
-    )),
-    alt = "Dots of marginal and conditional R\u00b2 of mixed models, by editing problem and method."
-  )
-}
-
-mixed_pairs <- function(rows) {
-  models <- c("layer", "both")
-  pairs <- do.call(rbind, lapply(models, function(model) {
-    data.frame(rows[c("problem", "method")],
-      model = PREDICTORS[[model]], marginal = rows[[paste0("r2_marginal_", model)]],
-      conditional = rows[[paste0("r2_conditional_", model)]]
-    )
-  }))
-  pairs$model <- factor(pairs$model, levels = PREDICTORS[models])
-  pairs
-}
-
-mixed_dots <- function(pairs) {
-  apart <- position_dodge(0.6)
-  dot <- function(column, kind, size) {
-    geom_point(aes(y = .data[[column]], colour = .data$model, shape = kind),
-      position = apart, size = size, na.rm = TRUE
-    )
-  }
-  list(
-    geom_linerange(
-      aes(ymin = .data$marginal, ymax = .data$conditional, colour = .data$model),
-      position = apart, linewidth = 0.5, na.rm = TRUE
-    ),
-    dot("conditional", R2_KINDS[["conditional"]], 2.6), # round the other where they agree
-    dot("marginal", R2_KINDS[["marginal"]], 1.3)
-  )
-}
-
-marginal_words <- function(rows) {
-  rows$added <- rows$r2_marginal_both - rows$r2_marginal_layer
-  known <- rows[!is.na(rows$added), , drop = FALSE]
-  if (nrow(known) == 0) return(NULL)
-  sprintf("Tracing adds most to the marginal R\u00b2 for %s.", place_of(known, "added"))
 }

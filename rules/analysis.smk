@@ -117,13 +117,6 @@ TABLES = {
         {"scores": f"{OUT}/scores.parquet"},
         "Edit success by layer",
     ),
-    "mixed": (
-        "mixed_table",
-        [LABELS, "frames.R", "groups.R", "mixed.R"],
-        _REGRESSED,
-        _BOTH,
-        "Mixed models with facts that differ",
-    ),
     "clusters": (
         "cluster_table",
         [LABELS, "frames.R", "groups.R", "clusters.R"],

@@ -105,7 +105,6 @@ FIGURES = {
         tables_of("correlations"),
     ),
     # how sure?
-    "mixed": ("r2", "mixed", AT, tables_of("mixed")),
     "out_of_fold": ("r2", "out_of_fold", AT, tables_of("out_of_fold")),
 }
 

@@ -20,7 +20,7 @@ stamp=$venv/.set-up
 
 # The R packages, by Debian's names; analysis/ says what each is for.
 r_packages=(
-    r-cran-ggplot2 r-cran-lme4 r-cran-ragg r-cran-sandwich r-cran-svglite r-cran-testthat
+    r-cran-ggplot2 r-cran-ragg r-cran-sandwich r-cran-svglite r-cran-testthat
 )
 # What rpy2 compiles against, and a plain link test that tells whether it is there.
 r_build=(r-base-dev libtirpc-dev)

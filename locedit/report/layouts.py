@@ -126,34 +126,6 @@ _SUCCESS = Layout(
     ),
 )
 
-_MIXED = Layout(
-    first=(
-        Grid(
-            columns=(
-                *_numbers(
-                    Layer="r2_marginal_layer",
-                    Both="r2_marginal_both",
-                    Diff="diff_marginal",
-                    Layer_and_facts="r2_conditional_layer",
-                    Both_and_facts="r2_conditional_both",
-                ),
-                Column(header="χ²", value="chisq"),
-                Column(header="df", value="df", kind="count"),
-                _p(),
-                Column(header="Singular", value="singular", kind="flag"),
-                _N,
-            ),
-        ),
-    ),
-    others=(
-        Grid(
-            columns=(*_numbers(Layer="r2_marginal_layer", Diff="diff_marginal"), _p()),
-            by=None,
-            across="score",
-        ),
-    ),
-)
-
 _CLUSTERS = Layout(
     first=(
         Grid(
@@ -362,7 +334,6 @@ LAYOUTS = {
     "r2": _R2_PAGE,
     "correlations": _CORRELATIONS,
     "success": _SUCCESS,
-    "mixed": _MIXED,
     "clusters": _CLUSTERS,
     "out_of_fold": _FOLDS,
     "reliability": _RELIABILITY,

@@ -105,7 +105,7 @@ SECTIONS = (
         title="How sure are we?",
         intro="Edits of one fact are not independent, and few facts flatter every regression. "
         "These analyses know which rows share a fact.",
-        patterns=("out_of_fold*", "mixed*", "reliability*"),
+        patterns=("out_of_fold*", "reliability*"),
     ),
 )
 REMAINING = Section(id="more", title="Further figures", intro="", patterns=("*",))

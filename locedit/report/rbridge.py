@@ -108,7 +108,7 @@ function(more) {
 
 
 # What analysis/ loads
-PACKAGES = ("ggplot2", "lme4", "ragg", "sandwich", "scales", "svglite")
+PACKAGES = ("ggplot2", "ragg", "sandwich", "scales", "svglite")
 
 # All that a user may have set for R: its start-up files, libraries, packages, options, locale
 _USERS = re.compile(r"_?R_|LC_|LANG(UAGE)?$")

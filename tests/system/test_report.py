@@ -259,14 +259,14 @@ def test_a_huge_drawing_is_shown_by_its_png(tmp_path):
 
 def test_every_figure_has_one_place_under_its_question():
     names = ["newly_invented", "r2_paraphrase", "correlations_by_layer", "rewrite_by_layer"]
-    names += ["mixed", "heatmap", "r2_by_problem"]
+    names += ["out_of_fold", "heatmap", "r2_by_problem"]
     figures = [Figure(name=name, title="", caption="", alt="", files={}) for name in names]
     placed = {section.id: [figure.name for figure in mine] for section, mine in arranged(figures)}
     assert placed == {
         "tracing": ["heatmap"],
         "editing": ["rewrite_by_layer"],
         "informing": ["r2_by_problem", "correlations_by_layer", "r2_paraphrase"],
-        "certainty": ["mixed"],
+        "certainty": ["out_of_fold"],
         "more": ["newly_invented"],
     }
 

@@ -259,7 +259,6 @@ TABLES = {
     "r2": ("r2_table", {**SCORED, "subsets": ["all", "concentrated"]}, ("scores", "effects")),
     "correlations": ("correlation_table", SCORED, ("scores", "effects")),
     "success": ("success_table", {"methods": ["ROME", "MEMIT"]}, ("scores",)),
-    "mixed": ("mixed_table", SCORED, ("scores", "effects")),
     "clusters": ("cluster_table", SCORED, ("scores", "effects")),
     "out_of_fold": ("out_of_fold_table", {**SCORED, "folds": 4, "seed": 0}, ("scores", "effects")),
     "choice": ("choice_table", PERMUTED, ("scores", "effects")),
@@ -269,8 +268,8 @@ TABLES = {
     "power": ("power_table", {"effect": 0.3, "wanted": 0.8}, ("effects",)),
     "reliability": ("reliability_table", {"measures": list(EFFECTS)}, ("scores", "effects")),
 }
-SOURCES = ["labels.yaml", "frames.R", "groups.R", "regressions.R", "success.R", "mixed.R"]
-SOURCES += ["clusters.R", "folds.R", "reliability.R", "grids.R", "shuffles.R", "multiplicity.R"]
+SOURCES = ["labels.yaml", "frames.R", "groups.R", "regressions.R", "success.R", "clusters.R"]
+SOURCES += ["folds.R", "reliability.R", "grids.R", "shuffles.R", "multiplicity.R"]
 SOURCES += ["choice.R", "within.R", "value.R", "power.R", "arena.R"]
 
 

@@ -175,7 +175,7 @@ def test_every_cell_is_summed_up_with_what_was_lost(damaged, problem):
 
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize(
-    "name", "r2 correlations mixed clusters out_of_fold choice within value arena success".split()
+    "name", "r2 correlations clusters out_of_fold choice within value arena success".split()
 )
 def test_a_number_that_an_analysis_lacks_has_its_reason(damaged, problem, name):
     copy, _, _ = damaged

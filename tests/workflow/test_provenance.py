@@ -42,11 +42,10 @@ def test_every_table_says_how_it_was_made(study):
 def test_tables_of_r_name_the_packages_that_made_them(study):
     packages = {
         name: tables.provenance(study.out / f"analysis/{name}.parquet")["versions"].keys()
-        for name in ("mixed", "clusters", "success")
+        for name in ("clusters", "success")
     }
-    assert "lme4" in packages["mixed"]
     assert "sandwich" in packages["clusters"]
-    assert not packages["success"] & {"lme4", "sandwich", "stats"}
+    assert not packages["success"] & {"sandwich", "stats"}
 
 
 def test_nothing_in_a_table_tells_when_or_where_it_was_made(study):
@@ -118,7 +117,7 @@ def test_the_report_lists_every_table_behind_it(study, tmp_path):
         assert f'<th scope="row">{path}</th>' in rows
         assert tables.provenance(study.out / path)["fingerprint"] in rows
     assert '<th scope="row">../contexts.parquet</th>' in rows
-    assert "lme4 1." in html
+    assert "sandwich 3." in html
 
 
 # ---- what a change of the code reruns ------------------------------------------------------------
@@ -130,7 +129,7 @@ CHANGED = {
     "locedit/localizers/zeroing.py": {"localize"},
     "workflow_scripts/effects.py": {"effects"},
     "locedit/study/peaks.py": {"edit", "scores"},
-    "analysis/mixed.R": {"table_mixed"},
+    "analysis/clusters.R": {"table_clusters"},
 }
 
 

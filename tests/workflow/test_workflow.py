@@ -33,7 +33,7 @@ from locedit.store import hashing, schemas, tables
 from locedit.workflow import plugins
 
 SCORE_FIGURES = {*(f"figure_{score}_by_layer" for score in SCORES), "figure_success_by_layer"}
-STATISTICS = {"mixed", "out_of_fold", "choice", "within", "value", "arena"}
+STATISTICS = {"out_of_fold", "choice", "within", "value", "arena"}
 # Figures of edits and of tracing effects
 BOTH_FIGURES = {
     "figure_r2_by_problem",
@@ -48,7 +48,7 @@ BOTH_FIGURES = {
 }
 RESTORED_FIGURES = {"figure_r2_rewrite_unscaled", "figure_r2_rewrite_last_token"}
 ANSWERS = ["choice", "within", "value", "arena", "verdict"]
-EDIT_TABLES = ["r2", "correlations", "success", "mixed", "clusters", "out_of_fold", "reliability"]
+EDIT_TABLES = ["r2", "correlations", "success", "clusters", "out_of_fold", "reliability"]
 EDIT_TABLES += ANSWERS
 TRACED_TABLES = [name for name in EDIT_TABLES if name != "success"]
 TRACING_TABLES = ["power"]
@@ -617,7 +617,7 @@ OWN_FILES = {
     "success.R": {"table_success"},
     "folds.R": {"table_out_of_fold"},
     "published.csv": {"table_r2"},
-    "words/mixed_table.md": {"table_mixed"},
+    "words/cluster_table.md": {"table_clusters"},
 }
 
 

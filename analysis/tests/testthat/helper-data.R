@@ -1,7 +1,7 @@
 # Made-up tables of the workflow's shape, and the code under test.
 
 FILES <- c(
-  "frames.R", "groups.R", "regressions.R", "success.R", "mixed.R", "clusters.R", "folds.R",
+  "frames.R", "groups.R", "regressions.R", "success.R", "clusters.R", "folds.R",
   "reliability.R", "grids.R", "shuffles.R", "multiplicity.R", "choice.R", "within.R",
   "value.R", "power.R", "arena.R", "verdict.R", "planted.R", "simulate.R"
 )
@@ -9,8 +9,8 @@ for (file in FILES) source(file.path("..", "..", file), encoding = "UTF-8")
 
 # The analyses that are made for every group.
 ALL <- list(
-  r2 = r2_table, correlations = correlation_table, mixed = mixed_table,
-  clusters = cluster_table, out_of_fold = out_of_fold_table
+  r2 = r2_table, correlations = correlation_table, clusters = cluster_table,
+  out_of_fold = out_of_fold_table
 )
 
 # Those of the choice of a layer, for every cell.

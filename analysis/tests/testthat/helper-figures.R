@@ -53,15 +53,6 @@ make_out_of_fold <- function(...) {
   table
 }
 
-make_mixed <- function(...) {
-  table <- make_statistics(...)
-  table$r2_marginal_layer <- draws(table, 0.1, 0.5)
-  table$r2_conditional_layer <- table$r2_marginal_layer + draws(table, 0, 0.3)
-  table$r2_marginal_both <- table$r2_marginal_layer + draws(table, 0, 0.1)
-  table$r2_conditional_both <- table$r2_conditional_layer + draws(table, 0, 0.1)
-  table
-}
-
 # The statistics of the choice of a layer, from made-up studies: real tables.
 # The effects, and where each fact was planted.
 with_places <- function(effects) {

@@ -13,7 +13,6 @@ figures_of <- function(scores, effects, cells, settings, tables) {
   list(
     r2_by_problem = r2_by_problem(r2_table(scores, effects, "rewrite"), "Model"),
     out_of_fold = out_of_fold(tables$out_of_fold, "Model"),
-    mixed = mixed(tables$mixed, "Model"),
     tracing_effect_by_layer = tracing_effect_by_layer(effects, "Model"),
     tracing_peaks = tracing_peaks(effects, "Model", usual = list(ROME = 5L, MEMIT = 3:8)),
     reliability = reliability(tables$reliability, "Model"),
@@ -40,8 +39,8 @@ figures_of <- function(scores, effects, cells, settings, tables) {
 CHOSEN_TABLES <- make_chosen()
 tables_of <- function(scores, ..., chosen = CHOSEN_TABLES) {
   c(list(
-    out_of_fold = make_out_of_fold(...), mixed = make_mixed(...),
-    reliability = make_reliability(), success = make_success(scores)
+    out_of_fold = make_out_of_fold(...), reliability = make_reliability(),
+    success = make_success(scores)
   ), chosen)
 }
 
@@ -168,7 +167,6 @@ test_that("a row that could not be computed keeps its place and gives its reason
   }
   words <- "no edits of the facts under study: Fact erasure \\(ROME\\)"
   expect_words(out_of_fold(gone(make_out_of_fold()), "Model"), words)
-  expect_words(mixed(gone(make_mixed()), "Model"), words)
   figures <- list(choice = choice_gain, within = within_facts, value = value_of_use)
   for (name in names(figures)) {
     plot <- figures[[name]](gone(CHOSEN_TABLES[[name]]), "Model", "rewrite")

@@ -109,7 +109,7 @@ test_that("every table survives failed edits, constant scores, few facts and one
       table <- ALL[[name]](broken[[case]], effects, "rewrite")
       expect_gt(nrow(table), 0)
       expect_equal(names(table), columns)
-      optional <- c(PUBLISHED, "best_layer", "singular")
+      optional <- c(PUBLISHED, "best_layer")
       numbers <- vapply(table, is.numeric, TRUE) & !names(table) %in% optional
       lacking <- rowSums(is.na(table[numbers])) > 0
       expect_true(all(table$reason[lacking] != ""), info = paste(name, case))

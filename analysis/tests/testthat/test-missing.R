@@ -38,7 +38,7 @@ with_successes <- function(scores) {
 }
 
 expect_reasons <- function(table, info) {
-  optional <- c(PUBLISHED, "best_layer", "singular", "slope")
+  optional <- c(PUBLISHED, "best_layer", "slope")
   numbers <- vapply(table, is.numeric, TRUE) & !names(table) %in% optional
   lacking <- rowSums(is.na(table[numbers])) > 0
   expect_true(all(table$reason[lacking] != ""), info = info)
@@ -61,8 +61,8 @@ test_that("tables and figures of all problems hold without the edits that were n
     counted <- tables$success$n + tables$success$n_failed + tables$success$n_not_edited
     expect_equal(counted, rep(8, 6 * length(PROBLEMS)), info = case)
     plots <- list(
-      r2_by_problem(tables$r2, "Model"), mixed(tables$mixed, "Model"),
-      out_of_fold(tables$out_of_fold, "Model"), choice_gain(tables$choice, "Model", "rewrite"),
+      r2_by_problem(tables$r2, "Model"), out_of_fold(tables$out_of_fold, "Model"),
+      choice_gain(tables$choice, "Model", "rewrite"),
       within_facts(tables$within, "Model", "rewrite"),
       value_of_use(tables$value, "Model", "rewrite"),
       arena(tables$choice, tables$value, tables$within, tables$arena, "Model", score = "rewrite"),
