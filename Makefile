@@ -20,7 +20,7 @@ export VENV PYTHON TORCH_SPEC TORCH_INDEX
 export VIRTUAL_ENV := $(if $(filter /%,$(firstword $(VENV))),,$(CURDIR)/)$(VENV)
 RUN := PATH="$$VIRTUAL_ENV/bin:$$PATH"
 
-.PHONY: help setup reproduce test unit check lint config docs bench calibrate report clean-env
+.PHONY: help setup reproduce test unit check lint config lock docs bench calibrate report clean-env
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +56,9 @@ docs: setup  ## build the site, warnings as errors: docs/_build/html
 
 config:  ## write config.yaml and schemas/ from the configuration's types
 	$(RUN) python scripts/write_config.py
+
+lock:  ## write requirements.lock from requirements.txt; with ARGS=--upgrade, the newest of all
+	@$${PYTHON:-python3} scripts/write_lock.py $(ARGS)
 
 bench: setup  ## time the engine against the textbook algorithms
 	$(RUN) python benchmarks/bench.py $(if $(filter quick,$(BENCH)),--quick) $(ARGS)

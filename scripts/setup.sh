@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets up all that the workflow and its tests need: R and its packages, a virtual environment with
-# the packages that requirements.txt pins, and the project itself. Does nothing the second time.
+# the packages that requirements.lock lists, and the project itself. Does nothing the second time.
 #
 #   --check      do nothing at all; the status says whether there is anything to do
 #   --tests      also install what single tests need, if that can be done: a browser in which the
@@ -64,7 +64,7 @@ find_python() {
 # What the stamp stands for: a change of any of it sets up anew.
 fingerprint() {
     printf '%s\n' "${TORCH_SPEC:-}" "${TORCH_INDEX:-}" "$PWD"
-    cat requirements.txt pyproject.toml scripts/setup.sh
+    cat requirements.txt requirements.lock pyproject.toml scripts/setup.sh
 }
 
 # Prints the Debian names of the R parts that are missing.
@@ -172,13 +172,21 @@ ensure_venv() {
         "$1" -m venv --clear "$venv"
     fi
     local pip=("$venv/bin/python" -m pip --disable-pip-version-check --quiet install)
+    local locked=(--require-hashes --no-deps --no-build-isolation --requirement)
+    say "installing the packages that requirements.lock lists"
+    # First what builds those that come as sources: in isolation pip would fetch it anew, unchecked.
+    {
+        "${pip[@]}" "${locked[@]}" \
+            <(sed -nE '/^(cffi|pycparser|setuptools)==/,/[^\\]$/p' requirements.lock) &&
+            "${pip[@]}" "${locked[@]}" requirements.lock
+    } || fail "pip could not install what requirements.lock lists, and says why above. A file that" \
+        "does not match its hash is not the one that was locked: do not use it. 'make lock' writes" \
+        "the lock anew after a change of requirements.txt."
+    # Then torch, which finds all but CUDA there: pip does not check what is installed already.
     local torch
     torch=${TORCH_SPEC:-$(sed -n 's/^\(torch==[^ #]*\).*/\1/p' requirements.txt)}
     say "installing $torch"
     "${pip[@]}" ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$torch"
-    say "installing the other packages that requirements.txt pins"
-    grep -v '^torch==' requirements.txt >"$venv/requirements-rest.txt"
-    "${pip[@]}" -r "$venv/requirements-rest.txt"
     "${pip[@]}" --no-deps --no-build-isolation --editable .
 }
 

@@ -15,6 +15,7 @@ from importlib import metadata
 
 import pytest
 import yaml
+from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from tiny_study import BATCHES, PARTS, ROOT, parted
@@ -24,11 +25,22 @@ from locedit.report import rbridge
 CONDA = yaml.safe_load((ROOT / "envs/locedit.yaml").read_text())
 PACKAGES = [d for d in CONDA["dependencies"] if isinstance(d, str)]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-PINNED = {  # distributions of requirements.txt
-    line.partition("==")[0].lower()
-    for line in (ROOT / "requirements.txt").read_text().splitlines()
-    if "==" in line and not line.startswith("#")
+PINS = {  # of requirements.txt, and their versions
+    name.lower(): version
+    for name, version in re.findall(
+        r"^([\w.-]+)==(\S+)", (ROOT / "requirements.txt").read_text(), flags=re.MULTILINE
+    )
 }
+PINNED = set(PINS)
+# name, version, marker and the lines below, of each entry of the lock
+ENTRIES = re.findall(
+    r"^([\w.-]+)==(\S+)(?: ; (.+))? \\\n((?: +.+\n)+)",
+    (ROOT / "requirements.lock").read_text(),
+    flags=re.MULTILINE,
+)
+LOCKED = {name: version for name, version, *_ in ENTRIES}
+# torch and what its CUDA builds bring: the set-up installs the build that a machine asks for
+BUILD_OF_TORCH = re.compile(r"torch|triton|(nvidia|cuda)-.+")
 
 
 # ---- what is written down ------------------------------------------------------------------------
@@ -71,6 +83,35 @@ def test_every_rule_with_a_script_names_the_conda_environment():
     assert [block for block in rules if len(wanted.findall(block)) != 1] == []
 
 
+def test_the_lock_has_every_pin_and_the_hashes_of_every_release():
+    wanted = {name: version for name, version in PINS.items() if name != "torch"}
+    assert {name: LOCKED.get(name) for name in wanted} == wanted, "run `make lock`"
+    assert not any(BUILD_OF_TORCH.fullmatch(name) for name in LOCKED)
+
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    assert len(ENTRIES) == len(LOCKED) == sum(line[:1] not in ("#", " ") for line in lines)
+    hashes = re.compile(r"(?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+(?:    # via .+\n)?")
+    assert [name for name, *_, below in ENTRIES if not hashes.fullmatch(below)] == []
+
+
+def test_the_lock_has_what_the_environment_needs_and_no_other():
+    needed = {name for pinned in PINNED for name in required(pinned)}
+    needed = {name for name in needed if not BUILD_OF_TORCH.fullmatch(name)}
+    here = {n for n, _, marker, _ in ENTRIES if not marker or Marker(marker).evaluate()}
+    assert needed == here, "run `make lock`"
+
+
+def test_what_the_lock_has_agrees_with_what_each_package_needs():
+    odd = [
+        f"{name}: {need}"
+        for name in LOCKED.keys() | {"torch"}
+        for need in needs(name)
+        for version in [LOCKED.get(*named([need.name]))]
+        if version and not need.specifier.contains(version, prereleases=True)
+    ]
+    assert odd == []
+
+
 def test_whatever_the_code_imports_is_pinned():
     owners = metadata.packages_distributions()
     files = [*ROOT.glob("locedit/**/*.py"), *ROOT.glob("workflow_scripts/*.py")]
@@ -84,6 +125,25 @@ def test_whatever_the_code_imports_is_pinned():
 def named(distributions):
     """Their names as indexes write them."""
     return {re.sub(r"[-_.]+", "-", name).lower() for name in distributions}
+
+
+def needs(name, extra=""):
+    """What a distribution requires here, with this extra or none; nothing if it is not here."""
+    try:
+        every = [Requirement(line) for line in metadata.requires(name) or []]
+    except metadata.PackageNotFoundError:
+        return []
+    return [one for one in every if one.marker is None or one.marker.evaluate({"extra": extra})]
+
+
+def required(name):
+    """A distribution and all that it requires here, in turn."""
+    found, ahead = set(), {(*named([name]), "")}
+    while ahead:
+        found |= ahead
+        wanted = [need for one in ahead for need in needs(*one)]
+        ahead = {(*named([w.name]), extra) for w in wanted for extra in ("", *w.extras)} - found
+    return {name for name, _ in found}
 
 
 def imports(path):
@@ -122,7 +182,8 @@ def test_the_image_has_the_same_python_debian_and_set_up():
 def test_the_image_gets_what_the_workflow_reads_and_nothing_that_is_made():
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     ignored = {line for line in lines if line and not line.startswith("#")}
-    needed = {*PARTS.split(), "data", "scripts", "requirements.txt", "pyproject.toml", "README.md"}
+    needed = {*PARTS.split(), "data", "scripts", "pyproject.toml", "README.md"}
+    needed |= {"requirements.txt", "requirements.lock"}
     assert [name for name in needed if not (ROOT / name).exists()] == []
     assert not ignored & needed
     assert ignored >= {".git", ".venv", ".snakemake", "results/*"}
@@ -178,22 +239,6 @@ def conda(tmp_path):
     (prefix / "bin/conda").chmod(0o755)
     (prefix / "bin/activate").write_text('export PATH="$1/bin:$PATH"\n')
     return prefix
-
-
-def required(name, found=None):
-    """A distribution and all that it requires here, in turn."""
-    found = set() if found is None else found
-    (name,) = named([name])
-    if name not in found:
-        try:
-            needs = metadata.requires(name) or []
-        except metadata.PackageNotFoundError:
-            return found
-        found.add(name)
-        for need in map(Requirement, needs):
-            if need.marker is None or need.marker.evaluate({"extra": ""}):
-                required(need.name, found)
-    return found
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-TOOLS = ("bash", "env", "cat", "cmp", "dirname", "id", "ln", "touch", "true")
+TOOLS = ("bash", "env", "cat", "cmp", "dirname", "id", "ln", "mv", "rm", "sed", "touch", "true")
 PIN = re.compile(r"^([A-Za-z0-9_.-]+==[^\s#]+)", re.MULTILINE)
 
 
@@ -53,7 +53,7 @@ def test_the_second_set_up_does_nothing_and_is_quick():
 
 def finished_environment(folder):
     """An environment that the script takes for set up: its stamp says for which pins and place."""
-    files = ("requirements.txt", "pyproject.toml", "scripts/setup.sh")
+    files = ("requirements.txt", "requirements.lock", "pyproject.toml", "scripts/setup.sh")
     folder.mkdir()
     text = f"\n\n{ROOT}\n" + "".join((ROOT / name).read_text() for name in files)
     (folder / ".set-up").write_text(text)
@@ -77,6 +77,52 @@ def set_up_for_tests(folder, venv, option="--tests", **programs):
         text=True,
         check=False,
     )
+
+
+# An environment's interpreter: keeps what pip was to install, and the list that was piped to it
+PIP = """#!/bin/sh
+[ "$2" = pip ] || exit 0
+shift 5
+echo "$@" >>"${0%/*}/asked"
+for last; do :; done
+[ ! -p "$last" ] || cat "$last" >"${0%/*}/piped"
+"""
+
+
+def set_up_with(folder, pip):
+    """`setup.sh` where R is there and this stands for pip: what was said, the environment."""
+    venv = folder / "venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin/python").write_text(pip)
+    (venv / "bin/python").chmod(0o755)
+    others = {"Rscript": "", "R": "", "cc": "cat >/dev/null", "python3": ""}
+    return set_up_for_tests(folder / "bin", venv, "", **others), venv
+
+
+def test_all_but_torch_is_installed_by_its_hash_and_built_by_what_is(tmp_path):
+    done, venv = set_up_with(tmp_path, PIP)
+    assert done.returncode == 0, done.stderr
+    assert (venv / ".set-up").exists()
+    by_hash = "--require-hashes --no-deps --no-build-isolation --requirement "
+    built_with, locked, *others = (venv / "bin/asked").read_text().splitlines()
+    assert built_with.startswith(by_hash)
+    assert locked == f"{by_hash}requirements.lock"
+    (torch,) = (pin for pin in pins() if pin.startswith("torch=="))
+    assert others == [torch, "--no-deps --no-build-isolation --editable ."]
+
+    entry = r"^(?:cffi|pycparser|setuptools)==.+\n(?: +--hash=.+\n)+"
+    entries = re.findall(entry, (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert len(entries) == 3
+    assert (venv / "bin/piped").read_text() == "".join(entries)
+
+
+def test_what_is_not_as_locked_ends_the_set_up(tmp_path):
+    refused = PIP + '[ "$last" != requirements.lock ]\n'
+    done, venv = set_up_with(tmp_path, refused)
+    assert done.returncode == 1
+    assert "A file that does not match its hash is not the one that was locked" in done.stderr
+    assert not (venv / ".set-up").exists()
+    assert (venv / "bin/asked").read_text().splitlines()[-1].endswith("requirements.lock")
 
 
 def test_what_single_tests_need_is_installed_once(tmp_path):
