@@ -43,7 +43,13 @@ def resolved(folder: Path, options: list[str]) -> str:
     if LOCK.exists():
         shutil.copy(LOCK, written)
     venv.create(folder / "venv", with_pip=True)
-    pip = [programs / "python", "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    pip: list[str | Path] = [
+        programs / "python",
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "--quiet",
+    ]
     subprocess.run([*pip, "install", RESOLVER], check=True)
     compiled = [programs / "uv", "pip", "compile", *OPTIONS, "--python-version", lowest]
     subprocess.run(

@@ -16,7 +16,7 @@ import tiny
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
-from transformers import GPT2TokenizerFast
+from transformers import GPT2TokenizerFast  # type: ignore[attr-defined]  # made at import
 
 from locedit.model.architectures import architecture_of
 from locedit.store import assets

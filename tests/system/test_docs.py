@@ -4,6 +4,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -169,7 +170,7 @@ def test_the_command_lines_page_has_every_command():
         assert f"$ locedit {name} [OPTIONS]" in section
         for param in command.params:
             assert f"\n* `{param.opts[0] if param.opts[0][0] == '-' else param.metavar}" in section
-            assert f": {param.help}" in section
+            assert f": {param.help}" in section  # type: ignore[attr-defined]  # typer's own
 
 
 def test_the_api_page_names_what_there_is():
@@ -193,7 +194,7 @@ def test_the_score_pages_code_gives_a_number_a_fact(tmp_path):
         {"case_id": "b", "status": "failed: no reason"},
     ]
     tables.write(tmp_path / "layer-4.parquet", rows, "editing")
-    names = {}
+    names: dict[str, Any] = {}
     exec(block(DOCS / "how-to" / "score.md"), names)
     assert names["margin"](tmp_path / "layer-4.parquet").to_dict() == {"a": 2.5}
 
@@ -227,7 +228,7 @@ def test_the_tutorial_runs_and_shows_what_its_text_says(seen, tmp_path):
 
 @pytest.mark.slow
 def test_the_readmes_python_runs(seen, capsys):
-    names = {}
+    names: dict[str, Any] = {}
     exec(block(ROOT / "README.md"), names)
     assert names["found"].p_clean == pytest.approx(0.644, abs=0.001)
     assert capsys.readouterr().out.startswith("0.644")

@@ -152,8 +152,8 @@ def installed(wheel, tmp_path_factory) -> Path:
     # installed in place, are not read
     (site / "packages.pth").write_text(sysconfig.get_path("purelib") + "\n")
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
-    pip += ("--python", folder / "bin" / "python", "install", "--quiet")
-    run(*pip, "--no-deps", "--no-index", "--ignore-installed", wheel, cwd=folder)
+    there = ("--python", folder / "bin" / "python", "install", "--quiet")
+    run(*pip, *there, "--no-deps", "--no-index", "--ignore-installed", wheel, cwd=folder)
     return folder / "bin"
 
 

@@ -119,8 +119,8 @@ def installation(folder: Path, profile: str) -> Path:
     real = Path(printed.stdout.strip())
     for part in (folder / "bin", folder / "etc"):
         part.mkdir(parents=True)
-        for own in (real / part.name).iterdir():
-            (part / own.name).symlink_to(own.resolve())
+        for file in (real / part.name).iterdir():
+            (part / file.name).symlink_to(file.resolve())
     for part in real.iterdir():
         if not (folder / part.name).exists():
             (folder / part.name).symlink_to(part)

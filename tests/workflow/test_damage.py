@@ -220,7 +220,7 @@ def begun(cache: Path) -> bool:
     return any(path.suffix == ".json" for path in below(cache))
 
 
-def forked(function, *arguments) -> multiprocessing.Process:
+def forked(function, *arguments) -> multiprocessing.context.ForkProcess:
     process = multiprocessing.get_context("fork").Process(target=function, args=arguments)
     process.start()
     return process
