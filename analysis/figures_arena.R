@@ -84,6 +84,8 @@ arena_plot <- function(rows) {
     ) +
     facet_wrap(~panel, nrow = 1, scales = "free_x", drop = FALSE) +
     scale_x_continuous(breaks = scales::breaks_pretty(3), labels = plain_numbers) +
+    # said, since ggplot2 sorts names by itself where the first layer has not all of them
+    scale_y_discrete(limits = levels(rows$name)) +
     labs(x = NULL, y = NULL)
 }
 

@@ -329,6 +329,13 @@ test_that("the arena sorts localizers by their gain and marks those that may be 
     tables$choice, tables$value, tables$within, tables$arena, "Model", score = "rewrite"
   )
   expect_equal(levels(plot$data$name), c("tracing", "zeroing")) # the last is on top
+  tables$choice$gain <- ifelse(tables$choice$localizer == "zeroing", -0.3, 0.1)
+  tables$choice$shuffle_low[tables$choice$localizer == "zeroing"] <- NA
+  turned <- arena(
+    tables$choice, tables$value, tables$within, tables$arena, "Model", score = "rewrite"
+  )
+  drawn <- ggplot_build(turned)$layout$panel_params[[1]]$y$get_labels()
+  expect_equal(drawn, c("zeroing", "tracing"))
   expect_equal(unique(plot$data$name[plot$data$best]), factor("zeroing", c("tracing", "zeroing")))
   grey <- arena(tables$choice, tables$value, tables$within, tables$arena, "Model",
     score = "rewrite", controls = "zeroing"
