@@ -111,6 +111,7 @@ SCHEMA_OF = {
     "### `tracing/MODULE/window-W.parquet`": "tracing",
     "### `localizing/LOCALIZER/MODULE/window-W.parquet`": "localizing",
     "### `effects.parquet`": "effects",
+    "### `peaks.parquet`": "peaks",
     "### `planted/planting.parquet`": "planting",
     "### `contexts.parquet`": "contexts",
     "### `essence.parquet`": "essence",

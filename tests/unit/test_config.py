@@ -457,7 +457,7 @@ def test_the_last_layer_is_within_the_model_and_the_next_is_not():
 def test_what_figures_show_is_localized():
     said = "is not localized; add it to localizing."
     faulty(
-        "analysis.localizer", "zeroing", f"analysis.localizer: zeroing {said}localizers (tracing"
+        "analysis.localizer", "placebo", f"analysis.localizer: placebo {said}localizers (tracing"
     )
     faulty("analysis.module", "attn", f"analysis.module: attn {said}modules (mlp) or choose one of")
     faulty("analysis.window", 7, f"analysis.window: 7 {said}windows (1, 3, 5, 10) or choose one of")
