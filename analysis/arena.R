@@ -38,10 +38,11 @@ arena_table <- function(scores, effects, score_names, problems = NULL, methods =
 }
 
 arena_rows <- function(cells, shuffles, signs) {
-  able <- vapply(cells, can_associate, TRUE)
+  cells <- same_layers(cells)
+  able <- vapply(cells, can_rank, TRUE)
   facts <- Reduce(intersect, lapply(cells[able], function(cell) rownames(cell$score)))
   cells[able] <- lapply(cells[able], only_facts, facts = facts)
-  able <- vapply(cells, can_associate, TRUE)
+  able <- vapply(cells, can_rank, TRUE)
   ranks <- vapply(cells[able], rank_agreement, numeric(length(facts)))
   ranks <- matrix(ranks, length(facts), sum(able), dimnames = list(facts, NULL))
   standing <- standing_of(ranks, signs)
@@ -53,6 +54,16 @@ arena_rows <- function(cells, shuffles, signs) {
   }
   bind_columns(rows)
 }
+
+# Localizers are compared at the layers that most of them have; one that has others is left out.
+same_layers <- function(cells) {
+  layers <- vapply(cells, function(cell) toString(colnames(cell$score)), "")
+  able <- vapply(cells, can_associate, TRUE)
+  usual <- names(which.max(table(layers[able])))
+  Map(function(cell, apart) c(cell, apart = apart), cells, able & !layers %in% usual)
+}
+
+can_rank <- function(cell) can_associate(cell) && !cell$apart
 
 only_facts <- function(cell, facts) {
   at <- match(facts, rownames(cell$score))
@@ -78,7 +89,10 @@ arena_row <- function(cell, shuffles) {
     passes = if (is.null(cell$passes)) NA_real_ else cell$passes,
     reason = joined_reasons(cell$reason, no_association(cell))
   ))
-  if (!can_associate(cell)) return(answer)
+  if (cell$apart) {
+    answer$reason <- joined_reasons(answer$reason, "not at the layers of the others: not compared")
+  }
+  if (!can_rank(cell)) return(answer)
   best <- peak_shares(cell$score)
   hit <- prescriptive(best, cell$peak)
   gain <- prescriptive(cell$score, cell$peak)

@@ -50,7 +50,7 @@ panel_rows <- function(name, table) {
   data.frame(
     panel = rep(PANELS[[name]], nrow(table)), localizer = table$localizer,
     estimate = table[[name]], low = table$low, high = table$high,
-    band_low = column("shuffle_low"), band_high = column("shuffle_high"),
+    band_low = column("shuffle_low"), band_high = column("shuffle_high"), p = column("p_adjusted"),
     ceiling = ifelse(table[[name]] < 0, -1, 1) * column("ceiling")
   )
 }
@@ -91,12 +91,17 @@ arena_plot <- function(rows) {
 
 arena_notes <- function(tables) {
   absent <- tables$gain[is.na(tables$gain$gain), , drop = FALSE]
+  most <- max(tables$gain$n_layers)
+  fewer <- tables$gain[tables$gain$n_layers < most & !is.na(tables$gain$gain), , drop = FALSE]
   c(
     paste(
       "Point and 95 % interval over facts, of controls in grey; grey bands: 95 % of the localizer's",
       "own shuffles; bars: the ceiling of r; filled: not to be told from the best by rank",
       "correlation."
     ),
+    if (nrow(fewer) > 0) sprintf("At fewer layers, so not to be compared: %s.", listed(sprintf(
+      "%s (%d of %d)", label_of(fewer$localizer, LOCALIZERS), fewer$n_layers, most
+    ))),
     vapply(setdiff(unique(absent$reason), ""), function(reason) {
       names <- label_of(absent$localizer[absent$reason == reason], LOCALIZERS)
       sprintf("No gain of %s: %s.", listed(names), reason)
@@ -106,15 +111,15 @@ arena_notes <- function(tables) {
 
 arena_words <- function(rows) {
   gain <- rows[as.integer(rows$panel) == 1, , drop = FALSE]
-  beyond <- sum(gain$estimate > gain$band_high, na.rm = TRUE)
+  better <- sum(gain$estimate > 0 & gain$p < 0.05, na.rm = TRUE)
   list(
     shows = paste(
       "What each localizer gains by matching its peaks to facts, what its use is worth against the",
       "best fixed layer, and how its values and the score go together within facts."
     ),
     see = sprintf(
-      "Right of its own grey, a localizer knows where single facts should be edited: %d of %d.",
-      beyond, nrow(gain)
+      "A localizer picks better layers than its shuffle, at an adjusted p below .05: %d of %d.",
+      better, nrow(gain)
     ),
     alt = sprintf("Three panels of points with intervals for %s.",
       count_of(nlevels(rows$name), "localizer")
@@ -126,7 +131,10 @@ arena_words <- function(rows) {
 
 # hits: how often each localizer puts a planted fact where it was trained, against permuted places.
 hits_by_localizer <- function(hits, study, module = NULL, window = NULL, controls = NULL) {
-  columns <- c("localizer", "hits", "low", "high", "shuffle_low", "shuffle_high", "placebo")
+  columns <- c(
+    "localizer", "hits", "low", "high", "shuffle_low", "shuffle_high", "placebo", "chance",
+    "p_adjusted"
+  )
   require_columns(hits, columns, "hits")
   title <- "Which localizer finds planted facts?"
   rows <- one_place(hits[!is.na(hits$hits), , drop = FALSE], module, window)
@@ -145,7 +153,7 @@ hits_by_localizer <- function(hits, study, module = NULL, window = NULL, control
     geom_point(size = 2, colour = colours) +
     scale_x_continuous(limits = c(0, 1), labels = plain_numbers) +
     labs(x = "Share of facts found within one layer", y = NULL)
-  beyond <- sum(rows$hits > rows$shuffle_high)
+  better <- sum(rows$hits > rows$chance & rows$p_adjusted < 0.05, na.rm = TRUE)
   with_titles(
     plot, title, c(study, facts_words(rows$n_facts)),
     paste(
@@ -155,7 +163,10 @@ hits_by_localizer <- function(hits, study, module = NULL, window = NULL, control
     c(WIDTH, 1.8 + 0.27 * nrow(rows)),
     list(
       shows = "How often each localizer's peak lies within one layer of where a fact was trained.",
-      see = sprintf("Right of its grey, a localizer finds them: %d of %d.", beyond, nrow(rows)),
+      see = sprintf(
+        "A localizer finds them more often than by chance, at an adjusted p below .05: %d of %d.",
+        better, nrow(rows)
+      ),
       alt = sprintf("Points with intervals for %s.", count_of(nrow(rows), "localizer"))
     )
   )

@@ -23,7 +23,7 @@ choice_gain <- function(choice, study, score = "paraphrase_log_odds", localizer 
       told = function(rows) told_words(rows, "gain"),
       see = paste(
         "Right of the grey, the localizer knows something about where each single fact should be",
-        "edited; inside, its layers are as good for any other fact."
+        "edited; inside, that is not shown."
       )
     )
   )
@@ -78,8 +78,8 @@ value_of_use <- function(value, study, score = "paraphrase_log_odds", localizer 
       ),
       told = strategy_words,
       see = paste(
-        "Right of zero, the choice is worth its cost; the best layer of each fact shows how much",
-        "there is to gain."
+        "Where its interval lies right of zero, the choice is worth its cost. The best layer by half",
+        "of the prompts, scored by the other half, is a noisy lower bound of what could be gained."
       )
     )
   )

@@ -27,8 +27,9 @@ r2_by_problem <- function(r2, study, score = "rewrite", localizer = NULL, module
     ),
     "Above the bars: R\u00b2 of both minus R\u00b2 of the edit layer alone.",
     paste(
-      "If tracing told where to edit, the third bar would stand well above the first; few facts",
-      "inflate it most, since it has the most coefficients."
+      "The paper's comparison. It mixes facts with layers: a fact that is easy everywhere and has",
+      "large effects everywhere raises the third bar, and so do few facts, since it has the most",
+      "coefficients."
     )
   )
 }

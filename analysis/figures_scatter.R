@@ -104,7 +104,10 @@ effect_scatter <- function(points, title, subtitle, score, axis, note) {
         "least-squares line of each panel."
       ), lower(name)
     ),
-    see = c(correlation_words(lines), "If tracing told where to edit, the lines would rise."),
+    see = c(
+      correlation_words(lines),
+      "A line rises also where facts that are easy everywhere have large effects everywhere."
+    ),
     alt = sprintf(
       "Scatter plots of %s against tracing effect in %s.", lower(name),
       count_of(nrow(lines), "panel")

@@ -55,15 +55,17 @@ score_words <- function(means, name) {
   )
 }
 
-# The layer with the best mean over problems, for each method.
+# The layer with the best mean over problems, for each method: of the layers that all problems have.
 best_layers <- function(means) {
   groups <- split_by(means[order(means$method), , drop = FALSE], "method")
-  best <- vapply(groups, function(group) {
+  best <- unlist(lapply(groups, function(group) {
     by_layer <- tapply(group$rows$mean, group$rows$layer, mean)
+    by_layer <- by_layer[table(group$rows$layer) == length(unique(group$rows$problem))]
+    if (length(by_layer) < 2) return(NULL) # nothing to choose among
     layer <- as.integer(names(by_layer)[which.max(by_layer)]) + 1L
     sprintf("%d for %s", layer, group$keys$method)
-  }, "")
-  sprintf("Best edit layer over these problems: %s.", listed(best))
+  }))
+  if (length(best) > 0) sprintf("Best edit layer over these problems: %s.", listed(best))
 }
 
 failed_words <- function(scores, score) {

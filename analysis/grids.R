@@ -124,8 +124,9 @@ empty_localizer <- function() {
 # Facts with a usable score at every edited layer and a value at every layer; see STATISTICS 2.
 # `score`, `value`: [facts, edited layers]; `peak`: shares of each fact's largest value (1, or less
 # where layers share it); `own`: its score at the layer of the model where it peaks, NA where it was
-# not edited there. `estimand`: whether all peaks are edited layers; else a layer's value is the
-# mean over the layers of the model that are nearest to it. `passes`: see localizers_of.
+# not edited there. `share_edited`: of facts whose peak is one of these layers (an edit at the peak
+# alone does not count: other facts have no score there). `estimand`: whether all peaks are; else a
+# layer's value is the mean over the layers of the model that are nearest to it. `passes`: see localizers_of.
 cell_of <- function(outcome, localizer) {
   cell <- list(
     keys = c(localizer$keys[c("localizer", "module", "window")], outcome$keys), n_dropped = 0L,
@@ -152,7 +153,7 @@ with_values <- function(cell, values, outcome, localizer, near) {
   layers <- colnames(cell$score)
   top <- if (length(facts) > 0) colnames(values)[max.col(values, ties.method = "first")]
   cell$own <- outcome$score[cbind(facts, ifelse(top %in% colnames(outcome$score), top, NA))]
-  cell$share_edited <- if (length(facts) > 0) mean(!is.na(cell$own)) else NA_real_
+  cell$share_edited <- if (length(facts) > 0) mean(top %in% layers) else NA_real_
   all_edited <- length(facts) > 0 && all(top %in% layers)
   weights <- if (all_edited) +outer(colnames(values), layers, `==`) else near
   weights <- weights[, colSums(near) > 0, drop = FALSE]

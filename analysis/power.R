@@ -1,12 +1,13 @@
 # How many facts and layers would show that a localizer picks better layers than its own shuffle
 # (choice.R), if a fact's score followed its values with a correlation of `effect`?
 
-# One row for each number of layers (evenly spread over the model) and of facts. `power` of the
+# One row for each number of layers (evenly spread over the model; of as many as `edited` has, these,
+# numbered as in the effects) and of facts. `power` of the
 # two-sided test at 5 %; `facts_needed` for `wanted` power with these layers. From the values of the
 # primary localizer on the study's facts (`source` "study"), else as if they were normal and
 # independent. Layers that most facts share as their peak need more facts: there a shuffle changes
 # little.
-power_table <- function(effects, primary = NULL, effect = 0.2, wanted = 0.8,
+power_table <- function(effects, primary = NULL, effect = 0.2, wanted = 0.8, edited = NULL,
                         facts = c(11L, 24L, 40L, 80L, 120L, 200L, 400L, 650L),
                         layers = c(3L, 6L, 9L, 12L, 24L)) {
   check_localized(effects)
@@ -19,21 +20,26 @@ power_table <- function(effects, primary = NULL, effect = 0.2, wanted = 0.8,
     value <- localizers_of(mine)[[1]]$value
     value <- value[stats::complete.cases(value), , drop = FALSE]
     depth <- ncol(localizers_of(setting$rows)[[1]]$value)
-    for (n_layers in unique(pmax(pmin(layers, depth), 2L))) { # with one there is no choice
+    # with one layer there is no choice
+    numbers <- c(layers, if (length(edited) > 0) length(edited))
+    for (n_layers in sort(unique(pmax(pmin(numbers, depth), 2L)))) {
+      at <- if (n_layers == length(edited)) match(edited, colnames(value)) else {
+        round(seq(1, ncol(value), length.out = n_layers))
+      }
       rows[[length(rows) + 1]] <- cbind(
-        setting$keys, power_rows(value, n_layers, facts, effect, wanted), row.names = NULL
+        setting$keys, power_rows(value, n_layers, at, facts, effect, wanted), row.names = NULL
       )
     }
   }
   if (length(rows) == 0) {
     keys <- data.frame(model = character(), dataset = character())
-    return(cbind(keys, power_rows(matrix(0, 0, 0), 2L, facts, effect, wanted)[0, ]))
+    return(cbind(keys, power_rows(matrix(0, 0, 0), 2L, NULL, facts, effect, wanted)[0, ]))
   }
   do.call(rbind, rows)
 }
 
-power_rows <- function(value, n_layers, facts, effect, wanted) {
-  contrast <- if (nrow(value) >= MIN_ROWS) spread_contrast(value, n_layers)
+power_rows <- function(value, n_layers, at, facts, effect, wanted) {
+  contrast <- if (nrow(value) >= MIN_ROWS) contrast_at(value, at)
   known <- !is.null(contrast)
   if (!known) contrast <- peak_contrast(normal_values(n_layers))
   data.frame(
@@ -48,11 +54,11 @@ normal_values <- function(n_layers) {
   seeded(0L, matrix(stats::rnorm(4000L * n_layers), 4000L))
 }
 
-# Of values [facts, layers of the model] at some of the layers; NULL where no shuffle changes them.
-spread_contrast <- function(value, n_layers) {
-  if (ncol(value) < 2) return(NULL)
-  edited <- unique(round(seq(1, ncol(value), length.out = n_layers)))
-  near <- nearest_layers(seq_len(ncol(value)), edited)
+# Of values [facts, layers of the model] at some of their columns; NULL where no shuffle changes them.
+contrast_at <- function(value, at) {
+  at <- unique(at[!is.na(at)])
+  if (ncol(value) < 2 || length(at) < 2) return(NULL)
+  near <- nearest_layers(seq_len(ncol(value)), at)
   edited <- value %*% base::sweep(near, 2, colSums(near), `/`)
   if (!varies_within(edited) || same_peaks(peak_shares(edited))) return(NULL)
   peak_contrast(edited)

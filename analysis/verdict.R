@@ -3,7 +3,7 @@
 
 VERDICTS <- c("better", "worse", "equivalent", "undecided", "cannot_say", "not_run")
 ENOUGH_FACTS <- 40L
-ENOUGH_PEAKS <- 0.5 # share of facts that are edited at the layer where they peak
+ENOUGH_PEAKS <- 0.5 # share of facts that peak at a layer at which all are edited
 
 # One row for each model and data set. `verdict`: the localizer picks better (worse) layers than its
 # shuffle; or scores follow its values less than `bound` (equivalent); or neither is shown
@@ -66,7 +66,7 @@ not_enough <- function(answer, reason) {
       sprintf("%d facts, at least %d", answer$n_facts, ENOUGH_FACTS)
     },
     if (answer$share_edited < ENOUGH_PEAKS) {
-      sprintf("%.0f %% of facts are edited at their own peak, at least %.0f %%",
+      sprintf("%.0f %% of facts peak at an edited layer, at least %.0f %%",
         100 * answer$share_edited, 100 * ENOUGH_PEAKS
       )
     }

@@ -22,6 +22,7 @@ CHOSEN = [
     "overall",
 ]
 PRIMARY = {**SHOWN, **config["analysis"]["primary"]}
+PRIMARY_LAYERS = pairs.listed(edit_layers(PRIMARY["method"], PRIMARY["problem"]))
 
 
 # What a localizer says of a layer, and what tracing measures beside
@@ -85,7 +86,7 @@ TABLES = {
     "power": (
         "power_table",
         [*_MATRICES, "choice.R", "within.R", "power.R"],
-        {"primary": PRIMARY, **config["analysis"]["power"]},
+        {"primary": PRIMARY, **config["analysis"]["power"], "edited": PRIMARY_LAYERS},
         {"effects": f"{OUT}/effects.parquet"},
         "What size of a study would tell",
     ),

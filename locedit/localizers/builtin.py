@@ -175,6 +175,7 @@ BUILTIN = (
         function="locedit.localizers.edit_cost:localize",
         settings=EditCostSettings,
         needs=frozenset({"key_statistics", "contexts"}),
+        control=True,  # it sees the editor's own quantities
         new_target=True,
         cheap=True,
     ),

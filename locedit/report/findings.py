@@ -4,15 +4,17 @@ Each function takes data frames and returns one sentence. A number that cannot b
 clause into one that says so, with the reason that the table gives. Layers are said one-based.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
+from locedit.facts.formats import PLANTED
 from locedit.localizers import TRACING
 from locedit.study import peaks
 
-CHOICE = "overall"  # the score by which layers are compared
+AMONG = "among the edited layers"  # the estimand where not all facts peak at one of them
+PAIR = ("problem", "method", "score")
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -61,8 +63,8 @@ class Design:
 def paragraph(tables: Mapping[str, pd.DataFrame], design: Design) -> list[str]:
     """Its sentences; the last ones are the conclusion, and what other localizers add to it.
 
-    `tables` has `facts`, `study`, `effects`, `success`, `choice` and `verdict`; one that is missing
-    counts as empty.
+    `tables` has `facts`, `study`, `effects`, `success`, `choice`, `verdict` and, of planted facts,
+    `hits`; one that is missing counts as empty.
     """
     empty = pd.DataFrame()
     verdict, success = tables.get("verdict", empty), tables.get("success", empty)
@@ -70,10 +72,10 @@ def paragraph(tables: Mapping[str, pd.DataFrame], design: Design) -> list[str]:
         count(tables.get("facts", empty), tables.get("study", empty), design),
         lost(success),
         mean_peak(tables.get("effects", empty), success, design),
-        best_layers(success, design),
         compared(verdict),
         conclusion(verdict, design),
         beside(verdict, tables.get("choice", empty), design),
+        planted(tables.get("hits", empty), tables.get("choice", empty), verdict),
     ]
     return [sentence for sentence in sentences if sentence]
 
@@ -127,29 +129,6 @@ def mean_peak(effects: pd.DataFrame, success: pd.DataFrame, design: Design) -> s
     return f"{said}, which is not edited{others}."
 
 
-def best_layers(success: pd.DataFrame, design: Design) -> str:
-    """The edit layer with the highest mean score of the problem, for each method."""
-    rows = _rows(success, problem=design.problem)
-    by_layer: dict[int, list[str]] = {}
-    missing = []
-    for method in design.methods:
-        found = _rows(rows, method=method)
-        scored = _known(found, CHOICE)
-        if scored.empty:
-            missing.append((method, _reason(found)))
-            continue
-        best = scored.sort_values([CHOICE, "layer"], ascending=[False, True]).iloc[0]
-        by_layer.setdefault(int(best["layer"]) + 1, []).append(f"{method} ({best[CHOICE]:.2f})")
-    if not by_layer:
-        return f"The best layer to edit could not be computed: {_reasons(missing)}."
-    layers = [str(int(layer) + 1) for layer in sorted(_known(rows, CHOICE)["layer"].unique())]
-    best = _listed([f"{layer} with {_listed(by_layer[layer])}" for layer in sorted(by_layer)])
-    return (
-        f"For {_plain(design.problem)}, the best edit layer by mean {CHOICE} score is {best}, "
-        f"of {_listed(layers)} tried{_but(missing)}."
-    )
-
-
 def compared(verdict: pd.DataFrame) -> str:
     """The comparison that was named before the study, and where it was made."""
     if verdict.empty:
@@ -165,7 +144,7 @@ def compared(verdict: pd.DataFrame) -> str:
         return f"{named}; it was not made: {row['reason']}."
     return (
         f"{named}, of {int(row['n_facts']):,} facts at {int(row['n_layers'])} layers; "
-        f"{row['share_edited']:.0%} of the facts were edited at their own peak."
+        f"{row['share_edited']:.0%} of the facts peak at one of these."
     )
 
 
@@ -181,16 +160,18 @@ def conclusion(verdict: pd.DataFrame, design: Design) -> str:
             f"({row['reason']}){_needed(row)}."
         )
     gain = f"by {_signed(row['gain'], 2)}, {_interval(row, 'gain')}, p {row['gain_p']:.3f}"
+    among = " among the edited layers" if row["estimand"] == AMONG else ""
     if told in ("better", "worse"):
         return (
             f"For single facts, {design.the_trace} picks {told} layers than it picks for other "
-            f"facts ({gain}){_use(row)}."
+            f"facts{among} ({gain}){_use(row)}."
         )
-    shown = f"{design.the_trace} is not shown to pick better layers than for other facts ({gain})"
+    shown = f"{design.the_trace} is not shown to pick better layers than for other facts{among}"
+    shown = f"{shown} ({gain})"
     if told == "equivalent":
         return (
-            f"So {shown}, and scores follow its values within facts with a correlation below "
-            f"{row['bound']:g}{_use(row)}."
+            f"So {shown}, and scores follow its values within facts with a correlation between "
+            f"{MINUS}{row['bound']:g} and {row['bound']:g}{_use(row)}."
         )
     return f"So {shown}, nor that it does not{_needed(row)}."
 
@@ -200,7 +181,7 @@ def beside(verdict: pd.DataFrame, choice: pd.DataFrame, design: Design) -> str:
     if verdict.empty or verdict.iloc[0]["verdict"] in ("cannot_say", "not_run"):
         return ""
     row = verdict.iloc[0]
-    rows = _rows(choice, **{key: row[key] for key in ("problem", "method", "score")})
+    rows = _rows(choice, **{key: row[key] for key in PAIR})
     rows = _known(rows[rows["localizer"] != row["localizer"]], "p_adjusted")
     # of a localizer with several places, the one at the primary comparison's, else its first
     elsewhere = rows["module"].ne(row["module"]) | rows["window"].ne(row["window"])
@@ -213,6 +194,27 @@ def beside(verdict: pd.DataFrame, choice: pd.DataFrame, design: Design) -> str:
     ]
     said = " and by ".join(count for count in counts if count)
     return f"Better layers are picked by {said} (adjusted p below .05)." if said else ""
+
+
+def planted(hits: pd.DataFrame, choice: pd.DataFrame, verdict: pd.DataFrame) -> str:
+    """Of planted facts: whether editing at their place is better at all, and who finds them."""
+    if hits.empty:
+        return ""
+    keys = {key: verdict.iloc[0][key] for key in PAIR} if len(verdict) else {}
+    truth = _known(_rows(choice, localizer=PLANTED, **keys), "gain") if keys else choice.head(0)
+    said = "Whether edits are better where facts were planted could not be computed"
+    if not truth.empty:
+        row = truth.iloc[0]
+        said = (
+            f"At the layer where a fact was planted its score is {_signed(row['gain'], 2)} against "
+            f"where another was ({_interval(row, '')}, p {row['p']:.3f})"
+        )
+    counted = _known(hits, "hits").drop_duplicates("localizer")
+    better = (counted["hits"] > counted["chance"]) & (counted["p_adjusted"] < 0.05)
+    names = [_plain(name) for name in counted.loc[better, "localizer"]]
+    found = f"{len(names) or 'none'} of {len(counted)} localizers"
+    found += f" ({_listed(names)})" if names else ""
+    return f"{said}; {found} find planted facts more often than by chance (adjusted p below .05)."
 
 
 def _found(rows: pd.DataFrame, kind: str) -> str:
@@ -237,7 +239,8 @@ def _use(row: pd.Series) -> str:
 
 
 def _needed(row: pd.Series) -> str:
-    if pd.isna(row["facts_needed"]):
+    """The size of a study that would tell; "" where this one is as large."""
+    if pd.isna(row["facts_needed"]) or row["facts_needed"] <= row["n_facts"]:
         return ""
     return (
         f"; {int(row['facts_needed']):,} facts at {int(row['layers_needed'])} layers would find a "
@@ -262,24 +265,6 @@ def _known(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     return rows[rows[column].notna()] if column in rows else rows.head(0)
 
 
-def _reason(rows: pd.DataFrame) -> str:
-    given = rows["reason"].dropna() if "reason" in rows else []
-    given = list(dict.fromkeys(str(reason) for reason in given if str(reason)))
-    return "; ".join(given) if given else "its table has no such row"
-
-
-def _reasons(missing: Iterable[tuple[str, str]]) -> str:
-    """Reasons, each with the methods that share it."""
-    by_reason: dict[str, list[str]] = {}
-    for method, reason in missing:
-        by_reason.setdefault(reason, []).append(method)
-    return "; ".join(f"{reason} ({_listed(methods)})" for reason, methods in by_reason.items())
-
-
-def _but(missing: Sequence[tuple[str, str]]) -> str:
-    return f" (not computed: {_reasons(missing)})" if missing else ""
-
-
 def _plain(name: str) -> str:
     return str(name).replace("_", " ")
 
@@ -299,7 +284,7 @@ def _signed(value: float, digits: int) -> str:
 
 
 def _interval(row: pd.Series, name: str) -> str:
-    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    low, high = (row.get(f"{name}_{end}".lstrip("_")) for end in ("low", "high"))
     if pd.isna(low) or pd.isna(high):
-        return f"no interval: {_reason(row.to_frame().T)}"
+        return f"no interval: {row['reason'] or 'too few facts'}"
     return f"95 % interval {_signed(low, 2)} to {_signed(high, 2)}"

@@ -159,7 +159,7 @@ _ADJUSTED = Column(header="p adjusted", value="p_adjusted", kind="p")
 _SIZE = (
     _FACTS,
     Column(header="Layers", value="n_layers", kind="count"),
-    Column(header="Peaks edited", value="share_edited"),
+    Column(header="Peaks there", value="share_edited"),
 )
 
 _CHOICE = Layout(

@@ -44,9 +44,10 @@ def verdict(told: str, **changes) -> pd.DataFrame:
     row = {
         **{"problem": "error_injection", "method": "ROME", "score": "paraphrase_log_odds"},
         **{"localizer": "tracing", "n_facts": 200, "n_layers": 9, "share_edited": 0.75},
+        **{"estimand": "own peak"},
         **{"verdict": told, "use": None, "gain": 0.31, "gain_low": 0.1, "gain_high": 0.52},
         **{"gain_p": 0.002, "bound": 0.1, "value": -0.02, "value_low": -0.1, "value_high": 0.06},
-        **{"effect": 0.2, "wanted": 0.8, "facts_needed": 105, "layers_needed": 6, "reason": ""},
+        **{"effect": 0.2, "wanted": 0.8, "facts_needed": 305, "layers_needed": 6, "reason": ""},
     }
     return pd.DataFrame([row | changes])
 
@@ -116,49 +117,13 @@ def test_without_effects_nothing_is_said_of_their_peak():
     assert findings.mean_peak(pd.DataFrame(), success(ROME=[0.5]), DESIGN) == ""
 
 
-# ---- the best layers -----------------------------------------------------------------------------
-
-
-def test_the_best_layer_of_each_method_is_said_from_one():
-    said = findings.best_layers(success(FT_1=[0.2, 0.7], ROME=[0.81, 0.4]), DESIGN)
-    assert said == (
-        "For error injection, the best edit layer by mean overall score is 1 with ROME (0.81) and "
-        "2 with FT-1 (0.70), of 1 and 2 tried."
-    )
-
-
-def test_of_layers_that_score_the_same_the_lowest_is_named():
-    said = findings.best_layers(success(FT_1=[0.5, 0.5], ROME=[0.5, 0.5]), DESIGN)
-    assert "is 1 with FT-1 (0.50) and ROME (0.50), of" in said
-
-
-def test_a_method_without_scores_gives_its_reason():
-    said = findings.best_layers(success(FT_1=[None, None], ROME=[0.8, 0.4]), DESIGN)
-    assert said.endswith(
-        "1 with ROME (0.80), of 1 and 2 tried (not computed: all edits failed (FT-1))."
-    )
-
-
-def test_without_any_score_the_best_layer_is_not_named():
-    said = findings.best_layers(success(FT_1=[None], ROME=[None]), DESIGN)
-    assert said == (
-        "The best layer to edit could not be computed: all edits failed (FT-1 and ROME)."
-    )
-
-
-def test_without_error_injection_the_first_problem_is_described():
-    design = replace(DESIGN, problems=["fact_erasure"], methods=["ROME"])
-    assert findings.best_layers(success(ROME=[0.3]), design).startswith("For fact erasure")
-
-
 # ---- the primary comparison ----------------------------------------------------------------------
 
 
 def test_the_comparison_that_was_named_before_is_said_with_its_size():
     assert findings.compared(verdict("better")) == (
         "The comparison that was named before the study is tracing in error injection with ROME, "
-        "by paraphrase log odds, of 200 facts at 9 layers; 75% of the facts were edited at their "
-        "own peak."
+        "by paraphrase log odds, of 200 facts at 9 layers; 75% of the facts peak at one of these."
     )
     nowhere = dict.fromkeys(("localizer", "problem", "method", "score"))
     absent = verdict("not_run", reason="no edits of the primary comparison", **nowhere)
@@ -171,7 +136,7 @@ def test_the_comparison_that_was_named_before_is_said_with_its_size():
 
 
 WORTH = "; editing by it is not shown to differ from the best fixed layer"
-NEEDED = "; 105 facts at 6 layers would find a correlation of 0.2 within facts in 80% of studies."
+NEEDED = "; 305 facts at 6 layers would find a correlation of 0.2 within facts in 80% of studies."
 
 
 @pytest.mark.parametrize(
@@ -186,8 +151,8 @@ NEEDED = "; 105 facts at 6 layers would find a correlation of 0.2 within facts i
         (verdict("worse"), "the trace picks worse layers than it picks for other facts (by +0.31"),
         (
             verdict("equivalent", use="worse"),
-            "and scores follow its values within facts with a correlation below 0.1; editing by it "
-            "is worse than at the best fixed layer",
+            "and scores follow its values within facts with a correlation between "
+            "\N{MINUS SIGN}0.1 and 0.1; editing by it is worse than at the best fixed layer",
         ),
         (verdict("undecided"), f"p 0.002), nor that it does not{NEEDED}"),
         (
@@ -251,6 +216,37 @@ def test_a_study_that_cannot_say_it_says_nothing_of_others():
     assert findings.beside(small, chosen(**FOUND), DESIGN) == ""
 
 
+def test_where_peaks_lie_between_the_edited_layers_these_are_named():
+    told = verdict("better", estimand="among the edited layers")
+    assert "for other facts among the edited layers (by +0.31" in findings.conclusion(told, DESIGN)
+    told = verdict("undecided", estimand="among the edited layers")
+    assert "other facts among the edited layers (by" in findings.conclusion(told, DESIGN)
+
+
+def test_a_study_that_is_as_large_as_is_asked_is_told_no_size():
+    said = findings.conclusion(verdict("undecided", facts_needed=200), DESIGN)
+    assert said.endswith("nor that it does not.")
+
+
+HITS = pd.DataFrame(
+    {"localizer": ["tracing", "tracing", "zeroing", "random"], "hits": [0.6, 0.2, 0.5, None]}
+    | {"chance": [0.2, 0.2, 0.6, 0.2], "p_adjusted": [0.01, 0.9, 0.01, None]}
+)
+
+
+def test_of_planted_facts_the_check_and_the_finders_are_told():
+    row = chosen(planted=(0.8, 0.01)).assign(low=0.5, high=1.1, p=0.004, reason="")
+    said = findings.planted(HITS, row, verdict("cannot_say", reason="40 %"))
+    assert said == (
+        "At the layer where a fact was planted its score is +0.80 against where another was (95 % "
+        "interval +0.50 to +1.10, p 0.004); 1 of 2 localizers (tracing) find planted facts more "
+        "often than by chance (adjusted p below .05)."
+    )
+    unedited = findings.planted(HITS, pd.DataFrame(), verdict("not_run"))
+    assert unedited.startswith("Whether edits are better where facts were planted could not be")
+    assert findings.planted(pd.DataFrame(), row, verdict("better")) == ""
+
+
 def test_where_no_size_is_known_none_is_said():
     said = findings.conclusion(verdict("undecided", facts_needed=None), DESIGN)
     assert said.endswith("nor that it does not.")
@@ -258,5 +254,5 @@ def test_where_no_size_is_known_none_is_said():
 
 def test_a_study_without_any_table_still_has_its_paragraph():
     sentences = findings.paragraph({}, DESIGN)
-    assert len(sentences) == 4
+    assert len(sentences) == 3
     assert all(sentence.endswith(".") for sentence in sentences)

@@ -22,7 +22,7 @@ test_that("where peaks are not edited, a layer's value is the mean over the near
   expect_equal(cell$estimand, "among the edited layers")
 })
 
-test_that("an edit at a fact's own peak counts for that fact and is no layer of the grid", {
+test_that("an edit at a fact's own peak is that fact's alone: no layer of the grid, no share", {
   value <- matrix(deep$value, 6)
   peaks <- apply(value, 1, which.max) - 1L
   own <- frames$scores[frames$scores$layer == 2, ]
@@ -33,7 +33,7 @@ test_that("an edit at a fact's own peak counts for that fact and is no layer of 
   scores <- rbind(frames$scores, new)
   cell <- cell_from(scores, deep)
   expect_equal(colnames(cell$score), c("2", "5", "9"))
-  expect_equal(cell$share_edited, 1)
+  expect_equal(cell$share_edited, mean(peaks %in% c(2, 5, 9)))
   expect_equal(cell$own[!peaks %in% c(2, 5, 9)], new$rewrite)
   expect_equal(cell$estimand, "among the edited layers")
 })

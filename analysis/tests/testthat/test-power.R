@@ -28,6 +28,15 @@ test_that("peaks that facts share need more facts; without values they are as if
   effects <- make_effects(facts = 30, windows = 5)
   table <- power_table(effects, list(localizer = "tracing", window = 5L), effect = 0.3)
   expect_setequal(table$source, "study")
+  here <- power_table(effects, list(localizer = "tracing", window = 5L), effect = 0.3, edited = 0:3)
+  expect_setequal(here$n_layers, c(table$n_layers, 4L))
+  expect_equal(here[!here$n_layers %in% 4, "power"], table$power)
+  expect_equal(
+    here$power[here$n_layers %in% 4],
+    choice_power(unique(here$n_facts), 0.3, contrast_at(
+      localizers_of(effects[effects$window == 5, ])[[1]]$value, 1:4
+    ))
+  )
   none <- power_table(effects, list(localizer = "unknown"), effect = 0.3)
   expect_setequal(none$source, "normal")
   expect_true(all(none$reason != ""))
