@@ -75,8 +75,8 @@ SECTIONS = (
     Section(
         id="editing",
         title="Where do edits work?",
-        intro="Facts are edited by each method, each time from the unedited model, at layers that are "
-        "the same for all facts of a problem and method. Scores lie between 0 and 1; higher is better.",
+        intro="Facts are edited by each method, each time from the unedited model, at the same layers "
+        "for all facts of a problem and method. Scores lie between 0 and 1; higher is better.",
         patterns=(
             "overall_by_layer",
             "rewrite_by_layer",
