@@ -1,7 +1,7 @@
 """The built-in methods as data: hyperparameters, presets and needs (METHODS section 4, Editors).
 
-First the paper's four, then those of later years. What each does is in a module of its own, which
-is imported when it is first used.
+First the paper's four, then the others. What each does is in a module of its own, which is
+imported when it is first used.
 """
 
 from collections.abc import Sequence

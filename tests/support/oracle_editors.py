@@ -250,7 +250,8 @@ def kn_edit(
     with oracle.recorded(module) as record, torch.no_grad():
         oracle.forward(model, rows)
     signs = record["input"][:, last].mean(0).sign()
-    knowing = [i for i, a in enumerate(attributions) if a > share * max(attributions)]
+    largest = max(attributions)
+    knowing = [i for i, a in enumerate(attributions) if a > share * largest]
 
     original = oracle.as_stored(module, module.weight.detach().clone())
     e_old, e_new = (_embedding(model, tokenizer, o, prompt, layer) for o in (true, target))
