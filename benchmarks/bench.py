@@ -268,6 +268,7 @@ def request_of(example: Example) -> Request:
         subject=example.subject,
         target=example.false,
         problem=PROBLEMS["error_injection"],
+        true=example.true,
     )
 
 
@@ -344,6 +345,9 @@ def published_edit(lm, example: Example, method: str, hyper, shared: SharedInput
     if method == "FT-M":
         steps = {"learning_rate": hyper.lr, "iterations": hyper.steps, "enough": hyper.enough}
         return oracle_editors.ft_m_edit(*fact, **steps, sigma=SIGMA, n_noise=10, seed=1)
+    if method == "KN":
+        noise = {"sigma": SIGMA, "n_noise": 10, "seed": 1}
+        return oracle_editors.kn_edit(*fact, **{"true": example.true, **vars(hyper), **noise})
     if method.startswith("FT"):
         return oracle.ft_edit(*fact, window=hyper.window, epsilon=hyper.eps)
     if method == "ROME":

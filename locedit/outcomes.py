@@ -11,7 +11,7 @@ from locedit.messages import commonest, one_line
 logger = logging.getLogger(__name__)
 
 OK = "ok"
-NOT_EDITED = "not edited: "  # an erasure of what is hardly known is not attempted
+NOT_EDITED = "not edited: "  # an erasure of what is hardly known; what a method has no edit of
 NOT_LOCALIZED = "not localized: "  # a localizer has no value for such a fact
 FAILED = "failed: "
 

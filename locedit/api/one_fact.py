@@ -20,7 +20,7 @@ from locedit.errors import LoceditError
 from locedit.facts import wording
 from locedit.localizers import MODULES, restoration
 from locedit.messages import nearest, shown
-from locedit.methods import METHODS
+from locedit.methods import METHODS, Edit
 from locedit.methods.problems import PROBLEMS, Request
 from locedit.model.language_model import LanguageModel
 from locedit.study import measure as measuring
@@ -137,6 +137,7 @@ def edit(
     layer: int,
     method: str = "ROME",
     problem: str = "error_injection",
+    true: str | None = None,
     preset: str = "paper",
     tuned: str = "unsaturated",
     hyperparameters: Mapping[str, Any] | None = None,
@@ -151,17 +152,18 @@ def edit(
     prompt, subject: as `trace` takes them. target: the object that the edit makes likelier, or, in
     fact erasure, less likely. layer: from 0; a method with a window edits the layers around it.
     method: a registered one (`locedit.methods.METHODS`). problem: one of
-    `locedit.methods.problems.PROBLEMS`. preset: "paper" or "released", of hyperparameters; over it
-    are laid those of the model's file that `tuned` names ("unsaturated": the edit moves p some way;
-    "saturating": as far as it can; "none"), then config.yaml's, then `hyperparameters`.
-    sigma, n_noise, seed: the noise of fact forcing, as `trace` takes it. ROME and MEMIT also take
-    context prompts and key statistics: those of a study, where the folder `results` has one of this
-    model; else sampled, and computed from `tokens` tokens of Wikipedia (None: 3 for each unit of
-    the MLP), once. A logger, `locedit.api`, tells which.
+    `locedit.methods.problems.PROBLEMS`. true: the object that the edit replaces, which KN alone has
+    to know. preset: "paper" or "released", of hyperparameters; over it are laid those of the
+    model's file that `tuned` names ("unsaturated": the edit moves p some way; "saturating": as far
+    as it can; "none"), then config.yaml's, then `hyperparameters`. sigma, n_noise, seed: the noise
+    of fact forcing, as `trace` takes it. ROME and MEMIT also take context prompts and key
+    statistics: those of a study, where the folder `results` has one of this model; else sampled,
+    and computed from `tokens` tokens of Wikipedia (None: 3 for each unit of the MLP), once. A
+    logger, `locedit.api`, tells which.
 
     Raises LoceditError as `trace` does, and for a layer, method, problem or hyperparameter that
-    does not exist, an edit that is not finite, or a model that is not one of `load`; OSError where
-    the text behind the key statistics cannot be fetched.
+    does not exist, a fact that the method does not edit, an edit that is not finite, or a model
+    that is not one of `load`; OSError where the text behind the key statistics cannot be fetched.
     """
     seen = _seen(lm)
     template, subject, target = _texts(prompt, subject, target)
@@ -176,12 +178,14 @@ def edit(
             f"layer: the model has no layer {layer}; its {lm.n_layers} layers are numbered 0 to "
             f"{lm.n_layers - 1}"
         )
+    known = target if PROBLEMS[problem].target == "true" else true
     request = Request(
         case_id="prompt",
         template=template,
         subject=subject,
         target=target,
         problem=PROBLEMS[problem],
+        true=None if known is None else _inner("true", known),
     )
     check_length(lm, [request.prompt], target)
     hyper = METHODS[method].hyperparameters(
@@ -197,6 +201,7 @@ def edit(
     shared = shared_inputs(seen, method, layers, folder, tokens)
     shared = dataclasses.replace(shared, **noise)
     found = METHODS[method].edit(lm, [request], layer, hyper, shared)
+    check_edited(found, method, layer)
     edited = FactEdit(
         request=request,
         settings=hyper,
@@ -208,6 +213,12 @@ def edit(
     if not math.isfinite(edited.norm):
         raise LoceditError(f"{method} at layer {layer}: the edit is not finite; try a smaller rate")
     return edited
+
+
+def check_edited(found: Edit, method: str, layer: int) -> None:
+    """Raise LoceditError with the reason where a method has no edit of its one fact."""
+    if found.not_edited:
+        raise LoceditError(f"{method} at layer {layer}: not edited, {found.not_edited[0]}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import torch
 
 from locedit.api.inputs import shared_inputs
 from locedit.api.look import Look, check_known, check_length, look, next_word
-from locedit.api.one_fact import overlays
+from locedit.api.one_fact import check_edited, overlays
 from locedit.cli import drawing, terminal
 from locedit.cli.options import Edit as Options
 from locedit.cli.prompts import Prompt, neighbour, paraphrase, relation_of
@@ -20,6 +20,7 @@ from locedit.cli.saying import say, say_joins, say_place
 from locedit.engine import passes
 from locedit.engine.updates import Updates, applied, total_norms
 from locedit.errors import LoceditError
+from locedit.facts import wording
 from locedit.methods import METHODS, Edit
 from locedit.methods.problems import PROBLEMS, Request
 from locedit.model.language_model import LanguageModel
@@ -39,16 +40,19 @@ def run(options: Options) -> None:
     seen = look(options.model, say=say)
     plugins.load(options.plugin, [Path.cwd(), shipped.root()])
     method = method_named(options.method)
+    terminal.quieten()
+    _check_layer(seen.lm, options.layer)
+    text = wording.filled(options.template, options.subject)
+    known = next_word(seen.lm, text)
     request = Request(
         case_id="prompt",
         template=options.template,
         subject=options.subject,
         target=options.to,
         problem=PROBLEM,
+        true=options.true or known or None,
     )
-    terminal.quieten()
-    _check_layer(seen.lm, options.layer)
-    prompts = _prompts(seen, options, request)
+    prompts = _prompts(options, text, known)
     texts = [prompt.text for prompt in prompts.values() if prompt.text is not None]
     check_length(seen.lm, texts, options.to)
     check_known(seen.lm, options.template, options.subject, texts, options.to)
@@ -65,10 +69,11 @@ def run(options: Options) -> None:
     started = time.perf_counter()
     edit = METHODS[method].edit(seen.lm, [request], options.layer, hyper, shared)
     seconds = time.perf_counter() - started
+    check_edited(edit, method, options.layer)
     before, after = (top_predictions(seen.lm, texts, u, options.top) for u in (None, edit.updates))
     shift = measured(seen.lm, request, texts, None), measured(seen.lm, request, texts, edit.updates)
     _say_prompts(prompts, options.to, before, after, shift)
-    _say_edit(edit, seconds)
+    _say_edit(edit, request, seconds)
 
 
 def method_named(name: str) -> str:
@@ -89,13 +94,15 @@ def _check_layer(lm: LanguageModel, layer: int) -> None:
         )
 
 
-def _prompts(seen: Look, options: Options, request: Request) -> dict[str, Prompt]:
-    """The prompt, its paraphrase and its neighbour, given or found."""
-    known = next_word(seen.lm, request.prompt)
+def _prompts(options: Options, text: str, known: str) -> dict[str, Prompt]:
+    """The prompt, its paraphrase and its neighbour, given or found.
+
+    text: the prompt; known: the model's next word.
+    """
     fits = relation_of(options.template, options.subject, known, shipped.root() / "data")
     relation, rows = (None, []) if fits is None else fits
     return {
-        "prompt": Prompt(text=request.prompt, why="edited"),
+        "prompt": Prompt(text=text, why="edited"),
         "paraphrase": paraphrase(options.paraphrase, options.template, options.subject, relation),
         "neighbour": neighbour(
             options.neighbour, options.template, options.subject, options.to, rows
@@ -168,12 +175,15 @@ def _say_prompts(
         say(f"  p({target}) {p_before:.4g} -> {p_after:.4g}, {label} score {score:.3f}")
 
 
-def _say_edit(edit: Edit, seconds: float) -> None:
+def _say_edit(edit: Edit, request: Request, seconds: float) -> None:
     norm = total_norms(edit.updates)[0]
     changed = sorted(edit.updates)
     where = f"layer {changed[0]}" if len(changed) == 1 else f"layers {changed[0]} to {changed[-1]}"
     say()
-    text = f"update of {where}: norm {norm:.4g}, {edit.steps[0]} steps in {seconds:.1f} s"
+    what = f"{edit.steps[0]} steps"
+    if edit.neurons is not None:
+        what = f'{edit.neurons[0]} neurons that speak for "{request.true}"'
+    text = f"update of {where}: norm {norm:.4g}, {what} in {seconds:.1f} s"
     if edit.losses:
         text += ", loss {:.4g} -> {:.4g}".format(*edit.losses[0])
     if edit.null_space_rank is not None:

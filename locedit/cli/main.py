@@ -54,10 +54,10 @@ def _run(command: str, options: Options) -> int:
 def _worded(options: Options) -> Options:
     """The texts as a record's are put to a model, saying what that changes."""
     changed: dict[str, Any] = {}
-    for name in ("subject", "template", "target", "to", "paraphrase", "neighbour"):
+    for name in ("subject", "template", "target", "to", "true", "paraphrase", "neighbour"):
         given = getattr(options, name, None)
         if given is not None:
-            if name in ("subject", "target", "to"):
+            if name in ("subject", "target", "to", "true"):
                 changed[name], said = wording.bare(given)
             else:
                 changed[name], said = wording.prompt(given, changed["subject"])

@@ -131,6 +131,10 @@ class Edit:
     subject: Subject
     to: Annotated[str, _option("TEXT", "the object to be edited in", _prompt)]
     layer: Annotated[int, _option("N", "the edit layer, from 0", _layer)]
+    true: Annotated[
+        str | None,
+        _option("TEXT", "the object that KN writes over; if none, the model's next word", _prompt),
+    ] = None
     model: Model = None
     method: Annotated[str, _option("NAME", "an editing method")] = "ROME"
     plugin: Annotated[

@@ -67,7 +67,7 @@ def _check_mlp(lm: LanguageModel, record: passes.Record) -> None:
     with hooks.hooked({lm.down_projection(0): see}):
         passes.step(lm, 0, record.inputs[0], part)
     down = lm.down_projection(0)
-    weight = down.weight.T if lm.architecture.transposed else down.weight
+    weight = lm.down_weight(0)
     if weight.shape != (lm.hidden_size, seen["inner"].shape[-1]):
         fault = "down_projection is another module, or its weight is stored the other way round"
         raise ModelError(_message(lm, f"{fault}, as `transposed` says"))

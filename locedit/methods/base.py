@@ -46,16 +46,21 @@ class SharedInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """Changes for a batch of facts. steps and losses (first, last evaluated): one a fact.
+    """Changes for a batch of facts. steps and losses (first, last evaluated): one a fact; no losses
+    where a method has none.
 
     null_space_rank: of each edited layer, lowest first, how many of d_ff dimensions the change was
-    confined to; None where a method confines it to none.
+    confined to; None where a method confines it to none. neurons: of each fact, how many were
+    rewritten; None where a method picks none. not_edited: facts that there is no edit of, by their
+    place in the batch, with the reason; what `updates` has for them is not looked at.
     """
 
     updates: Updates
     steps: list[int]
     losses: list[tuple[float, float]] = field(default_factory=list)
     null_space_rank: Sequence[int] | None = None
+    neurons: Sequence[int] | None = None
+    not_edited: Mapping[int, str] = field(default_factory=dict)
 
 
 EditFunction = Callable[["LanguageModel", Sequence["Request"], int, Any, SharedInputs], Edit]

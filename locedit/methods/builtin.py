@@ -1,7 +1,7 @@
 """The built-in methods as data: hyperparameters, presets and needs (METHODS section 4, Editors).
 
-First the paper's four, then those of later years. What each does is in a module of its own, which
-is imported when it is first used.
+First the paper's four, then the others. What each does is in a module of its own, which is
+imported when it is first used.
 """
 
 from collections.abc import Sequence
@@ -91,6 +91,19 @@ class MaskedFineTuningHyperparameters:
     enough: NotNegative = 1e-2
 
 
+@dataclass(frozen=True, kw_only=True)
+class NeuronHyperparameters:
+    """share: of the layer's largest attribution, above which a neuron is rewritten. steps: of the
+    integrated gradients. subtract, add: lambda 1 and 2, the lengths of what is taken from a value
+    row and put in, as multiples of its own.
+    """
+
+    share: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    steps: Count = 20
+    subtract: NotNegative = 1.0
+    add: NotNegative = 8.0
+
+
 def _fine_tuning(
     name: str, window: int, paper: Sequence[float], released: Sequence[float]
 ) -> Method:
@@ -165,5 +178,10 @@ BUILTIN = (
         settings=AlphaEditHyperparameters,
         contexts="memit",
         statistics=True,
+    ),
+    Method(
+        name="KN",
+        function="locedit.methods.kn:edit",
+        settings=NeuronHyperparameters,
     ),
 )

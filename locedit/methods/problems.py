@@ -74,13 +74,17 @@ def named(name: str, quirks: Iterable[str] = ()) -> Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One fact to edit. template holds one `{}`; target is without its leading space."""
+    """One fact to edit. template holds one `{}`; target is without its leading space.
+
+    true: o_true, which is the target itself in some problems; None where nobody told it.
+    """
 
     case_id: str
     template: str
     subject: str
     target: str
     problem: Problem
+    true: str | None = None
 
     @property
     def prompt(self) -> str:

@@ -71,8 +71,7 @@ class LanguageModel:
     @cached_property
     def inner_size(self) -> int:
         """d_ff: the width of the down projection's input."""
-        weight = self.down_projection(0).weight
-        return weight.shape[0 if self.architecture.transposed else 1]
+        return self.down_weight(0).shape[1]
 
     @property
     def device(self) -> torch.device:
@@ -90,6 +89,11 @@ class LanguageModel:
 
     def down_projection(self, layer: int) -> Any:
         return self.layers[layer].get_submodule(self.architecture.down_projection)
+
+    def down_weight(self, layer: int) -> Tensor:
+        """The down projection's weight as [d, d_ff], whichever way round the family stores it."""
+        weight = self.down_projection(layer).weight
+        return weight.T if self.architecture.transposed else weight
 
     def mlp_norm(self, layer: int) -> Any:
         """The norm between the MLP and the residual stream; None where there is none."""

@@ -106,7 +106,7 @@ def lost(success: pd.DataFrame) -> str:
     if passed_over:
         parts.append(
             f"{passed_over:,} {_were(passed_over)} not attempted (erasures of facts that "
-            "the model hardly knows)"
+            "the model hardly knows, or facts of which a method has no edit)"
         )
     if not parts:
         return ""

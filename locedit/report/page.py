@@ -75,7 +75,7 @@ SECTIONS = (
     Section(
         id="editing",
         title="Where do edits work?",
-        intro="Facts are edited by each method, each time from the unedited model, at the same layers "
+        intro="Facts are edited by each method, always from the unedited model, at the same layers "
         "for all facts of a problem and method. Scores lie between 0 and 1; higher is better.",
         patterns=(
             "overall_by_layer",

@@ -136,6 +136,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             **_GRID,
             "layers": _INTS,
             "null_space_rank": _INTS,
+            "neurons": _INT,
             "target": _TEXT,
             "other": _TEXT,
             **_measured("_before"),

@@ -168,6 +168,7 @@ def _request(fact: Fact, target: str, problem: Problem) -> Request:
         subject=fact.subject,
         target=target,
         problem=problem,
+        true=fact.target_true,
     )
 
 
@@ -261,8 +262,11 @@ def _edit_batch(
         measured = _measure(lm, probes, edit.updates, how)
         written = generate(lm, [s.fact for s in subjects], how, edit.updates)
         norms = total_norms(edit.updates)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for i, (subject, after) in enumerate(zip(subjects, measured, strict=True)):
+        if i in edit.not_edited:
+            rows.append({"status": outcomes.NOT_EDITED + edit.not_edited[i]})
+            continue
         finite = math.isfinite(after.rewrite[0]) and math.isfinite(norms[i])
         row = {
             "layers": sorted(edit.updates),
@@ -276,12 +280,14 @@ def _edit_batch(
             "generations_after": written[i],
             "update_norm": norms[i],
             "steps": edit.steps[i],
-            "loss_first": edit.losses[i][0],
-            "loss_last": edit.losses[i][1],
             "status": OK if finite else f"{outcomes.FAILED}the edit is not finite",
         }
+        if edit.losses:
+            row["loss_first"], row["loss_last"] = edit.losses[i]
         if edit.null_space_rank is not None:
             row["null_space_rank"] = list(edit.null_space_rank)
+        if edit.neurons is not None:
+            row["neurons"] = edit.neurons[i]
         rows.append(row)
     return rows
 

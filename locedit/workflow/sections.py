@@ -200,7 +200,7 @@ class Editing(Section):
 
     methods: Annotated[list[Method], Field(min_length=1), Unique] = Field(
         ["FT-1", "FT-5", "ROME", "MEMIT"],
-        description="the paper's; also r-ROME, FT-M, EMMET, AlphaEdit",
+        description="the paper's; also r-ROME, FT-M, EMMET, AlphaEdit, KN",
     )
     problems: Annotated[list[Problem], Field(min_length=1), Unique] = Field(
         [*PROBLEMS], description="all there are"

@@ -1,4 +1,4 @@
-"""The textbook forms of the editors that came after the paper: r-ROME, FT-M, EMMET, AlphaEdit.
+"""The textbook forms of the editors beside the paper's: r-ROME, FT-M, EMMET, AlphaEdit, KN.
 
 Written as tests/support/oracle.py is, of its parts: whole passes, one fact, weights really changed.
 """
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import oracle
+import oracle_localizers
 import torch
 from torch import Tensor
 
@@ -212,3 +213,65 @@ def ft_m_edit(
             steps += 1
         change = oracle.as_stored(module, weight.detach() - original)
     return oracle.Edit(changes={layer: (change, None)}, losses=losses, steps=steps)
+
+
+def kn_edit(
+    model,
+    tokenizer,
+    prompt_template: str,
+    subject: str,
+    target: str,
+    problem: str,
+    layer: int,
+    *,
+    true: str,
+    share: float,
+    steps: int,
+    subtract: float,
+    add: float,
+    sigma: float,
+    n_noise: int,
+    seed: int,
+) -> oracle.Edit:
+    """Dai et al. 2022, section 5: one value row after the other, in the weights themselves."""
+    prompt = oracle.fill(prompt_template, subject)
+    row = oracle.scored_row(tokenizer, prompt, true)
+    rows = [row]
+    if problem == "fact_forcing":
+        start = prompt_template.index("{}")
+        noise = (sigma, n_noise, seed, start)
+        rows = oracle.with_noise(model, tokenizer, row, prompt, subject, *noise)
+    last = row.predicted_from
+    found = [
+        oracle_localizers.neurons_of(model, one, layer, token=last, steps=steps) for one in rows
+    ]
+    attributions = sum(found) / len(found)
+    module = oracle.parts(model).down_projection(layer)
+    with oracle.recorded(module) as record, torch.no_grad():
+        oracle.forward(model, rows)
+    signs = record["input"][:, last].mean(0).sign()
+    largest = max(attributions)
+    knowing = [i for i, a in enumerate(attributions) if a > share * largest]
+
+    original = oracle.as_stored(module, module.weight.detach().clone())
+    e_old, e_new = (_embedding(model, tokenizer, o, prompt, layer) for o in (true, target))
+    with oracle.weights_restored([module]), torch.no_grad():
+        rows_of = oracle.as_stored(module, module.weight)  # [d, d_ff], a view
+        for i in knowing:
+            length = rows_of[:, i].norm() * signs[i]
+            if problem == "fact_erasure":
+                rows_of[:, i] = 0
+                continue
+            rows_of[:, i] += add * length / e_new.norm() * e_new
+            if problem in ("error_injection", "tracing_reversal"):
+                rows_of[:, i] -= subtract * length / e_old.norm() * e_old
+        change = oracle.as_stored(module, module.weight.detach()) - original
+    return oracle.Edit(changes={layer: (change, None)}, losses=[], steps=0)
+
+
+def _embedding(model, tokenizer, text: str, prompt: str, layer: int) -> Tensor:
+    """The head's row of an object's first token, before a norm that it has to pass."""
+    row = model.get_output_embeddings().weight[oracle.target_ids(tokenizer, text, prompt)[0]]
+    if oracle.parts(model).normed:
+        row = row / (1 + oracle.parts(model).blocks[layer].post_feedforward_layernorm.weight)
+    return row.detach()

@@ -6,7 +6,7 @@ size, d_ff inner size of the MLP.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import oracle
@@ -198,29 +198,30 @@ def inner_changed(module: nn.Module, token: int, change: oracle.Change) -> Itera
 
 
 def neurons(model, tokenizer, prompt: Prompt, target: str, *, token: int, steps: int) -> Tensor:
-    """[layers, d_ff]: each neuron's activation times the mean gradient of p by it, on its way up
-    from 0 together with its layer's others."""
+    """[layers, d_ff]: the attributions of every layer's neurons."""
     row = oracle.scored_row(tokenizer, prompt.text, target)
-    found = []
-    for layer in range(len(oracle.parts(model).blocks)):
-        down = oracle.parts(model).down_projection(layer)
-        total = torch.zeros(())
-        for step in range(1, steps + 1):
-            with ExitStack() as stack:
-                scaled: list[Tensor] = []
-                whole: list[Tensor] = []
+    layers = range(len(oracle.parts(model).blocks))
+    return torch.stack([neurons_of(model, row, i, token=token, steps=steps) for i in layers])
 
-                def scale(k: Tensor, step: int = step, scaled=scaled, whole=whole) -> Tensor:
-                    whole.append(k.detach())
-                    scaled.append((step / steps * k.detach()).requires_grad_())
-                    return scaled[0]
 
-                stack.enter_context(oracle.parameters_frozen(model))
-                stack.enter_context(inner_changed(down, token, scale))
-                gradient = torch.autograd.grad(value(model, row, "p"), scaled)[0]
-            total = total + whole[0] * gradient
-        found.append(total / steps)
-    return torch.stack(found)
+def neurons_of(model, row: oracle.Row, layer: int, *, token: int, steps: int) -> Tensor:
+    """[d_ff]: each neuron's activation times the mean gradient of p by it, on its way up from 0
+    together with its layer's others."""
+    down = oracle.parts(model).down_projection(layer)
+    total = torch.zeros(())
+    for step in range(1, steps + 1):
+        scaled: list[Tensor] = []
+        whole: list[Tensor] = []
+
+        def scale(k: Tensor, step: int = step, scaled=scaled, whole=whole) -> Tensor:
+            whole.append(k.detach())
+            scaled.append((step / steps * k.detach()).requires_grad_())
+            return scaled[0]
+
+        with oracle.parameters_frozen(model), inner_changed(down, token, scale):
+            gradient = torch.autograd.grad(value(model, row, "p"), scaled)[0]
+        total = total + whole[0] * gradient
+    return total / steps
 
 
 @torch.no_grad()

@@ -290,6 +290,21 @@ def test_an_edit_shows_what_the_model_with_the_new_weights_says(pair, folder, sa
     assert norm == pytest.approx(change.weights[0].norm().item(), rel=1e-3)
 
 
+def test_an_edit_by_kn_writes_over_an_object_given_or_the_models_next_word(
+    folder, say, fault, monkeypatch
+):
+    given = say(*edit(folder, "--method", "kn", "--true", "\u200bParis"))
+    found = re.search(r"layer 2: norm \S+, (\d+) neurons that speak for \"Paris\" in ", given)
+    assert found is not None, given
+    assert int(found[1]) > 0
+    assert "loss" not in given
+    monkeypatch.setattr("locedit.engine.sampling.complete", lambda *_: [" Paris. The city"])
+    assert shown_p(say(*edit(folder, "--method", "kn")), "prompt") == shown_p(given, "prompt")
+    status, text = fault(*edit(folder, "--method", "kn", "--true", "Rome"))
+    assert status == 1
+    assert text.startswith("locedit edit: KN at layer 2: not edited, o_true and the target begin")
+
+
 @pytest.mark.parametrize("method", ["ROME", "MEMIT"])
 def test_an_edit_is_the_studys_edit(pair, folder, say, method, monkeypatch):
     """As the oracle makes it from the same contexts, statistics and settings."""

@@ -25,7 +25,7 @@ from locedit.workflow.sections import MOVED, TUNED, Config, Editing, Overlays, Q
 from locedit.workflow.validation import ConfigError, validate
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILTIN = ("FT-1", "FT-5", "ROME", "MEMIT", "r-ROME", "FT-M", "EMMET", "AlphaEdit")
+BUILTIN = ("FT-1", "FT-5", "ROME", "MEMIT", "r-ROME", "FT-M", "EMMET", "AlphaEdit", "KN")
 LOCALIZERS = [one.name for one in builtin.BUILTIN]
 DEFAULT = load_yaml(ROOT / "config.yaml")
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
@@ -176,13 +176,13 @@ FAULTS = {
         "editing.methods",
         ["ROME", "MEMT"],
         "config: editing.methods.1: unknown value 'MEMT'; did you mean 'MEMIT'? "
-        "(known: FT-1, FT-5, ROME, MEMIT, r-ROME, FT-M, EMMET, AlphaEdit)",
+        "(known: FT-1, FT-5, ROME, MEMIT, r-ROME, FT-M, EMMET, AlphaEdit, KN)",
     ),
     "a method unlike any": (
         "editing.methods",
         ["surgery"],
         "config: editing.methods.0: unknown value 'surgery' (known: FT-1, FT-5, ROME, "
-        "MEMIT, r-ROME, FT-M, EMMET, AlphaEdit)",
+        "MEMIT, r-ROME, FT-M, EMMET, AlphaEdit, KN)",
     ),
     "a misspelt problem": (
         "editing.problems",
@@ -201,7 +201,7 @@ FAULTS = {
         "editing.hyperparameters",
         {"RoME": {}},
         "config: editing.hyperparameters: unknown key 'RoME'; did you mean 'ROME'? "
-        "(known: FT-1, FT-5, ROME, MEMIT, r-ROME, FT-M, EMMET, AlphaEdit)",
+        "(known: FT-1, FT-5, ROME, MEMIT, r-ROME, FT-M, EMMET, AlphaEdit, KN)",
     ),
     "hyperparameters of no problem": (
         "editing.hyperparameters",
@@ -288,7 +288,7 @@ FAULTS = {
         "editing.layers",
         {"all": [2], "fact_forcing": {"all": [2], "rome": [2]}},
         "config: editing.layers.fact_forcing: unknown key 'rome' (known: all, FT-1, FT-5, ROME, "
-        "MEMIT, r-ROME, FT-M, EMMET, AlphaEdit)",
+        "MEMIT, r-ROME, FT-M, EMMET, AlphaEdit, KN)",
     ),
     "no layers of a method": (
         "editing.layers",

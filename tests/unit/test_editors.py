@@ -1,11 +1,12 @@
-"""The editors that came after the paper: what is theirs alone; test_engine.py has the rest.
+"""The editors beside the paper's: what is theirs alone; test_engine.py has the rest.
 
-Thresholds of AlphaEdit's null space, statistics that are singular, and how the methods stand to
-each other, on tiny models in float64.
+Thresholds of AlphaEdit's null space and of KN's neurons, statistics that are singular, and how the
+methods stand to each other, on tiny models in float64.
 """
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import oracle
@@ -16,11 +17,14 @@ import tiny
 import torch
 from test_engine import MIDDLE, change_of, check_changes, context_sets, edit, requests, textbook
 
+from locedit.engine import neurons
 from locedit.engine.key_statistics import KeyMoments
 from locedit.errors import LoceditError
 from locedit.facts.record import Fact
-from locedit.methods import METHODS, SharedInputs, alphaedit
-from locedit.methods.builtin import AlphaEditHyperparameters
+from locedit.localizers import LOCALIZERS, Place
+from locedit.localizers.base import SharedInputs as LocalizerInputs
+from locedit.methods import METHODS, SharedInputs, alphaedit, kn
+from locedit.methods.builtin import AlphaEditHyperparameters, NeuronHyperparameters
 from locedit.methods.problems import PROBLEMS
 from locedit.model.language_model import LanguageModel
 from locedit.study.edit import Cell, Measuring, Subject, baseline, edit_cell
@@ -135,19 +139,24 @@ def test_a_ridge_leaves_the_null_space_alone(tiny_lm, moments):
 # ---- the table's rows ----------------------------------------------------------------------------
 
 
-def rows_of(lm, method: str, moments: KeyMoments, **settings: Any) -> list[dict[str, Any]]:
+def fact_of(case_id: str, subject: str, true: str = "Rome", new: str = "Paris") -> Fact:
+    return Fact(
+        case_id=case_id,
+        relation_id="",
+        subject=subject,
+        template="The capital city of {} is",
+        target_true=true,
+        target_new=new,
+    )
+
+
+CAPITALS = (fact_of("0", "Madrid"), fact_of("1", "France"))
+
+
+def rows_of(
+    lm, method: str, moments: KeyMoments, facts: Sequence[Fact] = CAPITALS, **settings: Any
+) -> list[dict[str, Any]]:
     how = Measuring(sigma=engine.SIGMA, n_noise=2)
-    facts = [
-        Fact(
-            case_id=str(i),
-            relation_id="",
-            subject=subject,
-            template="The capital city of {} is",
-            target_true="Rome",
-            target_new="Paris",
-        )
-        for i, subject in enumerate(["Madrid", "France"])
-    ]
     before = baseline(lm, PROBLEMS["error_injection"], facts, [1.0] * len(facts), how, 0.1)
     subjects = [
         Subject(fact=fact, before=row, texts=[], perplexity=[])
@@ -276,6 +285,129 @@ def test_ft_m_wants_a_token_that_ends_a_text():
     assert edit(lm, "FT-M", erased, MIDDLE, {}).steps[0] > 0, "there it trains none"
 
 
+# ---- KN ------------------------------------------------------------------------------------------
+
+NO_MOMENTS = KeyMoments({}.__getitem__)
+
+
+def test_neurons_by_hand():
+    attributions = torch.tensor([0.1, -5.0, 0.5, 0.2, 1.0])
+
+    def kept(share: float) -> list[int]:
+        chosen = kn.choose(attributions, share, MIDDLE)
+        assert not isinstance(chosen, str)
+        return chosen.nonzero()[:, 0].tolist()
+
+    assert kept(0.2) == [2, 4], "more than the share, not as much"
+    assert kept(0.19) == [2, 3, 4]
+    assert kept(0.0) == [0, 2, 3, 4]
+    assert kept(0.9) == [4]
+
+
+@pytest.mark.parametrize(
+    ("attributions", "said"),
+    [
+        ([-1.0, -0.5, 0.0], "no neuron of layer 2 speaks for o_true"),
+        ([-1.0, -2.0, -9.0], "no neuron of layer 2 speaks for o_true"),
+        ([0.9, 1.0, 0.8], "a share of 0.2 keeps all 3 neurons of layer 2; raise it"),
+    ],
+)
+def test_none_or_every_neuron_is_said_in_the_facts_row(tiny_lm, monkeypatch, attributions, said):
+    assert kn.choose(torch.tensor(attributions), 0.2, MIDDLE) == said
+    real = kn._attributions
+
+    def of_one(lm, request, *more):
+        found = torch.tensor(attributions)
+        return (found, found) if request.case_id == "1" else real(lm, request, *more)
+
+    alone = rows_of(tiny_lm, "KN", NO_MOMENTS, CAPITALS[:1])[0]
+    monkeypatch.setattr(kn, "_attributions", of_one)
+    good, bad = sorted(rows_of(tiny_lm, "KN", NO_MOMENTS), key=lambda row: row["case_id"])
+    assert bad["status"] == f"not edited: {said}"
+    assert "neurons" not in bad
+    assert good["status"] == "ok"
+    assert good["rewrite_target_after"] == pytest.approx(alone["rewrite_target_after"], rel=1e-9)
+
+
+def test_attributions_that_are_not_finite_fail():
+    said = "KN: the attributions of layer 2's neurons are not finite"
+    with pytest.raises(LoceditError, match=f"^{re.escape(said)}$"):
+        kn.choose(torch.tensor([1.0, float("nan")]), 0.2, MIDDLE)
+
+
+def test_the_number_of_neurons_is_in_the_row_and_no_loss(tiny_lm):
+    counts: dict[str, list[int]] = {}
+    for share in (0.0, 0.2, 0.9):
+        for row in rows_of(tiny_lm, "KN", NO_MOMENTS, share=share):
+            assert (row["status"], row["steps"], row["layers"]) == ("ok", 0, [MIDDLE])
+            assert not {"loss_first", "loss_last"} & set(row)
+            counts.setdefault(row["case_id"], []).append(row["neurons"])
+    for few in counts.values():
+        assert tiny_lm.inner_size > few[0] > few[1] > few[2] >= 1
+
+
+def test_objects_that_begin_alike_cannot_be_told_apart(tiny_lm):
+    """Here the blank is a token by itself before "Rome" and "Italy"."""
+    alike = fact_of("2", "Spain", true="Italy", new="Rome")
+    rows = rows_of(tiny_lm, "KN", NO_MOMENTS, [*CAPITALS, alike])
+    said = (
+        "not edited: o_true and the target begin with one token, and KN writes first tokens alone"
+    )
+    assert {row["case_id"]: row["status"] for row in rows} == {"0": "ok", "1": "ok", "2": said}
+    (erased,) = requests("fact_erasure", [(alike.template, alike.subject, "Italy")])
+    assert not edit(tiny_lm, "KN", [erased], MIDDLE, {}).not_edited
+
+
+def test_a_request_without_the_true_object_is_a_sentence(tiny_lm):
+    (fact,) = requests("error_injection")[:1]
+    with pytest.raises(LoceditError, match="KN writes over the true object, and none is given"):
+        edit(tiny_lm, "KN", [dataclasses.replace(fact, true=None)], MIDDLE, {})
+
+
+def test_attributions_add_up_to_what_the_localizer_says(tiny_lm):
+    (fact,) = CAPITALS[:1]
+    localizer = LOCALIZERS["neurons"]
+    asked = (tiny_lm, [fact], Place(module="mlp"), localizer.settings(), LocalizerInputs())
+    (found,) = localizer.localize(*asked)
+    (request,) = requests("error_injection", [(fact.template, fact.subject, "Paris")])
+    true = tiny_lm.encode_target(fact.target_true, fact.prompt)
+    for layer, value in enumerate(found.values):
+        settings = (layer, NeuronHyperparameters(), SharedInputs())
+        attributions, _ = kn._attributions(tiny_lm, request, true, *settings)
+        assert float(attributions.sum()) == pytest.approx(value, rel=1e-9)
+
+
+@pytest.mark.parametrize("problem", ["error_injection", "fact_forcing"])
+def test_kn_does_not_depend_on_how_many_steps_memory_holds(tiny_lm, monkeypatch, problem):
+    fact = requests(problem)[1]
+    whole = edit(tiny_lm, "KN", [fact], MIDDLE, {}, steps=5)
+    for budget in (1, 20):
+        monkeypatch.setattr(neurons, "token_budget", lambda _lm, *, layers, n=budget: n)
+        got = edit(tiny_lm, "KN", [fact], MIDDLE, {}, steps=5)
+        check_changes(change_of(got.updates, 0), change_of(whole.updates, 0), rtol=1e-9)
+
+
+def test_what_kn_writes_is_what_the_last_layer_then_says(tiny_lm):
+    """Where the change goes straight to the head, with nothing subtracted and with something."""
+    fact = requests("error_injection")[0]
+    old, new = (tiny_lm.encode_target(text, fact.prompt)[0] for text in (fact.true, fact.target))
+
+    def log_odds(**settings: float) -> torch.Tensor:
+        """log p of both objects' first tokens, without an edit and with one."""
+        got = edit(tiny_lm, "KN", [fact], tiny_lm.n_layers - 1, {}, **settings)
+        both: list[oracle.Changes] = [{}, change_of(got.updates, 0)]
+        found = []
+        for changes in both:
+            with oracle.edited(tiny_lm.model, changes), torch.no_grad():
+                ids = torch.tensor([tiny_lm.encode(fact.prompt)])
+                found.append(tiny_lm.model(ids).logits[0, -1].log_softmax(0)[[old, new]])
+        return found[1] - found[0]
+
+    added = log_odds(subtract=0.0, add=8.0)
+    taken = log_odds(subtract=8.0, add=0.0)
+    assert added[1] > 0 > taken[0]
+
+
 # ---- settings ------------------------------------------------------------------------------------
 
 
@@ -296,6 +428,7 @@ def test_presets_are_those_of_the_editors_page(problem, preset):
         "EMMET": value | {"ridge": 0.1},
         "AlphaEdit": value | {"l2": 10.0, "threshold": 1.0, "threshold_kind": "relative"},
         "r-ROME": vars(METHODS["ROME"].hyperparameters(problem, preset)),
+        "KN": {"share": 0.2, "steps": 20, "subtract": 1.0, "add": 8.0},
     }
     for method, settings in expected.items():
         assert vars(METHODS[method].hyperparameters(problem, preset)) == settings

@@ -185,6 +185,7 @@ FACTS = [  # template, subject, target
     ("{} was developed by", "Windows", "Paris"),
     ("The mother tongue of the king of {}", "France", "English"),
 ]
+TRUE = ["Paris", "Microsoft", "French"]  # of FACTS, where the target is another object
 # Few steps, and a decay that does not outweigh the rest in so small a model.
 STEPS = {
     "FT-1": {"steps": 4, "eps": 1e-3},
@@ -202,6 +203,7 @@ STEPS = {
         "l2": 0.5,
         "threshold": 2.0,
     },
+    "KN": {"steps": 3},
 }
 TEXTBOOK = {
     "FT-1": oracle.ft_edit,
@@ -212,6 +214,7 @@ TEXTBOOK = {
     "FT-M": oracle_editors.ft_m_edit,
     "EMMET": oracle_editors.emmet_edit,
     "AlphaEdit": oracle_editors.alphaedit_edit,
+    "KN": oracle_editors.kn_edit,
 }
 WITH_A_VECTOR = [name for name, method in METHODS.items() if method.contexts]
 
@@ -229,6 +232,7 @@ def requests(problem: str, facts: list[tuple[str, str, str]] = FACTS) -> list[Re
             subject=subject,
             target=target,
             problem=PROBLEMS[problem],
+            true=target if PROBLEMS[problem].target == "true" else TRUE[i],
         )
         for i, (template, subject, target) in enumerate(facts)
     ]
@@ -303,6 +307,8 @@ def textbook(
     hyper = vars(methods.METHODS[method].hyperparameters(fact.problem.name, "released", overlay))
     chosen = {names.get(name, name): value for name, value in hyper.items()}
     what = (lm.model, lm.tokenizer, fact.template, fact.subject, fact.target, fact.problem.name)
+    if method == "KN":
+        return TEXTBOOK[method](*what, layer, true=fact.true, **hyper, **NOISE)
     if method.startswith("FT"):
         if method != "FT-M":
             del chosen["enough"]  # the same in the oracle
@@ -383,7 +389,7 @@ def test_edit_equals_the_textbook_one(tiny_lm, moments, method, problem, layer):
         after = measure.measure(tiny_lm, [probe(fact)], got.updates, **NOISE)[0]
     check_changes(change, expected.changes)
     assert got.steps == [expected.steps]
-    assert got.losses[0][0] == pytest.approx(expected.losses[0], rel=1e-9)
+    assert [loss[0] for loss in got.losses] == pytest.approx(expected.losses[:1], rel=1e-9)
     with oracle.edited(tiny_lm.model, expected.changes):
         check_measurement(after, tiny_lm, probe(fact))
 

@@ -33,6 +33,7 @@ STEPS = {
     "FT-M": {"steps": 2},
     "EMMET": {"iterations": 3},
     "AlphaEdit": {"iterations": 3},
+    "KN": {"steps": 2},
 }
 SAID = st.one_of(  # what a record may hold, and now and then what it may not
     TEXT.map(messages.mended).map(lambda text: text if text.strip() else f"{text}it"),

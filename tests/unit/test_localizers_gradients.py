@@ -13,11 +13,11 @@ from test_architectures import WITH_BOS, NothingInFloat32
 from test_engine import left_alone
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from locedit.engine import gradients
+from locedit.engine import gradients, neurons
 from locedit.engine.key_statistics import KeyMoments
 from locedit.errors import LoceditError
 from locedit.facts.record import Fact
-from locedit.localizers import LOCALIZERS, corrupted, neurons
+from locedit.localizers import LOCALIZERS, corrupted
 from locedit.localizers.base import MODULES, Answer, Localization, Place, SharedInputs
 from locedit.model.language_model import LanguageModel
 from locedit.workflow.config import read

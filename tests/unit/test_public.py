@@ -215,12 +215,14 @@ def test_a_traces_fraction_is_the_effects_tables(lm):
         ("ROME", "fact_erasure"),
         ("MEMIT", "error_injection"),
         ("FT-5", "fact_forcing"),
+        ("KN", "error_injection"),
+        ("KN", "fact_erasure"),
     ],
 )
 def test_an_edit_and_its_scores_are_the_studys(lm, folder, method, problem):
-    got = locedit.edit(
-        lm, **FACT, target="Rome", layer=1, method=method, problem=problem, tokens=200, **NOISE
-    )
+    true = "Paris" if method == "KN" and problem == "error_injection" else None
+    asked = {"method": method, "problem": problem, "true": true, "tokens": 200}
+    got = locedit.edit(lm, **FACT, target="Rome", layer=1, **asked, **NOISE)
     seen = look.look(str(folder), dtype="float64").having(lm)
     shared = inputs.shared_inputs(seen, method, range(5), None, 200)
     noise = NOISE if problem == "fact_forcing" else NOISE | {"sigma": 0.0}
@@ -308,6 +310,12 @@ BAD_EDIT = BAD | {
     "tuned": ({"tuned": True}, "unknown tuned True (known: unsaturated, saturating, none)"),
     "setting": ({"hyperparameters": {"lrr": 1}}, "unknown setting 'lrr'"),
     "tokens": ({"method": "ROME", "tokens": 100_000}, "tokens of text for 100,000"),
+    "no true object": ({"method": "KN"}, "KN writes over the true object, and none is given (`tr"),
+    "an empty one": ({"method": "KN", "true": " "}, "true: expected a text, got an empty one"),
+    "objects that begin alike": (
+        {"method": "KN", "true": "Rome"},
+        "KN at layer 2: not edited, o_true and the target begin with one token, and",
+    ),
 }
 
 

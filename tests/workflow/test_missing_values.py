@@ -236,7 +236,7 @@ def test_a_traced_table_may_hold_no_traced_fact(tmp_path):
         (
             [(4, 1, 1), (0, 5, 1)],
             "Of 12 edits 6 failed and 2 were not attempted (erasures of facts that the model "
-            "hardly knows): these have no scores.",
+            "hardly knows, or facts of which a method has no edit): these have no scores.",
         ),
     ],
 )

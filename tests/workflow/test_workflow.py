@@ -107,8 +107,11 @@ def test_a_table_has_its_schemas_columns_and_no_empty_one(study, schema, name):
     assert list(table.columns) == schemas.SCHEMAS[schema].names
     assert len(table) > 0
     empty = [column for column in table if table[column].isna().all()]
-    # zeroing draws nothing at random; no method here has a null space
-    without = {"localizing": ["value_half1", "value_half2"], "editing": ["null_space_rank"]}
+    # zeroing draws nothing at random; no method here has a null space, or picks neurons
+    without = {
+        "localizing": ["value_half1", "value_half2"],
+        "editing": ["null_space_rank", "neurons"],
+    }
     assert empty == without.get(schema, [])
 
 
