@@ -47,7 +47,8 @@ test_that("hits and regrets stand beside the means of their own shuffles", {
 })
 
 test_that("what a localizer costs is the mean over its facts", {
-  costly <- transform(effects, passes = ifelse(localizer == "good", as.integer(factor(case_id)), NA))
+  passes <- ifelse(effects$localizer == "good", as.integer(factor(effects$case_id)), NA)
+  costly <- transform(effects, passes = passes)
   found <- arena_table(frames$scores, costly, "rewrite", permutations = 50L)
   expect_equal(found$passes[match(c("good", "none"), found$localizer)], c(mean(1:20), NA))
 })
