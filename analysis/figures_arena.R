@@ -95,9 +95,9 @@ arena_notes <- function(tables) {
   fewer <- tables$gain[tables$gain$n_layers < most & !is.na(tables$gain$gain), , drop = FALSE]
   c(
     paste(
-      "Point and 95 % interval over facts, of controls in grey; grey bands: 95 % of the localizer's",
-      "own shuffles; bars: the ceiling of r; filled: not to be told from the best by rank",
-      "correlation."
+      "Point and 95 % interval over facts, of controls in grey; grey bands: 95 % of the",
+      "localizer's own shuffles; bars: the ceiling of r; filled: not to be told from the best by",
+      "rank correlation."
     ),
     if (nrow(fewer) > 0) sprintf("At fewer layers, so not to be compared: %s.", listed(sprintf(
       "%s (%d of %d)", label_of(fewer$localizer, LOCALIZERS), fewer$n_layers, most
@@ -157,8 +157,8 @@ hits_by_localizer <- function(hits, study, module = NULL, window = NULL, control
   with_titles(
     plot, title, c(study, facts_words(rows$n_facts)),
     paste(
-      "Point and 95 % interval, of controls in grey; grey bands: 95 % of the localizer's peaks with",
-      "places permuted; crosses: placebo facts, which have no place of their own."
+      "Point and 95 % interval, of controls in grey; grey bands: 95 % of the localizer's peaks",
+      "with places permuted; crosses: placebo facts, which have no place of their own."
     ),
     c(WIDTH, 1.8 + 0.27 * nrow(rows)),
     list(

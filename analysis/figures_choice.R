@@ -78,8 +78,9 @@ value_of_use <- function(value, study, score = "paraphrase_log_odds", localizer 
       ),
       told = strategy_words,
       see = paste(
-        "Where its interval lies right of zero, the choice is worth its cost. The best layer by half",
-        "of the prompts, scored by the other half, is a noisy lower bound of what could be gained."
+        "Where its interval lies right of zero, the choice is worth its cost. The best layer by",
+        "half of the prompts, scored by the other half, is a noisy lower bound of what could be",
+        "gained."
       )
     )
   )

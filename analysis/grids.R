@@ -126,7 +126,8 @@ empty_localizer <- function() {
 # where layers share it); `own`: its score at the layer of the model where it peaks, NA where it was
 # not edited there. `share_edited`: of facts whose peak is one of these layers (an edit at the peak
 # alone does not count: other facts have no score there). `estimand`: whether all peaks are; else a
-# layer's value is the mean over the layers of the model that are nearest to it. `passes`: see localizers_of.
+# layer's value is the mean over the layers of the model that are nearest to it. `passes`: see
+# localizers_of.
 cell_of <- function(outcome, localizer) {
   cell <- list(
     keys = c(localizer$keys[c("localizer", "module", "window")], outcome$keys), n_dropped = 0L,

@@ -1,8 +1,8 @@
 # How many facts and layers would show that a localizer picks better layers than its own shuffle
 # (choice.R), if a fact's score followed its values with a correlation of `effect`?
 
-# One row for each number of layers (evenly spread over the model; of as many as `edited` has, these,
-# numbered as in the effects) and of facts. `power` of the
+# One row for each number of layers (evenly spread over the model; of as many as `edited` has,
+# these, numbered as in the effects) and of facts. `power` of the
 # two-sided test at 5 %; `facts_needed` for `wanted` power with these layers. From the values of the
 # primary localizer on the study's facts (`source` "study"), else as if they were normal and
 # independent. Layers that most facts share as their peak need more facts: there a shuffle changes
@@ -23,9 +23,8 @@ power_table <- function(effects, primary = NULL, effect = 0.2, wanted = 0.8, edi
     # with one layer there is no choice
     numbers <- c(layers, if (length(edited) > 0) length(edited))
     for (n_layers in sort(unique(pmax(pmin(numbers, depth), 2L)))) {
-      at <- if (n_layers == length(edited)) match(edited, colnames(value)) else {
-        round(seq(1, ncol(value), length.out = n_layers))
-      }
+      at <- round(seq(1, ncol(value), length.out = n_layers))
+      if (n_layers == length(edited)) at <- match(edited, colnames(value))
       rows[[length(rows) + 1]] <- cbind(
         setting$keys, power_rows(value, n_layers, at, facts, effect, wanted), row.names = NULL
       )
@@ -54,7 +53,7 @@ normal_values <- function(n_layers) {
   seeded(0L, matrix(stats::rnorm(4000L * n_layers), 4000L))
 }
 
-# Of values [facts, layers of the model] at some of their columns; NULL where no shuffle changes them.
+# Of values [facts, layers of the model] at some columns; NULL where no shuffle changes them.
 contrast_at <- function(value, at) {
   at <- unique(at[!is.na(at)])
   if (ncol(value) < 2 || length(at) < 2) return(NULL)
