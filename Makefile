@@ -20,7 +20,8 @@ export VENV PYTHON TORCH_SPEC TORCH_INDEX
 export VIRTUAL_ENV := $(if $(filter /%,$(firstword $(VENV))),,$(CURDIR)/)$(VENV)
 RUN := PATH="$$VIRTUAL_ENV/bin:$$PATH"
 
-.PHONY: help setup reproduce test unit check lint config lock docs bench calibrate report clean-env
+.PHONY: help setup reproduce test unit check lint config lock docs bench bench-gpu calibrate report \
+    clean-env
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -62,6 +63,9 @@ lock:  ## write requirements.lock from requirements.txt; with ARGS=--upgrade, th
 
 bench: setup  ## time the engine against the textbook algorithms
 	$(RUN) python benchmarks/bench.py $(if $(filter quick,$(BENCH)),--quick) $(ARGS)
+
+bench-gpu:  ## on a bare machine with a card: check the numbers, measure the rates; no set-up
+	PYTHONPATH="$$PWD$${PYTHONPATH:+:$$PYTHONPATH}" $${PYTHON:-python3} benchmarks/bench_gpu.py $(ARGS)
 
 calibrate:  ## sizes and coverages of the statistics on made-up studies, into the docs; fails beyond bounds
 	Rscript --no-init-file --no-environ benchmarks/calibrate.R 400 docs/explanation/calibration.csv

@@ -22,11 +22,10 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
@@ -35,6 +34,15 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 import oracle  # noqa: E402
 import oracle_editors  # noqa: E402
+from procedures import (  # noqa: E402
+    EXAMPLES,
+    SIGMA,
+    Example,
+    counted,
+    published_edit,
+    request_of,
+    timed,
+)
 
 from locedit.engine import loading, sampling  # noqa: E402
 from locedit.engine.gguf import convert_gguf  # noqa: E402
@@ -44,7 +52,6 @@ from locedit.facts.record import Fact  # noqa: E402
 from locedit.localizers import LOCALIZERS, TRACING, Unavailable, restoration  # noqa: E402
 from locedit.localizers import SharedInputs as LocalizerInputs  # noqa: E402
 from locedit.methods import METHODS, SharedInputs  # noqa: E402
-from locedit.methods.problems import PROBLEMS, Request  # noqa: E402
 from locedit.model import language_model  # noqa: E402
 from locedit.model.linear import linear  # noqa: E402
 from locedit.model.tokenizing import NO_CODE  # noqa: E402
@@ -52,78 +59,10 @@ from locedit.store import assets  # noqa: E402
 from locedit.study import measure  # noqa: E402
 
 MODEL = "smollm2-135m-instruct"
-SIGMA, LAYER = 0.4, 10
+LAYER = 10
 # The paper's grid: 4 methods, 5 problems, 9 layers. Essence texts serve all edits of a fact, the
 # unedited scores those of one problem.
 EDITS_OF_A_FACT, EDITS_OF_A_BASELINE = 4 * 5 * 9, 4 * 9
-
-
-@dataclass(frozen=True)
-class Example:
-    """A fact to time: its subject stands first, in the middle or last."""
-
-    template: str
-    subject: str
-    true: str
-    false: str
-    paraphrases: tuple[str, ...]
-    neighbours: tuple[str, ...]
-
-    @property
-    def prompt(self) -> str:
-        return self.template.replace("{}", self.subject)
-
-
-EXAMPLES = [
-    Example(
-        "The capital city of {} is",
-        "France",
-        "Paris",
-        "Rome",
-        ("France's seat of government is in the city of",),
-        ("The capital city of Italy is", "The capital city of Spain is"),
-    ),
-    Example(
-        "{} was developed by",
-        "Windows Vista",
-        "Microsoft",
-        "Apple",
-        ("The company that created Windows Vista is",),
-        ("Microsoft Office was developed by", "Windows 95 was developed by"),
-    ),
-    Example(
-        "In which country does the river run? The answer for the {} is",
-        "Mississippi River",
-        "the United States",
-        "France",
-        ("The Mississippi River flows through",),
-        ("The Colorado River flows through", "The Ohio River flows through"),
-    ),
-    Example(
-        "The native language of {} is",
-        "Marcel Proust",
-        "French",
-        "English",
-        ("Marcel Proust grew up speaking",),
-        ("The native language of Victor Hugo is", "The native language of Albert Camus is"),
-    ),
-    Example(
-        "The country in which you will find the city of {} is",
-        "Lyon",
-        "France",
-        "Spain",
-        ("Lyon is a city in",),
-        ("The country in which you will find the city of Nantes is", "Paris is a city in"),
-    ),
-    Example(
-        "Geographically, {} is located on the continent of",
-        "Burundi",
-        "Africa",
-        "Europe",
-        ("Burundi is a country in",),
-        ("Geographically, Kenya is located on the continent of", "Chad is a country in"),
-    ),
-]
 
 
 @dataclass(frozen=True)
@@ -181,16 +120,6 @@ def compare(
     return result
 
 
-def counted() -> FlopCounterMode:
-    """Counts operations, of oneDNN's products too, which torch's counter does not know."""
-
-    def product(x: torch.Size, weight: torch.Size, *_: object, **__: object) -> int:
-        return 2 * x.numel() * weight[0]
-
-    onednn = torch.ops.mkldnn._linear_pointwise
-    return FlopCounterMode(display=False, custom_mapping={onednn: product})
-
-
 @functools.cache
 def peak_flops() -> float:
     """Floating-point operations a second of a float32 product of 2048 x 2048 matrices."""
@@ -232,15 +161,6 @@ def model_folder() -> Path:
     return folder if folder.exists() else convert_gguf(gguf, folder)
 
 
-Value = TypeVar("Value")
-
-
-def timed(function: Callable[[], Value]) -> tuple[float, Value]:
-    start = time.perf_counter()
-    value = function()
-    return time.perf_counter() - start, value
-
-
 def published_model(tokenizer) -> language_model.LanguageModel:
     """The same weights as transformers loads them, for the published procedure."""
     model = AutoModelForCausalLM.from_pretrained(model_folder(), dtype=torch.float32, **NO_CODE)
@@ -258,17 +178,6 @@ def tracing_case(
     return (
         lambda: oracle.trace(plain.model, plain.tokenizer, *fact, **arguments)["p_restored"],
         lambda: restoration.trace(lm, *fact, **arguments).p_restored,
-    )
-
-
-def request_of(example: Example) -> Request:
-    return Request(
-        case_id="",
-        template=example.template,
-        subject=example.subject,
-        target=example.false,
-        problem=PROBLEMS["error_injection"],
-        true=example.true,
     )
 
 
@@ -312,7 +221,7 @@ def edit_case(
         for example, essence in zip(examples, texts, strict=True):
             published_essence_texts(plain, example.subject, len(essence))
             published_scores(plain, example, essence)
-            changes = published_edit(plain, example, method, hyper, shared, moments).changes
+            changes = published_edit(plain, example, method, LAYER, hyper, shared, moments).changes
             with oracle.edited(plain.model, changes):
                 found.append(published_scores(plain, example, essence))
         return np.hstack(found)
@@ -336,40 +245,6 @@ def published_essence_texts(lm, subject: str, count: int) -> None:
     settings = {"do_sample": True, "top_k": 5, "num_return_sequences": count}
     length = measure.ESSENCE_TOKENS
     lm.model.generate(**prompt, **settings, max_length=length, min_length=length, pad_token_id=0)
-
-
-def published_edit(lm, example: Example, method: str, hyper, shared: SharedInputs, moments):
-    """moments: C of each layer; of AlphaEdit P, which the published code has from a file too."""
-    asked = (example.template, example.subject, example.false, "error_injection", LAYER)
-    fact: tuple[Any, ...] = (lm.model, lm.tokenizer, *asked)
-    if method == "FT-M":
-        steps = {"learning_rate": hyper.lr, "iterations": hyper.steps, "enough": hyper.enough}
-        return oracle_editors.ft_m_edit(*fact, **steps, sigma=SIGMA, n_noise=10, seed=1)
-    if method == "KN":
-        noise = {"sigma": SIGMA, "n_noise": 10, "seed": 1}
-        return oracle_editors.kn_edit(*fact, **{"true": example.true, **vars(hyper), **noise})
-    if method.startswith("FT"):
-        return oracle.ft_edit(*fact, window=hyper.window, epsilon=hyper.eps)
-    if method == "ROME":
-        return oracle.rome_edit(*fact, contexts=shared.contexts[0], statistics=moments)
-    if method == "MEMIT":
-        return oracle.memit_edit(*fact, contexts=shared.contexts, statistics=moments)
-    value: dict[str, Any] = {
-        "learning_rate": hyper.lr,
-        "evaluations": hyper.iterations,
-        "kl_factor": hyper.kl_factor,
-        "weight_decay": hyper.decay,
-        "clamp": hyper.clamp,
-        "sigma": SIGMA,
-        "seed": 1,
-    }
-    if method == "r-ROME":
-        contexts = shared.contexts[0]
-        return oracle_editors.r_rome_edit(*fact, contexts=contexts, statistics=moments, **value)
-    value |= {"contexts": shared.contexts, "window": hyper.window}
-    if method == "EMMET":
-        return oracle_editors.emmet_edit(*fact, statistics=moments, ridge=hyper.ridge, **value)
-    return oracle_editors.alphaedit_edit(*fact, projections=moments, l2=hyper.l2, **value)
 
 
 def published_scores(lm, example: Example, essence) -> np.ndarray:

@@ -6,6 +6,7 @@ neither the site nor a test passes over it. Nothing here needs Sphinx.
 
 import importlib
 import inspect
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -274,9 +275,54 @@ def api_page() -> str:
     return "\n".join(lines)
 
 
+# ---- the card's benchmark ------------------------------------------------------------------------
+
+MEASURED = ROOT / "benchmarks" / "gpu.json"
+
+
+def measured_page(path: Path = MEASURED) -> str:
+    """What `make bench-gpu` found where its file is committed; else that nothing was measured."""
+    if not path.exists():
+        return "**Derived, not measured**: no card has run `make bench-gpu` yet.\n"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if found["tiny"]:
+        raise OutOfStep(f"{path} is of tiny shapes; commit what `make bench-gpu` wrote")
+    peaks = " and ".join(f"{value:.0f} in {name}" for name, value in found["peak_tflops"].items())
+    numbers = "agree" if found["passed"] else "do **not** all agree"
+    lines = [
+        f"**Measured** by `make bench-gpu` on one {found['device']} (torch {found['torch']}, "
+        f"transformers {found['transformers']}): {peaks} TFLOP/s in a large product. The numbers "
+        f"{numbers} with the textbook's within the CPU's tolerances. Rates a second, on randomly "
+        "initialised models:",
+        "",
+        *_table("model", "dtype", "measurement", "rate", "published", "ratio", "of peak", "memory"),
+    ]
+    for one in found["measurements"]:
+        head = (one["model"], one["dtype"], one["name"])
+        if reason := one["skipped"] or one["failed"]:
+            lines.append(_row(*head, reason, "", "", "", ""))
+            continue
+        lines.append(
+            _row(
+                *head,
+                f"{one['rate']:.3g} {one['unit']}",
+                _number(one["published"], ".3g"),
+                _number(one["ratio"], ".1f"),
+                _number(one["share_of_peak"], ".0%"),
+                _number(one["peak_memory_gb"], ".0f", " GB"),
+            )
+        )
+    return "\n".join((*lines, "", "What follows is derived.", ""))
+
+
+def _number(value: float | None, form: str, unit: str = "") -> str:
+    return "" if value is None else format(value, form) + unit
+
+
 PAGES = {
     "api": api_page,
     "configuration": configuration_page,
     "tables": tables_page,
     "commands": commands_page,
+    "measured": measured_page,
 }

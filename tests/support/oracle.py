@@ -6,7 +6,7 @@ those of the methods page. Shapes: N noise rows, R rows of a batch, S tokens, V 
 size, d_ff inner size of the MLP.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -235,13 +235,14 @@ def forward(model, rows: Sequence[Row]) -> Tensor:
     longest = max(len(row.ids) for row in rows)
     ids = torch.tensor([row.ids + [0] * (longest - len(row.ids)) for row in rows])
     mask = torch.tensor([[1] * len(row.ids) + [0] * (longest - len(row.ids)) for row in rows])
+    ids, mask = ids.to(model.device), mask.to(model.device)
 
     def add_noise(embedded: Tensor) -> Tensor:
         embedded = embedded.clone()
         for i, row in enumerate(rows):
             if row.noise is not None:
                 first = row.begin if row.noise_from is None else row.noise_from
-                embedded[i, first : first + len(row.noise)] += row.noise
+                embedded[i, first : first + len(row.noise)] += row.noise.to(embedded)
         return embedded
 
     with output_changed(parts(model).embedding, add_noise):
@@ -297,8 +298,12 @@ def trace(
     n_noise: int = 10,
     seed: int = 1,
     start: int | None = None,
+    cells: Collection[tuple[int, int]] | None = None,
 ) -> dict:
-    """Clean, corrupted and every restored probability [tokens b..last of the prompt, layers]."""
+    """Clean, corrupted and every restored probability [tokens b..last of the prompt, layers].
+
+    cells: of these (token, layer) alone, the others NaN.
+    """
     clean = scored_row(tokenizer, prompt, target)
     rows = with_noise(model, tokenizer, clean, prompt, subject, sigma, n_noise, seed, start)
     begin, end = rows[0].begin, rows[0].end
@@ -318,9 +323,11 @@ def trace(
         return restore
 
     tokens = range(begin, clean.predicted_from + 1)
-    p_restored = np.zeros((len(tokens), n_layers))
+    p_restored = np.full((len(tokens), n_layers), np.nan)
     for i, token in enumerate(tokens):
         for centre in range(n_layers):
+            if cells is not None and (token, centre) not in cells:
+                continue
             with ExitStack() as stack:
                 for layer in window_layers(centre, window, n_layers):
                     stack.enter_context(output_changed(modules[layer], restoration(token)))
@@ -572,7 +579,7 @@ def optimised_delta(
     """The vector added to the module's output at each row's last subject token, that output in the
     bare row (rows[0]) before any addition, and the loss at every evaluation."""
     everything = [*rows, kl_row]
-    delta = torch.zeros(width(model), dtype=model.dtype, requires_grad=True)
+    delta = torch.zeros(width(model), dtype=model.dtype, device=model.device, requires_grad=True)
     optimiser = torch.optim.Adam([delta], lr=learning_rate)
     initial = clean_kl = None
     losses: list[float] = []

@@ -135,7 +135,7 @@ def emmet_edit(
 
     def solve(layer: int, k: Tensor, r: Tensor) -> Tensor:
         inverse = torch.linalg.inv(statistics[layer].double())
-        return r @ torch.linalg.inv(k.T @ inverse @ k + ridge * torch.eye(1)) @ k.T @ inverse
+        return r @ torch.linalg.inv(k.T @ inverse @ k + ridge) @ k.T @ inverse
 
     return spread_edit(*fact, Value(**value), solve)
 
@@ -144,11 +144,13 @@ def null_space_projection(statistics: Tensor, threshold: float, kind: str) -> Te
     """P = U U^T [d_ff, d_ff], U the directions of C that have small singular values."""
     directions, values, _ = torch.linalg.svd(statistics.double())  # the largest come first
     if kind == "energy":
-        small = torch.zeros(len(values), dtype=torch.bool)
+        small = torch.zeros_like(values, dtype=torch.bool)
         for i in reversed(range(len(values))):
             small[i] = values[i:].sum() <= threshold * values.sum()
     else:
-        small = values < threshold * {"relative": float(np.median(values)), "absolute": 1.0}[kind]
+        small = (
+            values < threshold * {"relative": float(np.median(values.cpu())), "absolute": 1.0}[kind]
+        )
     return directions[:, small] @ directions[:, small].T
 
 
@@ -162,7 +164,7 @@ def alphaedit_edit(
 
     def solve(layer: int, k: Tensor, r: Tensor) -> Tensor:
         p = projections[layer]
-        return torch.linalg.solve(p @ k @ k.T + l2 * torch.eye(len(k)), p @ k @ r.T).T
+        return torch.linalg.solve(p @ k @ k.T + l2 * torch.eye(len(k)).to(p), p @ k @ r.T).T
 
     return spread_edit(*fact, Value(**value), solve)
 

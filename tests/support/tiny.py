@@ -4,7 +4,7 @@ Weights are drawn wider than a trained model's initialisation, so that probabili
 token to token, interventions move them, and float64 leaves no room for chance agreement.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,11 +59,16 @@ class Pair(NamedTuple):
 
 
 def tokenizer(
-    *, adds_bos: bool = False, vocabulary: int = 360, spaced: bool = False
+    *,
+    adds_bos: bool = False,
+    vocabulary: int = 360,
+    spaced: bool = False,
+    texts: Sequence[str] = SENTENCES,
 ) -> PreTrainedTokenizerFast:
     """Byte-level BPE with offsets; with `adds_bos` every text is given a first token <s>.
 
     With `spaced` a space is put in front of every text, and taken away again, as by Llama 2's.
+    texts: what it is made of; their words are single tokens where the vocabulary is large enough.
     """
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -78,7 +83,7 @@ def tokenizer(
         initial_alphabet=[*alphabet, "\n"] if spaced else alphabet,
         show_progress=False,
     )
-    inner.train_from_iterator(SENTENCES, trainer)
+    inner.train_from_iterator(texts, trainer)
     if adds_bos:
         inner.post_processor = processors.TemplateProcessing(
             single="<s> $A", special_tokens=[("<s>", inner.token_to_id("<s>"))]

@@ -1,5 +1,6 @@
 """README and site: short, every link leads somewhere, what is quoted and described is true."""
 
+import json
 import re
 import shlex
 import sys
@@ -232,3 +233,51 @@ def test_the_readmes_python_runs(seen, capsys):
     exec(block(ROOT / "README.md"), names)
     assert names["found"].p_clean == pytest.approx(0.644, abs=0.001)
     assert capsys.readouterr().out.startswith("0.644")
+
+
+# ---- what a card measured ------------------------------------------------------------------------
+
+
+def line(name: str, **values) -> dict:
+    fields = ("rate", "published", "ratio", "share_of_peak", "peak_memory_gb", "skipped", "failed")
+    about = {"model": "gptj-6b", "dtype": "float32", "name": name, "unit": "edits"}
+    return about | dict.fromkeys(fields) | values
+
+
+def test_the_cost_page_says_derived_until_a_card_has_measured(tmp_path):
+    file = tmp_path / "gpu.json"
+    assert "Derived, not measured" in generated.measured_page(file)
+    numbers = {"published": 0.25, "ratio": 6.0, "share_of_peak": 0.41, "peak_memory_gb": 66.2}
+    found = {
+        "device": "NVIDIA Card",
+        "torch": "2.11.0",
+        "transformers": "5.17.0",
+        "tiny": False,
+        "passed": True,
+        "peak_tflops": {"float32": 51.2, "bfloat16": 790.0},
+        "measurements": [
+            line("edit.ROME", rate=1.5, **numbers),
+            line("spectrum", rate=0.02),
+            line("edit.FT-5", skipped="out of memory: 90 GB | more"),
+        ],
+    }
+    file.write_text(json.dumps(found))
+    page = generated.measured_page(file)
+    assert "Derived, not" not in page
+    assert "one NVIDIA Card (torch 2.11.0, transformers 5.17.0): 51 in float32 and 790 in" in page
+    assert "The numbers agree with" in page
+    assert "| gptj-6b | float32 | edit.ROME | 1.5 edits | 0.25 | 6.0 | 41% | 66 GB |" in page
+    assert "| gptj-6b | float32 | spectrum | 0.02 edits |  |  |  |  |" in page
+    assert r"| edit.FT-5 | out of memory: 90 GB \| more |" in page
+    file.write_text(json.dumps({**found, "passed": False}))
+    assert "do **not** all agree" in generated.measured_page(file)
+    file.write_text(json.dumps({**found, "tiny": True}))
+    with pytest.raises(generated.OutOfStep, match="of tiny shapes"):
+        generated.measured_page(file)
+
+
+def test_the_cost_page_shows_it():
+    page = (DOCS / "explanation" / "cost.md").read_text(encoding="utf-8")
+    assert "```{include} ../_generated/measured.md\n```" in page
+    assert generated.PAGES["measured"] is generated.measured_page
+    assert ("Derived, not measured" in generated.measured_page()) != generated.MEASURED.exists()

@@ -1,0 +1,173 @@
+"""What the benchmarks have in common: facts to time, the published procedure, and timing itself."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
+
+import oracle
+import oracle_editors
+
+from locedit.methods import SharedInputs
+from locedit.methods.problems import PROBLEMS, Request
+from locedit.model.language_model import LanguageModel
+
+SIGMA = 0.4
+
+
+@dataclass(frozen=True)
+class Example:
+    """A fact to time: its subject stands first, in the middle or last."""
+
+    template: str
+    subject: str
+    true: str
+    false: str
+    paraphrases: tuple[str, ...]
+    neighbours: tuple[str, ...]
+
+    @property
+    def prompt(self) -> str:
+        return self.template.replace("{}", self.subject)
+
+
+EXAMPLES = [
+    Example(
+        "The capital city of {} is",
+        "France",
+        "Paris",
+        "Rome",
+        ("France's seat of government is in the city of",),
+        ("The capital city of Italy is", "The capital city of Spain is"),
+    ),
+    Example(
+        "{} was developed by",
+        "Windows Vista",
+        "Microsoft",
+        "Apple",
+        ("The company that created Windows Vista is",),
+        ("Microsoft Office was developed by", "Windows 95 was developed by"),
+    ),
+    Example(
+        "In which country does the river run? The answer for the {} is",
+        "Mississippi River",
+        "the United States",
+        "France",
+        ("The Mississippi River flows through",),
+        ("The Colorado River flows through", "The Ohio River flows through"),
+    ),
+    Example(
+        "The native language of {} is",
+        "Marcel Proust",
+        "French",
+        "English",
+        ("Marcel Proust grew up speaking",),
+        ("The native language of Victor Hugo is", "The native language of Albert Camus is"),
+    ),
+    Example(
+        "The country in which you will find the city of {} is",
+        "Lyon",
+        "France",
+        "Spain",
+        ("Lyon is a city in",),
+        ("The country in which you will find the city of Nantes is", "Paris is a city in"),
+    ),
+    Example(
+        "Geographically, {} is located on the continent of",
+        "Burundi",
+        "Africa",
+        "Europe",
+        ("Burundi is a country in",),
+        ("Geographically, Kenya is located on the continent of", "Chad is a country in"),
+    ),
+]
+
+
+Value = TypeVar("Value")
+
+
+def timed(function: Callable[[], Value]) -> tuple[float, Value]:
+    """Seconds that a function takes, on a card until it has done all it was asked to; its value."""
+    settled()
+    start = time.perf_counter()
+    value = function()
+    settled()
+    return time.perf_counter() - start, value
+
+
+def settled() -> None:
+    """Wait for a card, which computes behind the calls that ask it to."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def counted() -> FlopCounterMode:
+    """Counts operations, of oneDNN's products too, which torch's counter does not know."""
+
+    def product(x: torch.Size, weight: torch.Size, *_: object, **__: object) -> int:
+        return 2 * x.numel() * weight[0]
+
+    onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # not in every build
+    return FlopCounterMode(
+        display=False, custom_mapping={} if onednn is None else {onednn: product}
+    )
+
+
+def request_of(example: Example) -> Request:
+    return Request(
+        case_id="",
+        template=example.template,
+        subject=example.subject,
+        target=example.false,
+        problem=PROBLEMS["error_injection"],
+        true=example.true,
+    )
+
+
+def published_edit(
+    lm: LanguageModel,
+    example: Example,
+    method: str,
+    layer: int,
+    hyper: Any,
+    shared: SharedInputs,
+    moments: dict[int, torch.Tensor],
+) -> oracle.Edit:
+    """moments: C of each layer; of AlphaEdit P, which the published code has from a file too."""
+    asked = (example.template, example.subject, example.false, "error_injection", layer)
+    fact: tuple[Any, ...] = (lm.model, lm.tokenizer, *asked)
+    if method == "FT-M":
+        steps = {"learning_rate": hyper.lr, "iterations": hyper.steps, "enough": hyper.enough}
+        return oracle_editors.ft_m_edit(*fact, **steps, sigma=SIGMA, n_noise=10, seed=1)
+    if method == "KN":
+        noise = {"sigma": SIGMA, "n_noise": 10, "seed": 1}
+        return oracle_editors.kn_edit(*fact, **{"true": example.true, **vars(hyper), **noise})
+    if method.startswith("FT"):
+        return oracle.ft_edit(*fact, window=hyper.window, epsilon=hyper.eps)
+    if method == "ROME":
+        return oracle.rome_edit(*fact, contexts=shared.contexts[0], statistics=moments)
+    if method == "MEMIT":
+        return oracle.memit_edit(*fact, contexts=shared.contexts, statistics=moments)
+    value: dict[str, Any] = {
+        "learning_rate": hyper.lr,
+        "evaluations": hyper.iterations,
+        "kl_factor": hyper.kl_factor,
+        "weight_decay": hyper.decay,
+        "clamp": hyper.clamp,
+        "sigma": SIGMA,
+        "seed": 1,
+    }
+    if method == "r-ROME":
+        contexts = shared.contexts[0]
+        return oracle_editors.r_rome_edit(*fact, contexts=contexts, statistics=moments, **value)
+    value |= {"contexts": shared.contexts, "window": hyper.window}
+    if method == "EMMET":
+        return oracle_editors.emmet_edit(*fact, statistics=moments, ridge=hyper.ridge, **value)
+    return oracle_editors.alphaedit_edit(*fact, projections=moments, l2=hyper.l2, **value)
