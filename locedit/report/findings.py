@@ -234,7 +234,8 @@ def _use(row: pd.Series) -> str:
         "undecided": "; editing by it is not shown to differ from the best fixed layer",
     }
     if row["use"] not in words:
-        return ""
+        same = row["value"] == 0  # every fact is edited at that layer either way
+        return "; it never outweighs the best fixed layer" if same else ""
     return f"{words[row['use']]} ({_signed(row['value'], 2)}, {_interval(row, 'value')})"
 
 

@@ -228,6 +228,11 @@ def test_a_study_that_is_as_large_as_is_asked_is_told_no_size():
     assert said.endswith("nor that it does not.")
 
 
+def test_a_localizer_that_changes_no_choice_is_said_to():
+    said = findings.conclusion(verdict("better", value=0.0, value_low=None), DESIGN)
+    assert said.endswith("p 0.002); it never outweighs the best fixed layer.")
+
+
 HITS = pd.DataFrame(
     {"localizer": ["tracing", "tracing", "zeroing", "random"], "hits": [0.6, 0.2, 0.5, None]}
     | {"chance": [0.2, 0.2, 0.6, 0.2], "p_adjusted": [0.01, 0.9, 0.01, None]}
