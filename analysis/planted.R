@@ -28,8 +28,10 @@ hits_table <- function(effects, within = 1L, permutations = 2000L, seed = 0L) {
   table[c(setdiff(names(table), "reason"), "reason")]
 }
 
-# The layer of each fact's largest value, the first of several; facts without any are left out.
+# The layer of each fact's largest value, the first of several; a layer at which no fact has a value
+# is left out, and so are facts that lack one elsewhere.
 fact_peaks <- function(value) {
+  value <- value[, colSums(!is.na(value)) > 0, drop = FALSE]
   value <- value[stats::complete.cases(value), , drop = FALSE]
   if (length(value) == 0) return(stats::setNames(integer(), character()))
   at <- max.col(value, ties.method = "first")

@@ -32,6 +32,16 @@ test_that("hits, chance and placebo are those of loops", {
   expect_equal(table$distance, mean(abs(PLANTED_PEAKS[facts] - PLANTED_PLACES)))
 })
 
+test_that("a layer at which a localizer has no value costs no fact", {
+  whole <- made_effects(PLANTED_PEAKS, PLANTED_PLACES)
+  without <- whole
+  without$value[without$localizer == "tracing" & without$layer == 2] <- NA # nobody but y peaks there
+  kept <- hits_table(without, permutations = 50L)
+  expect_equal(kept[c("hits", "n_facts", "distance")],
+    hits_table(whole, permutations = 50L)[c("hits", "n_facts", "distance")]
+  )
+})
+
 test_that("p is that of all orders of the places", {
   places <- c(a = 0, b = 1, c = 2, d = 3, e = 4)
   table <- hits_table(made_effects(places, places, 0:4), within = 0L, permutations = 4000L)
