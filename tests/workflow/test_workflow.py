@@ -439,7 +439,7 @@ CHANGES: dict[str, tuple[dict, set, dict[str, int]]] = {
     "an edit layer": (
         {"editing": {"layers": [*LAYERS, 1]}},
         {(method, problem, 1) for method in METHODS for problem in PROBLEMS},
-        AFTER_EDITS,
+        {**AFTER_EDITS, "table_power": 1, "figure_power": 1},  # told for these layers, too
     ),
     "a method": ({"editing": {"methods": [*METHODS, "MEMIT"]}}, EDITS_OF["MEMIT"], AFTER_EDITS),
     "a problem": (
