@@ -441,6 +441,5 @@ def test_an_empty_study_says_that_nothing_could_be_computed(lacking, browser):
     first = browser.find_element(By.CSS_SELECTOR, "main p").text
     assert "knows 3 of the 3 facts" in first
     assert "none was traced or edited" in first
-    assert "The best layer to edit could not be computed" in first
     assert "The comparison that was named before the study is missing: its table is empty." in first
     assert first.endswith("This study does not say whether tracing tells where to edit.")
