@@ -35,7 +35,8 @@ test_that("hits, chance and placebo are those of loops", {
 test_that("a layer at which a localizer has no value costs no fact", {
   whole <- made_effects(PLANTED_PEAKS, PLANTED_PLACES)
   without <- whole
-  without$value[without$localizer == "tracing" & without$layer == 2] <- NA # nobody but y peaks there
+  # nobody but y, a placebo fact, peaks there
+  without$value[without$localizer == "tracing" & without$layer == 2] <- NA
   kept <- hits_table(without, permutations = 50L)
   expect_equal(kept[c("hits", "n_facts", "distance")],
     hits_table(whole, permutations = 50L)[c("hits", "n_facts", "distance")]
