@@ -75,7 +75,7 @@ def paragraph(tables: Mapping[str, pd.DataFrame], design: Design) -> list[str]:
         compared(verdict),
         conclusion(verdict, design),
         beside(verdict, tables.get("choice", empty), design),
-        planted(tables.get("hits", empty), tables.get("choice", empty), verdict),
+        planted(tables.get("hits", empty), tables.get("choice", empty), verdict, design),
     ]
     return [sentence for sentence in sentences if sentence]
 
@@ -183,20 +183,15 @@ def beside(verdict: pd.DataFrame, choice: pd.DataFrame, design: Design) -> str:
     row = verdict.iloc[0]
     rows = _rows(choice, **{key: row[key] for key in PAIR})
     rows = _known(rows[rows["localizer"] != row["localizer"]], "p_adjusted")
-    # of a localizer with several places, the one at the primary comparison's, else its first
-    elsewhere = rows["module"].ne(row["module"]) | rows["window"].ne(row["window"])
-    rows = rows.assign(elsewhere=elsewhere).sort_values("elsewhere", kind="stable")
-    rows = rows.drop_duplicates("localizer").sort_values("gain", ascending=False)
+    rows = _one_place(rows, design).sort_values("gain", ascending=False)
+    rows = rows.assign(better=(rows["gain"] > 0) & (rows["p_adjusted"] < 0.05))
     control = rows["localizer"].isin(design.controls)
-    counts = [
-        _found(rows[~control], "other localizer"),
-        _found(rows[control], "control"),
-    ]
+    counts = [_better(rows[~control], "other localizer"), _better(rows[control], "control")]
     said = " and by ".join(count for count in counts if count)
     return f"Better layers are picked by {said} (adjusted p below .05)." if said else ""
 
 
-def planted(hits: pd.DataFrame, choice: pd.DataFrame, verdict: pd.DataFrame) -> str:
+def planted(hits: pd.DataFrame, choice: pd.DataFrame, verdict: pd.DataFrame, design: Design) -> str:
     """Of planted facts: whether editing at their place is better at all, and who finds them."""
     if hits.empty:
         return ""
@@ -209,19 +204,24 @@ def planted(hits: pd.DataFrame, choice: pd.DataFrame, verdict: pd.DataFrame) -> 
             f"At the layer where a fact was planted its score is {_signed(row['gain'], 2)} against "
             f"where another was ({_interval(row, '')}, p {row['p']:.3f})"
         )
-    counted = _known(hits, "hits").drop_duplicates("localizer")
-    better = (counted["hits"] > counted["chance"]) & (counted["p_adjusted"] < 0.05)
-    names = [_plain(name) for name in counted.loc[better, "localizer"]]
-    found = f"{len(names) or 'none'} of {len(counted)} localizers"
-    found += f" ({_listed(names)})" if names else ""
+    rows = _one_place(_known(hits, "hits"), design)
+    rows = rows.assign(better=(rows["hits"] > rows["chance"]) & (rows["p_adjusted"] < 0.05))
+    found = _better(rows, "localizer") or "no localizer"
     return f"{said}; {found} find planted facts more often than by chance (adjusted p below .05)."
 
 
-def _found(rows: pd.DataFrame, kind: str) -> str:
-    """How many of these localizers pick better layers, and which."""
+def _one_place(rows: pd.DataFrame, design: Design) -> pd.DataFrame:
+    """A row for each localizer: of several places the one that is shown, else its first."""
+    elsewhere = rows["module"].ne(design.module) | rows["window"].ne(design.window)
+    ordered = rows.assign(elsewhere=elsewhere).sort_values("elsewhere", kind="stable")
+    return ordered.drop_duplicates("localizer")
+
+
+def _better(rows: pd.DataFrame, kind: str) -> str:
+    """How many of these localizers are `better`, and which; "" where there is none at all."""
     if rows.empty:
         return ""
-    better = rows.loc[(rows["gain"] > 0) & (rows["p_adjusted"] < 0.05), "localizer"]
+    better = rows.loc[rows["better"], "localizer"]
     named = f" ({_listed([_plain(name) for name in better])})" if len(better) else ""
     return f"{len(better) or 'none'} of {len(rows)} {kind}{'s' * (len(rows) > 1)}{named}"
 

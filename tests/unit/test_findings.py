@@ -235,21 +235,23 @@ def test_a_localizer_that_changes_no_choice_is_said_to():
 
 HITS = pd.DataFrame(
     {"localizer": ["tracing", "tracing", "zeroing", "random"], "hits": [0.6, 0.2, 0.5, None]}
+    | {"module": "mlp", "window": [5, 1, 5, 5]}
     | {"chance": [0.2, 0.2, 0.6, 0.2], "p_adjusted": [0.01, 0.9, 0.01, None]}
 )
 
 
 def test_of_planted_facts_the_check_and_the_finders_are_told():
     row = chosen(planted=(0.8, 0.01)).assign(low=0.5, high=1.1, p=0.004, reason="")
-    said = findings.planted(HITS, row, verdict("cannot_say", reason="40 %"))
+    said = findings.planted(HITS, row, verdict("cannot_say", reason="40 %"), DESIGN)
     assert said == (
         "At the layer where a fact was planted its score is +0.80 against where another was (95 % "
         "interval +0.50 to +1.10, p 0.004); 1 of 2 localizers (tracing) find planted facts more "
         "often than by chance (adjusted p below .05)."
     )
-    unedited = findings.planted(HITS, pd.DataFrame(), verdict("not_run"))
+    assert findings.planted(HITS[::-1], row, verdict("better"), DESIGN) == said
+    unedited = findings.planted(HITS, pd.DataFrame(), verdict("not_run"), DESIGN)
     assert unedited.startswith("Whether edits are better where facts were planted could not be")
-    assert findings.planted(pd.DataFrame(), row, verdict("better")) == ""
+    assert findings.planted(pd.DataFrame(), row, verdict("better"), DESIGN) == ""
 
 
 def test_where_no_size_is_known_none_is_said():
