@@ -152,6 +152,20 @@ def test_the_facts_behind_means_and_swaps_do_not_hold_the_prompt_itself():
     assert all(other.template == TEMPLATE and other.subject != SUBJECT for other in study)
 
 
+def test_a_study_is_stood_in_for_by_some_facts_and_a_data_set_by_all(run, monkeypatch):
+    seen = []
+
+    def told(lm, facts, place, settings, shared):
+        seen.append(shared)
+        raise ValueError("told")
+
+    monkeypatch.setattr("locedit.localizers.lens_rise.localize", told)
+    assert run("--localizer", "lens_rise")[0] == 0
+    (shared,) = seen
+    assert 1 < len(shared.study) <= localizing.STUDY
+    assert list(shared.records[: len(shared.study)]) == list(shared.study)
+
+
 @pytest.mark.parametrize(
     ("more", "part"),
     [
