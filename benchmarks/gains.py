@@ -59,8 +59,11 @@ def copied_keys() -> Iterator[None]:
 def mlps_run_everywhere() -> Iterator[None]:
     """MLPs run also where their output is replaced."""
 
-    def replaced(module, spare, value):
-        return hooks.hooked({module: lambda _, out: value.where(spare[:, :, None], out)})
+    def replaced(module, _keep, spare, value):
+        def put(_, output):
+            return output.flatten(0, 1).index_copy(0, spare, value).view_as(output)
+
+        return hooks.hooked({module: put})
 
     with changed(hooks, "spared", replaced):
         yield

@@ -118,7 +118,8 @@ def top_predictions(
     ids, lengths = passes.pad([lm.encode(text) for text in texts], lm.device)
     with applied(lm, updates or {}, [len(texts)]):
         hidden = passes.run(lm, passes.embed(lm, ids), passes.whole(lm, ids.shape[1]))
-    logits = lm.logits(passes.at(hidden, lengths[:, None] - 1)[:, 0])
+    ends = torch.tensor(lengths, device=lm.device)[:, None] - 1
+    logits = lm.logits(passes.at(hidden, ends)[:, 0])
     p, tokens = logits.softmax(dim=-1).topk(min(k, logits.shape[-1]), dim=-1)
     return [
         [(lm.token_text(token), value) for token, value in zip(*row, strict=True)]

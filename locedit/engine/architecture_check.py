@@ -31,7 +31,7 @@ def check_architecture(lm: LanguageModel, text: str = TEXT) -> None:
     if len(record.keys) < lm.n_layers:
         raise ModelError(_message(lm, "no keys and values are stored: cache_argument is wrong"))
     start = ids.shape[1] // 2
-    part = passes.after(lm, record, torch.tensor([start], device=lm.device), range(lm.n_layers))
+    part = passes.after(lm, record, start, range(lm.n_layers))
     _same(
         lm,
         passes.run(lm, record.inputs[0][:, start:], part),

@@ -18,22 +18,22 @@ def decode(
     choose: Callable[[int, Tensor, Tensor], Tensor],
     *,
     noise: Tensor | None = None,
-    done: Callable[[Tensor, Tensor], Tensor] | None = None,
+    done: Callable[[Sequence[int], Tensor], Sequence[bool]] | None = None,
 ) -> Tensor:
     """Continue prompt i by steps[i] tokens: [B, most steps], -1 where a row has no token.
 
     choose(step, rows [R], logits [R, V]) picks the next token of each row that lacks some. noise:
-    [B, T, d] on the prompts' embeddings. done(rows [R], tokens [R, n]) says every few steps which
-    of these rows need no more.
+    [B, T, d] on the prompts' embeddings. done(rows, tokens [R, n]) says every few steps which of
+    these rows need no more.
     """
-    wanted = torch.tensor(steps, dtype=torch.long, device=lm.device)
     written = torch.full((len(prompts), max(steps, default=0)), -1, device=lm.device)
-    left = (wanted > 0).nonzero()[:, 0]
-    if not len(left):
+    rows = [i for i, count in enumerate(steps) if count > 0]
+    if not rows:
         return written
-    ids, lengths = pad([prompts[i] for i in left.tolist()], lm.device)
-    lm.check_length(int((lengths + wanted[left]).max()) - 1)
+    ids, sizes = pad([prompts[i] for i in rows], lm.device)
+    lm.check_length(max(size + steps[i] for i, size in zip(rows, sizes, strict=True)) - 1)
     width = ids.shape[1]
+    left, lengths = torch.tensor([rows, sizes], device=lm.device)
     noise = None if noise is None else noise[left, :width]
     ends = set(steps)
     keys: dict[int, KeyValue] = {}
@@ -45,13 +45,15 @@ def decode(
         written[left, index] = tokens
         asked = done if index % DONE_EVERY == DONE_EVERY - 1 else None
         if asked or index + 1 in ends:
-            going = wanted[left] > index + 1
-            if asked:
-                going &= ~asked(left, written[left, : index + 1])
-            left, tokens, lengths, visible = (x[going] for x in (left, tokens, lengths, visible))
-            keys = {layer: (k[going], v[going]) for layer, (k, v) in keys.items()}
-            if not len(left):
+            is_done = asked(rows, written[left, : index + 1]) if asked else [False] * len(rows)
+            going = [i for i, row in enumerate(rows) if steps[row] > index + 1 and not is_done[i]]
+            if not going:
                 break
+            if len(going) < len(rows):
+                rows = [rows[i] for i in going]
+                kept = torch.tensor(going, device=lm.device)
+                left, tokens, lengths, visible = (x[kept] for x in (left, tokens, lengths, visible))
+                keys = {layer: (k[kept], v[kept]) for layer, (k, v) in keys.items()}
         visible = torch.nn.functional.pad(visible, (0, 1), value=True)
         positions = (lengths + index)[:, None]
         part = suffix(lm, positions, visible[:, None, :], keys)

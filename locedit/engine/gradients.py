@@ -124,9 +124,9 @@ def log_p_of(
     targets: Sequence[Sequence[int]],
 ) -> Metric:
     """log p of each packed row's target, predicted from its token `ends[i]` on."""
-    lines = packed.line.tolist()
-    cells = [offset + end for offset, end in zip(packed.offset.tolist(), ends, strict=True)]
-    return lambda hidden: log_probs.target_log_probs(lm, hidden, lines, cells, targets)
+    cells = [offset + end for offset, end in zip(packed.offset, ends, strict=True)]
+    queries = log_probs.Queries.of(lm, packed.line, cells, targets)
+    return lambda hidden: queries.log_probs(lm, hidden)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,16 +143,17 @@ class DownProjections:
 def down_projections(lm: LanguageModel, rows: Rows) -> DownProjections:
     """Keys and gradients of whole rows, in a forward and a backward pass."""
     ids, lengths = passes.pad(rows.ids, lm.device)
-    packed = packing.pack(lengths.tolist(), lm.device)
+    packed = packing.pack(lengths, lm.device)
     log_p = log_p_of(lm, packed, rows.ends, rows.targets)
     seen = observe(
         lm,
         [lm.down_projection(layer) for layer in range(lm.n_layers)],
-        passes.embed(lm, packed.gather(ids), packed.positions),
+        packing.embed(lm, packed, ids),
         packing.suffix(lm, packed),
         lambda hidden: -log_p(hidden),
     )
-    behind = torch.arange(ids.shape[1], device=lm.device) >= lengths[:, None]
+    ends = torch.tensor(lengths, device=lm.device)[:, None]
+    behind = torch.arange(ids.shape[1], device=lm.device) >= ends
     return DownProjections(
         loss=seen.value,
         keys=[packed.scatter(inner) for inner in seen.inputs],

@@ -46,20 +46,22 @@ def key_moments(
     }
     count = 0
     for ids, lengths in _batches(lm, texts, max_tokens, tokens, batch):
-        real = torch.arange(ids.shape[1], device=lm.device)[None] < lengths[:, None]
+        width = ids.shape[1]
+        cells = [row * width + i for row, length in enumerate(lengths) for i in range(length)]
+        real = torch.tensor(cells, device=lm.device)  # not padding
 
         def add(layer: int, real: Tensor = real) -> hooks.Hook:
             def hook(inner: Tensor, _: Tensor) -> None:
-                keys = inner[real].to(dtype)
+                keys = inner.flatten(0, 1).index_select(0, real).to(dtype)
                 sums[layer].add_(linear(keys.T, keys.T))
 
             return hook
 
         with hooks.hooked({lm.down_projection(layer): add(layer) for layer in layers}):
-            part = passes.whole(lm, ids.shape[1])
+            part = passes.whole(lm, width)
             passes.run(lm, passes.embed(lm, ids), part, last=max(layers) + 1)
-        count += int(lengths.sum())
-        progress(int(lengths.sum()))
+        count += len(cells)
+        progress(len(cells))
     if count == 0:
         raise LoceditError("key statistics need text, and there was none")
     for total in sums.values():
@@ -73,7 +75,7 @@ def _batches(
     max_tokens: int,
     tokens: int | None,
     batch: int,
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[tuple[Tensor, list[int]]]:
     rows: list[list[int]] = []
     left = float("inf") if tokens is None else tokens
     for text in texts:

@@ -1,6 +1,7 @@
 """Log-probabilities of targets, from the head's logits of their tokens alone."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -38,6 +39,55 @@ def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
     return _TokenLogProbs.apply(logits, tokens)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Queries:
+    """Whole targets, and where they are predicted: what is asked of passes that are alike.
+
+    row, column: the position that predicts each token of each target; tokens: these tokens; target:
+    which target each is of; all [n], where the model is. count: targets.
+    """
+
+    row: Tensor
+    column: Tensor
+    tokens: Tensor
+    target: Tensor
+    count: int
+
+    @classmethod
+    def of(
+        cls,
+        lm: LanguageModel,
+        rows: Sequence[int],
+        ends: Sequence[int],
+        targets: Sequence[Sequence[int]],
+    ) -> "Queries":
+        """Target i is predicted by the positions from ends[i] on of row rows[i], so ends[i] is the
+        position of the prompt's last token.
+        """
+        asked = [
+            (row, end + step, token, index)
+            for index, (row, end, target) in enumerate(zip(rows, ends, targets, strict=True))
+            for step, token in enumerate(target)
+        ]
+        row, column, tokens, index = (
+            torch.tensor(asked, dtype=torch.long, device=lm.device).reshape(-1, 4).T
+        )
+        return cls(row=row, column=column, tokens=tokens, target=index, count=len(targets))
+
+    def log_probs(self, lm: LanguageModel, hidden: Tensor) -> Tensor:
+        """log p of each target, [targets], from last-layer outputs [B, Q, d].
+
+        Only the positions that are asked pass through the head.
+        """
+        states = hidden[self.row, self.column]
+        if states.requires_grad:
+            values = token_log_probs(lm.logits(states), self.tokens)
+        else:
+            values = _blockwise_log_probs(lm, states, self.tokens)
+        total = torch.zeros(self.count, dtype=values.dtype, device=lm.device)
+        return total.index_add(0, self.target, values)
+
+
 def target_log_probs(
     lm: LanguageModel,
     hidden: Tensor,
@@ -45,21 +95,8 @@ def target_log_probs(
     ends: Sequence[int],
     targets: Sequence[Sequence[int]],
 ) -> Tensor:
-    """log p of whole targets, [queries], from last-layer outputs [B, Q, d].
-
-    Query i: targets[i] is predicted by the positions from ends[i] on of row rows[i], so ends[i] is
-    the position of the prompt's last token. Only these positions pass through the head.
-    """
-    query = [i for i, target in enumerate(targets) for _ in target]
-    columns = [e + j for e, target in zip(ends, targets, strict=True) for j in range(len(target))]
-    tokens = torch.tensor([token for target in targets for token in target], device=lm.device)
-    states = hidden[[rows[i] for i in query], columns]
-    if states.requires_grad:
-        values = token_log_probs(lm.logits(states), tokens)
-    else:
-        values = _blockwise_log_probs(lm, states, tokens)
-    total = torch.zeros(len(targets), dtype=values.dtype, device=lm.device)
-    return total.index_add(0, torch.tensor(query, device=lm.device), values)
+    """log p of whole targets, [targets], as `Queries.of` takes them, from one pass [B, Q, d]."""
+    return Queries.of(lm, rows, ends, targets).log_probs(lm, hidden)
 
 
 def _blockwise_log_probs(lm: LanguageModel, states: Tensor, tokens: Tensor) -> Tensor:

@@ -76,8 +76,7 @@ def _some_steps(
     R of each step, are the clean run's below it and join there. end: the prompt's last token.
     """
     rows, first = len(clean.lengths), layers[0]
-    starts = torch.full((rows,), token, device=lm.device)
-    part = passes.after(lm, clean, starts, range(first, lm.n_layers))
+    part = passes.after(lm, clean, token, range(first, lm.n_layers))
     share = shares.repeat_interleave(rows)[:, None]
     keys: list[Tensor] = []
     written: list[Tensor] = []

@@ -5,6 +5,8 @@ A line is one row of a batch whose cells are tokens of several rows; masks keep 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -19,21 +21,24 @@ LINE = 16  # tokens of a line: attention, quadratic in it, stays small beside al
 class Packing:
     """Where the tokens of B rows lie in lines of N cells.
 
-    row, column: [lines, N], the row and its token that a cell holds, row -1 where padding; rows
-    keep their order, line by line. line, offset: [B], where a row's first token lies. starts: [B],
-    that token's position.
+    row, column, positions: [lines, N], the row that a cell's token is of, which of its packed
+    tokens, and its position; row -1 and position 0 where padding. Rows keep their order, line by
+    line. line, offset: where each row's first token lies; starts: that token's position; lengths:
+    the rows' tokens. The latter are the host's: asking a card for them would stop it.
     """
 
     row: Tensor
     column: Tensor
-    line: Tensor
-    offset: Tensor
-    starts: Tensor
+    positions: Tensor
+    line: list[int]
+    offset: list[int]
+    starts: list[int]
+    lengths: list[int]
 
     @property
-    def positions(self) -> Tensor:
-        """[lines, N]; 0 where padding."""
-        return torch.where(self.row >= 0, self.starts[self.row.clamp(min=0)] + self.column, 0)
+    def longest(self) -> int:
+        """Tokens up to the last position."""
+        return max(map(sum, zip(self.starts, self.lengths, strict=True)))
 
     def gather(self, padded: Tensor) -> Tensor:
         """Cells' content [lines, N, ...] from rows [B, T, ...], right-padded, first token first."""
@@ -41,30 +46,42 @@ class Packing:
 
     def scatter(self, cells: Tensor) -> Tensor:
         """Rows [B, T, ...] from cells' content [lines, N, ...]; behind a row's end is anything."""
-        steps = torch.arange(int(self.column.max()) + 1, device=cells.device)
-        columns = (self.offset[:, None] + steps).clamp(max=cells.shape[1] - 1)
-        return cells[self.line[:, None], columns]
+        return cells[self._cells_of_rows]
+
+    @cached_property
+    def _cells_of_rows(self) -> tuple[Tensor, Tensor]:
+        """Line and cell of each row's tokens, [B, 1] and [B, T]."""
+        device, last = self.row.device, self.row.shape[1] - 1
+        line, offset = torch.tensor([self.line, self.offset], device=device)[:, :, None]
+        steps = torch.arange(max(self.lengths), device=device)
+        return line, (offset + steps).clamp(max=last)
 
     def share(self, counts: Sequence[int]) -> list[int]:
         """Cells of each group of counts[g] rows; padding counts with what stands before it."""
-        group = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
-        of_cell = group.to(self.row.device)[self.row.cummax(dim=1).values].flatten()
-        return torch.bincount(of_cell, minlength=len(counts)).tolist()
+        width = self.row.shape[1]
+        first = [la * width + o for la, o in zip(self.line, self.offset, strict=True)]
+        ends = [*accumulate(counts)]
+        cells = [first[end] if end < len(first) else self.row.numel() for end in ends]
+        return [end - start for start, end in pairwise([0, *cells])]
 
 
 def pack(
     lengths: Sequence[int], device: torch.device, *, starts: Sequence[int] | None = None
 ) -> Packing:
     """Lay rows of the given lengths into lines of about LINE tokens, or of the longest row's."""
-    starts = [0] * len(lengths) if starts is None else starts
+    starts = [0] * len(lengths) if starts is None else [*starts]
     line = _lines(lengths)
     row, column, offset = _lay(lengths, line)
+    positions = torch.where(row >= 0, torch.tensor(starts)[row.clamp(min=0)] + column, 0)
+    row, column, positions = torch.stack([row, column, positions]).to(device)
     return Packing(
-        row=row.to(device),
-        column=column.to(device),
-        line=torch.tensor(line, device=device),
-        offset=offset.to(device),
-        starts=torch.tensor(starts, device=device),
+        row=row,
+        column=column,
+        positions=positions,
+        line=line,
+        offset=offset,
+        starts=starts,
+        lengths=[*lengths],
     )
 
 
@@ -88,8 +105,8 @@ def _broken(lengths: Sequence[int], width: int) -> list[int]:
     return line
 
 
-def _lay(lengths: Sequence[int], line: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """(row, column, offset) of rows of the given lengths, row i in line[i]."""
+def _lay(lengths: Sequence[int], line: Sequence[int]) -> tuple[Tensor, Tensor, list[int]]:
+    """(row, column, offset) of rows of the given lengths, row i in line[i]; on the CPU."""
     filled, offset = [0] * (max(line) + 1), []
     for index, length in zip(line, lengths, strict=True):
         offset.append(filled[index])
@@ -100,7 +117,17 @@ def _lay(lengths: Sequence[int], line: Sequence[int]) -> tuple[Tensor, Tensor, T
         cells = slice(offset[index], offset[index] + length)
         row[line[index], cells] = index
         column[line[index], cells] = torch.arange(length)
-    return row, column, torch.tensor(offset)
+    return row, column, offset
+
+
+def embed(lm: LanguageModel, packing: Packing, ids: Tensor, noise: Tensor | None = None) -> Tensor:
+    """Input of layer 0 in each cell, [lines, N, d]. ids, noise: of the rows, [B, T] and [B, T, d].
+
+    Raises LoceditError for rows longer than the model has positions for.
+    """
+    lm.check_length(packing.longest)
+    noise = None if noise is None else packing.gather(noise)
+    return passes.embed(lm, packing.gather(ids), packing.positions, noise)
 
 
 def suffix(
@@ -114,16 +141,16 @@ def suffix(
     record: of whole rows, whose first starts[i] tokens row i sees too; `layers` are those whose
     keys and values of them are needed.
     """
-    lm.check_length(int(packing.positions.max()) + 1)
+    lm.check_length(packing.longest)
     row, column = packing.row, packing.column
     real = (row >= 0)[:, :, None]
     own = (row[:, :, None] == row[:, None, :]) & (column[:, :, None] >= column[:, None, :])
     visible = real & own
     visible |= torch.eye(row.shape[1], dtype=torch.bool, device=row.device)  # padding sees itself
-    if record is None or not packing.starts.any():
+    if record is None or not any(packing.starts):
         return passes.suffix(lm, packing.positions, visible)
-    before_row, before_column, _ = _lay(packing.starts.tolist(), packing.line.tolist())
-    before_row, before_column = before_row.to(row.device), before_column.to(row.device)
+    before_row, before_column, _ = _lay(packing.starts, packing.line)
+    before_row, before_column = torch.stack([before_row, before_column]).to(row.device)
     seen = real & (row[:, :, None] == before_row[:, None, :])
     rows = before_row.clamp(min=0)
 

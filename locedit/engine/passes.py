@@ -76,19 +76,18 @@ class Record:
     """What a whole pass over right-padded rows left behind.
 
     inputs[l]: input of layer l, [B, T, d]; inputs[n_layers]: output of the last layer, before the
-    final norm. keys[l]: keys and values of layer l. lengths: [B], the rows' true lengths.
+    final norm. keys[l]: keys and values of layer l. lengths: the rows' true lengths.
     """
 
     inputs: dict[int, Tensor]
     keys: dict[int, KeyValue]
-    lengths: Tensor
+    lengths: Sequence[int]
 
 
-def pad(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Right-pad token rows: ids [B, T] (padding is token 0, never looked at), lengths [B]."""
+def pad(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, list[int]]:
+    """Right-pad token rows: ids [B, T] (padding is token 0, never looked at), and their lengths."""
     ids = pad_sequence([torch.tensor(row, dtype=torch.long) for row in rows], batch_first=True)
-    lengths = torch.tensor([len(row) for row in rows])
-    return ids.to(device), lengths.to(device)
+    return ids.to(device), [len(row) for row in rows]
 
 
 def embed(
@@ -100,15 +99,17 @@ def embed(
     """Input of layer 0, [B, Q, d]; `noise` [B, Q, d] is added to the token embeddings.
 
     These are what the embedding module puts out: where a family scales them (Gemma), scaled.
-    Raises LoceditError for positions that a model with learned ones does not have.
+    Raises LoceditError for rows longer than a model's table of positions; of `positions` that are
+    given, who made them has checked that (`LanguageModel.check_length`): numbers on a card are not
+    looked at here.
     """
     hidden = lm.embedding(ids)
     if noise is not None:
         hidden = hidden + noise.to(hidden)
     if lm.architecture.positions is not None:
         if positions is None:
+            lm.check_length(ids.shape[1])
             positions = torch.arange(ids.shape[1], device=ids.device)
-        lm.check_length(int(positions.max()) + 1)  # the table has no more rows
         table = lm.model.get_submodule(lm.architecture.positions).weight
         hidden = hidden + embedding(positions + lm.architecture.position_offset, table)
     return hidden
@@ -167,25 +168,29 @@ def whole(lm: LanguageModel, length: int) -> Suffix:
     return suffix(lm, positions, positions[:, :, None] >= positions[:, None, :])
 
 
-def after(lm: LanguageModel, record: Record, starts: Tensor, layers: range) -> Suffix:
+def after(lm: LanguageModel, record: Record, starts: int | Sequence[int], layers: range) -> Suffix:
     """The positions starts[i] .. end of each recorded row i, against that row's frozen prefix.
 
-    starts: [B]. Suffixes are as long as the longest; what lies behind a row's end is padding, of
-    no effect on the row's own positions. `layers` are those whose prefix is needed.
+    starts: one for all rows, or one a row. Suffixes are as long as the longest; what lies behind a
+    row's end is padding, of no effect on the row's own positions. `layers` are those whose prefix
+    is needed.
     """
-    if bool((starts == starts[0]).all()):
-        starts = starts[:1]
-    p, q = int(starts.max()), int((record.lengths - starts).max())
+    starts = [starts] * len(record.lengths) if isinstance(starts, int) else starts
+    p, q = max(starts), max(n - start for n, start in zip(record.lengths, starts, strict=True))
+    if min(starts) == p:
+        first = torch.full((1,), p, device=lm.device)
+    else:
+        first = torch.tensor(starts, device=lm.device)
     offset = torch.arange(q, device=lm.device)
     before = torch.arange(p, device=lm.device)
-    seen_prefix = (before[None, :] < starts[:, None])[:, None, :].expand(-1, q, -1)
-    seen_suffix = (offset[:, None] >= offset[None, :])[None].expand(len(starts), -1, -1)
+    seen_prefix = (before[None, :] < first[:, None])[:, None, :].expand(-1, q, -1)
+    seen_suffix = (offset[:, None] >= offset[None, :])[None].expand(len(first), -1, -1)
     prefix = {
         layer: (record.keys[layer][0][:, :, :p], record.keys[layer][1][:, :, :p])
         for layer in layers
         if p
     }
-    positions = starts[:, None] + offset[None, :]
+    positions = first[:, None] + offset[None, :]
     return suffix(lm, positions, torch.cat([seen_prefix, seen_suffix], dim=2), prefix)
 
 
@@ -233,7 +238,7 @@ def run(
 def record(
     lm: LanguageModel,
     ids: Tensor,
-    lengths: Tensor,
+    lengths: Sequence[int],
     *,
     noise: Tensor | None = None,
     last: int | None = None,
@@ -260,7 +265,7 @@ def branch(lm: LanguageModel, base: Record, start: int, hidden: Tensor) -> Recor
 
     hidden: [B, T - start, d], input of layer 0 from there on; only these positions are run.
     """
-    part = after(lm, base, torch.tensor([start], device=lm.device), range(lm.n_layers))
+    part = after(lm, base, start, range(lm.n_layers))
     inputs, own = _walk(lm, hidden, part, lm.n_layers)
     return Record(
         inputs={
@@ -274,5 +279,5 @@ def branch(lm: LanguageModel, base: Record, start: int, hidden: Tensor) -> Recor
             )
             for layer, (keys, values) in base.keys.items()
         },
-        lengths=base.lengths.expand(len(hidden)),
+        lengths=[*base.lengths] * len(hidden),
     )

@@ -33,10 +33,10 @@ def top_k(uniforms: Tensor, k: int, barred: Sequence[int]) -> Choose:
     `barred` tokens (end of text, chat marks) are never chosen.
     """
 
+    never = torch.tensor([*barred], dtype=torch.long, device=uniforms.device)
+
     def choose(step: int, rows: Tensor, logits: Tensor) -> Tensor:
-        logits = logits.clone()
-        logits[:, list(barred)] = -torch.inf
-        values, tokens = logits.topk(k, dim=-1)
+        values, tokens = logits.index_fill(1, never, -torch.inf).topk(k, dim=-1)
         edges = values.double().softmax(dim=-1).cumsum(dim=-1)
         index = (uniforms[rows, step, None] > edges).sum(dim=-1, keepdim=True).clamp(max=k - 1)
         return tokens.gather(1, index)[:, 0]
@@ -89,10 +89,9 @@ def complete(
         end = next((i for i, t in enumerate(tokens) if t in ends), len(tokens))
         return lm.continuation([tokens[:end]])[0]
 
-    def done(rows: Tensor, tokens: Tensor) -> Tensor:
-        written = zip(rows.tolist(), tokens.tolist(), strict=True)
-        finished = [not ends.isdisjoint(new) or enough(row, text(new)) for row, new in written]
-        return torch.tensor(finished, device=lm.device)
+    def done(rows: Sequence[int], tokens: Tensor) -> list[bool]:
+        written = zip(rows, tokens.tolist(), strict=True)
+        return [not ends.isdisjoint(new) or enough(row, text(new)) for row, new in written]
 
     ids = [lm.encode(prompt) for prompt in prompts]
     written = decoding.decode(lm, ids, [steps] * len(ids), greedy, done=done)

@@ -57,9 +57,10 @@ class Corrupted:
         modules = [lm.module(module, layer) for layer in range(lm.n_layers)]
         with torch.no_grad(), _watched(modules) as clean:
             record = passes.record(lm, ids, lengths)
-        index = torch.arange(len(ids), device=lm.device).repeat_interleave(n_noise)
+        index = torch.arange(len(ids) * n_noise, device=lm.device) // n_noise
         begins = [b for b, _ in rows.subjects for _ in range(n_noise)]
-        sizes = [length - b for length, b in zip(lengths[index].tolist(), begins, strict=True)]
+        long = [length for length in lengths for _ in range(n_noise)]
+        sizes = [length - b for length, b in zip(long, begins, strict=True)]
         packed = packing.pack(sizes, lm.device, starts=begins)
         noise = place(
             lm,
@@ -145,7 +146,7 @@ def _repeated(record: passes.Record, index: Tensor, length: int) -> passes.Recor
     keys = {
         layer: (k[index, :, :length], v[index, :, :length]) for layer, (k, v) in record.keys.items()
     }
-    return passes.Record(inputs={}, keys=keys, lengths=record.lengths[index])
+    return passes.Record(inputs={}, keys=keys, lengths=[length] * len(index))
 
 
 def _localization(values: np.ndarray, last: int, n_passes: float) -> Localization:

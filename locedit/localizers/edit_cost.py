@@ -94,7 +94,7 @@ def _full(
         torch.stack(
             [_of_rome(lm, requests[part], layer, settings, edits) for layer in layers], dim=1
         )
-        for part in parts(lm, rows.lengths.view(len(facts), -1).sum(dim=1).tolist())
+        for part in parts(lm, _by_fact(rows, rows.lengths))
     ]
     lengths = [len(ids) for ids in Rows.of_facts(lm, facts, [r.target for r in requests]).ids]
     counts = _passes(lm, rows, settings.iterations - 1, lengths)
@@ -126,11 +126,17 @@ def _passes(
     A layer takes a whole pass of all rows, then its steps: forward and backward through the layers
     above it, from the subject's last token on (of the KL row, that token alone).
     """
-    counted = rows.lengths - rows.last
-    counted[rows.contexts :: rows.per_fact] = 1
-    whole, later = (x.view(-1, rows.per_fact).sum(dim=1).tolist() for x in (rows.lengths, counted))
+    counted = [n - last for n, last in zip(rows.lengths, rows.last.tolist(), strict=True)]
+    counted[rows.contexts :: rows.per_fact] = [1] * len(lengths)
+    whole, later = (_by_fact(rows, counts) for counts in (rows.lengths, counted))
     above = (lm.n_layers - 1) / 2  # layers, on average
     return [
         (lm.n_layers * tokens + steps * (1 + BACKWARD) * above * moved) / length
         for tokens, moved, length in zip(whole, later, lengths, strict=True)
     ]
+
+
+def _by_fact(rows: values.Rows, counts: Sequence[int]) -> list[int]:
+    """The sum of each fact's rows' counts."""
+    size = rows.per_fact
+    return [sum(counts[low : low + size]) for low in range(0, len(counts), size)]

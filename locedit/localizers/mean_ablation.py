@@ -95,25 +95,23 @@ def _summed(lm: LanguageModel, rows: Sequence[prompts.Row], module: str) -> Sums
     firsts, rest = 0, 0
     for part in prompts.batches(lm, rows):
         batch = rows[part]
-        index, column = _behind_first(batch)
+        found_at = torch.tensor(_behind_first(batch), dtype=torch.long, device=lm.device)
+        cells = found_at.reshape(-1, 2).T
 
-        def take(output: Tensor, index: list[int] = index, column: list[int] = column) -> Tensor:
-            return torch.stack(
-                [output[:, 0].double().sum(0), output[index, column].double().sum(0)]
-            )
+        def take(output: Tensor, cells: Tensor = cells) -> Tensor:
+            return torch.stack([output[:, 0].double().sum(0), output[*cells].double().sum(0)])
 
         found = prompts.outputs(lm, [row.prompt for row in batch], [module], take)[module]
         sums += found[-lm.n_layers :].transpose(0, 1)
-        firsts, rest = firsts + len(batch), rest + len(index)
+        firsts, rest = firsts + len(batch), rest + cells.shape[1]
     return Sums(sums=sums, counts=(firsts, rest))
 
 
-def _behind_first(rows: Sequence[prompts.Row]) -> tuple[list[int], list[int]]:
+def _behind_first(rows: Sequence[prompts.Row]) -> list[tuple[int, int]]:
     """(row, position) of each subject's tokens but a prompt's first."""
-    cells = [
+    return [
         (index, token)
         for index, row in enumerate(rows)
         for token in range(*row.subject)
         if token > 0
     ]
-    return [index for index, _ in cells], [token for _, token in cells]

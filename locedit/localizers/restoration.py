@@ -8,7 +8,7 @@ window's first layer and its token, and all layers' restorations of a token walk
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -171,7 +171,7 @@ def sweep(
         return lambda _, output: clean_outputs.update({layer: output})
 
     with hooks.hooked({lm.module(module, i): remember(i) for i in range(lm.n_layers)}):
-        clean = passes.record(lm, ids, torch.tensor([length], device=lm.device))
+        clean = passes.record(lm, ids, [length])
     corrupted = passes.branch(lm, clean, begin, embedded)
     windows = [window_layers(centre, window, lm.n_layers) for centre in range(lm.n_layers)]
     first_restored = _first_restored(lm, module, begin, clean_outputs, corrupted)
@@ -313,25 +313,62 @@ def _first_restored(
     At each position as if it were the token that is restored: what is restored there reaches other
     positions in the next layer only, so one pass serves all tokens.
     """
-    part = passes.after(lm, corrupted, torch.tensor([begin], device=lm.device), range(lm.n_layers))
+    part = passes.after(lm, corrupted, begin, range(lm.n_layers))
     outputs = {}
+    cells = corrupted.inputs[0][:, begin:].shape[:2].numel()
+    everywhere = Spots(torch.arange(0, device=lm.device), torch.arange(cells, device=lm.device))
     for layer in range(lm.n_layers):
         hidden = corrupted.inputs[layer][:, begin:]
-        everywhere = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
-        value = clean_outputs[layer][:, begin:].expand_as(hidden)
+        value = clean_outputs[layer][:, begin:].expand_as(hidden).flatten(0, 1)
         with _put_in(lm, kind, layer, everywhere, value):
             outputs[layer] = passes.step(lm, layer, hidden, part)
     return outputs
 
 
+class Spots(NamedTuple):
+    """Of a batch's [B * Q] tokens those for which a module is run, and those where its output is
+    put in: indices, which the host knows before a card has come so far.
+    """
+
+    keep: Tensor
+    spare: Tensor
+
+
+def _spots(masks: Sequence[np.ndarray], device: torch.device) -> list[Spots]:
+    """Of each mask of tokens that are put in, [B, Q]: copied to the device together."""
+    parts = [np.flatnonzero(put_in) for mask in masks for put_in in (~mask, mask)]
+    cells = torch.from_numpy(np.concatenate(parts)).to(device)
+    split = cells.split([len(part) for part in parts])
+    return [Spots(*pair) for pair in zip(split[::2], split[1::2], strict=True)]
+
+
 def _put_in(
-    lm: LanguageModel, kind: str, layer: int, where: Tensor, value: Tensor
+    lm: LanguageModel, kind: str, layer: int, spots: Spots, value: Tensor
 ) -> AbstractContextManager:
-    """`value` [B, Q, d] in place of a module's output in the batch's positions `where` [B, Q]."""
+    """`value` [spare, d] in place of a module's output in the batch's tokens `spare`."""
     module = lm.module(kind, layer)
     if kind == "mlp":
-        return hooks.spared(module, where, value)
-    return hooks.hooked({module: lambda _, out: torch.where(where[:, :, None], value, out)})
+        return hooks.spared(module, spots.keep, spots.spare, value)
+
+    def put(_: Tensor, output: Tensor) -> Tensor:
+        replaced = output.flatten(0, 1).index_copy(0, spots.spare, value)
+        return replaced.view_as(output)
+
+    return hooks.hooked({module: put})
+
+
+def _going(windows: Sequence[range], longest: dict[int, range], layers: range) -> list[list[range]]:
+    """The windows that walk through each layer, in their rows' order.
+
+    Those of one start walk as `longest` of them until the shorter end.
+    """
+    going: list[range] = []
+    through = []
+    for layer in layers:
+        going += [w for w in windows if w.stop == layer and longest[w.start] != w]
+        through.append([*going])
+        going += [longest[layer]] if layer in longest else []
+    return through
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -357,16 +394,16 @@ class _Restoration:
         """Last-layer outputs of each window's rows, [N, Q, d]."""
         lm, windows = self.lm, list(dict.fromkeys(windows))
         longest = {w.start: w for w in sorted(windows, key=lambda w: w.stop)}
-        part = passes.after(
-            lm, self.corrupted, torch.tensor([self.token], device=lm.device), range(lm.n_layers)
-        )
+        layers = range(min(longest), lm.n_layers)
+        going = _going(windows, longest, layers)
+        part = passes.after(lm, self.corrupted, self.token, range(lm.n_layers))
+        spots = _spots([self._restored(*one) for one in zip(layers, going, strict=True)], lm.device)
         walking: dict[range, Tensor] = {}
-        for layer in range(min(longest), lm.n_layers):
-            leaving = [w for w in windows if w.stop == layer and longest[w.start] != w]
-            walking |= {w: walking[longest[w.start]] for w in leaving}
-            if walking:
-                hidden = self._step(layer, walking, part)
-                walking = dict(zip(walking, hidden.split(self.n_rows), strict=True))
+        for layer, rows, where in zip(layers, going, spots, strict=True):
+            if rows:
+                entering = [walking.get(w, walking[longest[w.start]]) for w in rows]
+                hidden = self._step(layer, torch.cat(entering), where, part)
+                walking = dict(zip(rows, hidden.split(self.n_rows), strict=True))
             if layer in longest:
                 walking[longest[layer]] = self._joining(layer)
         return walking
@@ -375,18 +412,21 @@ class _Restoration:
     def n_rows(self) -> int:
         return len(self.corrupted.lengths)
 
-    def _step(self, layer: int, walking: dict[range, Tensor], part: passes.Suffix) -> Tensor:
-        hidden = torch.cat(list(walking.values()))
-        inside = torch.tensor([layer in window for window in walking], device=hidden.device)
-        restored = torch.zeros(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
-        restored[:, 0] = inside.repeat_interleave(self.n_rows)
+    def _restored(self, layer: int, windows: Sequence[range]) -> np.ndarray:
+        """Of the windows' rows at a layer the tokens that are restored, bool [rows, Q]."""
+        length = self.corrupted.lengths[0] - self.token
+        restored = np.zeros((len(windows) * self.n_rows, length), dtype=bool)
+        restored[:, 0] = np.repeat([layer in window for window in windows], self.n_rows)
         if layer == self.lm.n_layers - 1 and self.kind == "mlp":
             # nothing reads what this layer gives before the prediction, so anything may stand there
             restored[:, : self.read_from - self.token] = True
-        if not restored.any():
+        return restored
+
+    def _step(self, layer: int, hidden: Tensor, spots: Spots, part: passes.Suffix) -> Tensor:
+        if len(spots.spare) == 0:
             return passes.step(self.lm, layer, hidden, part)
-        value = self.clean_outputs[layer][0, self.token].expand_as(hidden)
-        with _put_in(self.lm, self.kind, layer, restored, value):
+        value = self.clean_outputs[layer][0, self.token].expand(len(spots.spare), -1)
+        with _put_in(self.lm, self.kind, layer, spots, value):
             return passes.step(self.lm, layer, hidden, part)
 
     def _joining(self, layer: int) -> Tensor:

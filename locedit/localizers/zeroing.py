@@ -139,13 +139,14 @@ def _walk(
 
     A window's row joins at its first layer, as the clean run's.
     """
-    part = passes.after(lm, clean, torch.tensor([b], device=lm.device), range(lm.n_layers))
+    part = passes.after(lm, clean, b, range(lm.n_layers))
+    reached = [[layer in window for window in windows] for layer in range(lm.n_layers)]
+    inside = torch.tensor(reached, device=lm.device)[:, :, None, None]
     hidden = clean.inputs[windows[0].start][:0, b:]
     for layer in range(windows[0].start, lm.n_layers):
         joining = sum(window.start == layer for window in windows)
         hidden = torch.cat([hidden, clean.inputs[layer][:, b:].expand(joining, -1, -1)])
-        inside = torch.tensor([layer in w for w in windows[: len(hidden)]], device=lm.device)
-        put = _put(inside[:, None, None], e - b, instead[layer])
+        put = _put(inside[layer, : len(hidden)], e - b, instead[layer])
         with hooks.hooked({lm.module(module, layer): put}):
             hidden = passes.step(lm, layer, hidden, part)
     return hidden

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,6 +47,8 @@ def edit(
     )
 
 
+LOOK_EVERY = 4  # steps between two looks at a card's losses
+
 Loss = Callable[[Tensor, Tensor], Tensor]  # (log p [facts, rows], target tokens [facts]) -> [facts]
 
 
@@ -64,49 +67,81 @@ def descend(
 
     Only layers from the lowest changed one up are run, from the unedited network's hidden states
     below it. A fact is done once its loss is below `enough`: nothing random remains that could
-    raise it again.
+    raise it again. A card is asked for losses every few steps only; until then it leaves those that
+    are done as they are by itself.
     """
     facts = range(len(rows.ends) // rows.repeats)
-    optimiser = torch.optim.Adam(
-        _parameters_of(changes, facts), lr=lr, fused=lm.device.type != "mps"
-    )
+    fused = lm.device.type != "mps"  # which has no optimiser that could be told to skip a step
+    every = LOOK_EVERY if fused and lm.device.type != "cpu" else 1
+    optimisers = [
+        torch.optim.Adam(_parameters_of(changes, [fact]), lr=lr, fused=fused) for fact in facts
+    ]
     active = list(facts)
     batch = rows.of_facts(lm, active)
-    taken = [0] * len(facts)
-    history: list[list[float]] = [[] for _ in facts]
-    for _ in range(steps):
+    losses: list[list[float]] = [[] for _ in facts]
+    unread: list[Tensor] = []
+    for step in range(1, steps + 1):
         with applied(lm, _of_facts(changes, active), batch.cells):
             hidden = passes.run(lm, batch.inputs, batch.part, first=min(changes))
-        log_p = log_probs.target_log_probs(lm, hidden, batch.lines, batch.ends, batch.targets)
+        log_p = batch.queries.log_probs(lm, hidden)
         loss = loss_of(log_p.view(len(active), -1), batch.sizes)
-        values = loss.tolist()
-        for fact, value in zip(active, values, strict=True):
-            history[fact].append(value)
-        going = [i for i, value in enumerate(values) if value >= enough]
-        if not going:
-            break
-        optimiser.zero_grad(set_to_none=True)
-        loss[going].sum().backward()
+        unread.append(loss.detach())
+        going = active
+        if len(unread) == every or step == steps:
+            going = _read(unread, active, losses, enough)
+            unread = []
+            if not going:
+                break
+        for fact in active:
+            optimisers[fact].zero_grad(set_to_none=True)
+        kept = loss if going == active else loss[[active.index(fact) for fact in going]]
+        kept.sum().backward()
+        if every > 1:
+            _skip_what_is_done(optimisers, active, unread, enough)
         if len(going) < len(active):
-            done = [fact for i, fact in enumerate(active) if i not in going]
-            active = [active[i] for i in going]
-            batch = rows.of_facts(lm, active)
-            for parameter in _parameters_of(changes, done):
-                parameter.grad = None
-        optimiser.step()
+            active, batch = going, rows.of_facts(lm, going)
+        for fact in active:
+            optimisers[fact].step()
         with torch.no_grad():
             for parameter in _parameters_of(changes, active):
                 parameter.clamp_(-eps, eps)
-        for fact in active:
-            taken[fact] += 1
     for parameter in _parameters_of(changes, facts):
         parameter.requires_grad_(False).grad = None
-    return Edit(updates=dict(changes), steps=taken, losses=[(h[0], h[-1]) for h in history])
+    taken = [sum(value >= enough for value in of_fact) for of_fact in losses]
+    return Edit(updates=dict(changes), steps=taken, losses=[(h[0], h[-1]) for h in losses])
+
+
+def _read(
+    unread: Sequence[Tensor], active: Sequence[int], losses: list[list[float]], enough: float
+) -> list[int]:
+    """Adds the active facts' losses of some steps, up to the one that was enough; who goes on."""
+    going = []
+    for fact, values in zip(active, torch.stack([*unread], dim=1).tolist(), strict=True):
+        needed = next((i for i, value in enumerate(values) if not value >= enough), None)
+        losses[fact] += values if needed is None else values[: needed + 1]
+        going += [fact] if needed is None else []
+    return going
+
+
+def _skip_what_is_done(
+    optimisers: Sequence[Any],  # whose types do not tell of `found_inf`
+    active: Sequence[int],
+    unread: Sequence[Tensor],
+    enough: float,
+) -> None:
+    """Let the next step leave facts alone one of whose unread losses was enough.
+
+    Fused optimisers skip a step by a number on the device, as mixed precision has them do where
+    gradients overflow.
+    """
+    done = ~torch.stack([*unread]).ge(enough).all(dim=0) if unread else None
+    for index, fact in enumerate(active):
+        optimisers[fact].found_inf = None if done is None else done[index].float()
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Batch:
-    """Packed rows of some facts. cells: each fact's share; lines, ends: where targets begin.
+    """Packed rows of some facts. cells: each fact's share; queries: the rows' targets.
 
     sizes: tokens of each fact's target, [facts].
     """
@@ -114,9 +149,7 @@ class _Batch:
     inputs: Tensor
     part: passes.Suffix
     cells: list[int]
-    lines: list[int]
-    ends: list[int]
-    targets: list[list[int]]
+    queries: log_probs.Queries
     sizes: Tensor
 
 
@@ -155,25 +188,23 @@ class Rows:
         ]
         rows = [p + t[:-1] for p, t in zip(prompts, targets, strict=True)]
         ids, lengths = passes.pad(rows, lm.device)
-        packed = packing.pack(lengths.tolist(), lm.device)
+        packed = packing.pack(lengths, lm.device)
         noise = None
         if noised:
             ranges = [lm.subject_range(r.prompt, r.subject, r.subject_start) for r in requests]
-            noise = packed.gather(
-                place(
-                    lm,
-                    [pair for pair in ranges for _ in range(repeats)],
-                    ids.shape[1],
-                    sigma=shared.sigma,
-                    seed=shared.seed,
-                    draws=[*range(repeats)] * len(requests),
-                )
+            noise = place(
+                lm,
+                [pair for pair in ranges for _ in range(repeats)],
+                ids.shape[1],
+                sigma=shared.sigma,
+                seed=shared.seed,
+                draws=[*range(repeats)] * len(requests),
             )
-        hidden = passes.embed(lm, packed.gather(ids), packed.positions, noise)
+        hidden = packing.embed(lm, packed, ids, noise)
         hidden = passes.run(lm, hidden, packing.suffix(lm, packed), last=first)
         return cls(
             inputs=packed.scatter(hidden),
-            lengths=lengths.tolist(),
+            lengths=lengths,
             ends=[len(p) - 1 for p in prompts],
             targets=targets,
             repeats=repeats,
@@ -183,14 +214,13 @@ class Rows:
         """The rows of some facts alone."""
         chosen = [fact * self.repeats + i for fact in facts for i in range(self.repeats)]
         packed = packing.pack([self.lengths[i] for i in chosen], lm.device)
-        offsets = packed.offset.tolist()
+        ends = [offset + self.ends[i] for offset, i in zip(packed.offset, chosen, strict=True)]
+        targets = [self.targets[i] for i in chosen]
         return _Batch(
             inputs=packed.gather(self.inputs[chosen]),
             part=packing.suffix(lm, packed),
             cells=packed.share([self.repeats] * len(facts)),
-            lines=packed.line.tolist(),
-            ends=[offset + self.ends[i] for offset, i in zip(offsets, chosen, strict=True)],
-            targets=[self.targets[i] for i in chosen],
+            queries=log_probs.Queries.of(lm, packed.line, ends, targets),
             sizes=torch.tensor(
                 [len(self.targets[fact * self.repeats]) for fact in facts], device=lm.device
             ),

@@ -29,7 +29,7 @@ class Rows:
     """
 
     ids: Tensor
-    lengths: Tensor
+    lengths: list[int]
     last: Tensor
     noise: Tensor | None
     targets: list[list[int]]
@@ -117,16 +117,17 @@ def optimise(
     decay * ||delta|| / ||v0||^2. v0: [facts, d]. Returns also the first and last loss evaluated.
     """
     per_fact = rows.per_fact
-    is_kl = torch.arange(len(rows.last), device=lm.device) % per_fact == rows.contexts
     # of the KL row only the subject's last token itself is read
-    lengths = torch.where(is_kl, 1, rows.lengths - rows.last).tolist()
-    packed = packing.pack(lengths, lm.device, starts=rows.last.tolist())
+    starts = rows.last.tolist()
+    moved = [n - start for n, start in zip(rows.lengths, starts, strict=True)]
+    moved[rows.contexts :: per_fact] = [1] * (len(starts) // per_fact)
+    packed = packing.pack(moved, lm.device, starts=starts)
     part = packing.suffix(lm, packed, recorded, range(layer + 1, lm.n_layers))
     row = packed.row.clamp(min=0)
     start = recorded.inputs[layer + 1][row, packed.positions]
     fact_of = torch.arange(len(rows.last), device=lm.device) // per_fact
     at_subject = ((packed.row >= 0) & (packed.column == 0))[:, :, None]
-    reading = _Reading(rows, packed, is_kl)
+    reading = _Reading(lm, rows, packed)
     norms = v0.norm(dim=1)
 
     deltas = [torch.zeros_like(v, requires_grad=True) for v in v0]
@@ -162,24 +163,30 @@ def optimise(
 class _Reading:
     """What the loss reads of a pass over packed rows: all of it through the head at once."""
 
-    def __init__(self, rows: Rows, packed: packing.Packing, is_kl: Tensor) -> None:
-        tokens = [rows.targets[f] for f in range(len(rows.targets)) for _ in range(rows.contexts)]
-        context = (~is_kl).nonzero()[:, 0]
-        sizes = torch.tensor([len(target) for target in tokens], device=is_kl.device)
-        ends = (rows.lengths - rows.last)[context] - sizes  # where the first token is predicted
-        row = torch.cat([context.repeat_interleave(sizes), is_kl.nonzero()[:, 0]])
-        step = torch.cat([torch.arange(len(target)) for target in tokens]).to(is_kl.device)
-        column = torch.cat([ends.repeat_interleave(sizes) + step, step.new_zeros(int(is_kl.sum()))])
-        self.line, self.cell = packed.line[row], packed.offset[row] + column
-        self.tokens = torch.tensor([t for target in tokens for t in target], device=is_kl.device)
-        self.query = torch.arange(len(tokens), device=is_kl.device).repeat_interleave(sizes)
-        self.sizes, self.facts = sizes, len(rows.targets)
+    def __init__(self, lm: LanguageModel, rows: Rows, packed: packing.Packing) -> None:
+        lines, cells, targets = [], [], []
+        of_kl = range(rows.contexts, len(packed.line), rows.per_fact)
+        for index in range(len(packed.line)):
+            if index in of_kl:
+                continue
+            target = rows.targets[index // rows.per_fact]
+            lines.append(packed.line[index])
+            # where the first token is predicted
+            cells.append(packed.offset[index] + packed.lengths[index] - len(target))
+            targets.append(target)
+        self.asked = log_probs.Queries.of(lm, lines, cells, targets)
+        kl = [(packed.line[index], packed.offset[index]) for index in of_kl]
+        line, cell = torch.tensor(kl, device=lm.device).T
+        self.line = torch.cat([self.asked.row, line])
+        self.cell = torch.cat([self.asked.column, cell])
+        sizes = [len(target) for target in targets]
+        self.sizes, self.facts = torch.tensor(sizes, device=lm.device), len(rows.targets)
 
     def read(self, lm: LanguageModel, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Mean NLL of a target token over contexts [facts], KL rows' log p [facts, vocabulary]."""
         logits = lm.logits(hidden[self.line, self.cell])
-        of_targets, of_kl = logits.split([len(self.tokens), self.facts])
-        log_p = log_probs.token_log_probs(of_targets, self.tokens)
-        total = log_p.new_zeros(len(self.sizes)).index_add(0, self.query, log_p)
+        of_targets, of_kl = logits.split([len(self.asked.tokens), self.facts])
+        log_p = log_probs.token_log_probs(of_targets, self.asked.tokens)
+        total = log_p.new_zeros(self.asked.count).index_add(0, self.asked.target, log_p)
         nll = (-total / self.sizes).view(self.facts, -1).mean(dim=1)
         return nll, of_kl.log_softmax(dim=-1)

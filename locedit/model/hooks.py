@@ -53,25 +53,25 @@ def hooked(hooks: dict[nn.Module, Hook]) -> Iterator[None]:
 
 
 @contextmanager
-def spared(module: nn.Module, spare: Tensor, value: Tensor) -> Iterator[None]:
+def spared(module: nn.Module, keep: Tensor, spare: Tensor, value: Tensor) -> Iterator[None]:
     """Run a module that sees one token at a time, as MLPs do, only where it matters.
 
-    spare: bool [B, Q], positions where `value` [B, Q, d] stands in for the module's output.
+    keep, spare: which of the batch's [B * Q] tokens it is run for, and where `value` [spare, d]
+    stands in for its output; each token is in one of them. As indices and no mask, whose size a
+    card would have to be asked for.
     """
-    value, spare = value[spare], spare.flatten()
-    keep = ~spare
     shapes: list[torch.Size] = []
 
     def gather(_module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         entering = args[0] if args else kwargs["hidden_states"]
         shapes.append(entering.shape[:-1])
-        kept = entering.flatten(0, -2)[keep][None]
+        kept = entering.flatten(0, -2).index_select(0, keep)[None]
         return ((kept, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": kept})
 
     def scatter(_module: nn.Module, _args: tuple, output: Tensor) -> Tensor:
-        whole = output.new_empty(len(keep), output.shape[-1])
-        whole[keep] = output[0]
-        whole[spare] = value
+        whole = output.new_empty(len(keep) + len(spare), output.shape[-1])
+        whole.index_copy_(0, keep, output[0])
+        whole.index_copy_(0, spare, value)
         return whole.unflatten(0, shapes.pop())
 
     handles = [

@@ -138,22 +138,20 @@ def _cover(rows: list[list[int]]) -> tuple[list[list[int]], list[int]]:
 def _log_probs(
     lm: LanguageModel,
     ids: Tensor,
-    lengths: Tensor,
+    lengths: Sequence[int],
     noise: Tensor | None,
     counts: Sequence[int],
     queries: Sequence[tuple[int, int, list[int]]],
     updates: Updates | None,
 ) -> Tensor:
     """log p of each query (row, position of the prompt's last token, target), [queries]."""
-    packed = packing.pack(lengths.tolist(), lm.device)
-    noise = None if noise is None else packed.gather(noise)
-    hidden = passes.embed(lm, packed.gather(ids), packed.positions, noise)
+    packed = packing.pack(lengths, lm.device)
+    hidden = packing.embed(lm, packed, ids, noise)
     with applied(lm, updates or {}, packed.share(counts)):
         hidden = passes.run(lm, hidden, packing.suffix(lm, packed))
-    line, offset = packed.line.tolist(), packed.offset.tolist()
     index, ends, targets = zip(*queries, strict=True)
-    lines = [line[i] for i in index]
-    cells = [offset[i] + end for i, end in zip(index, ends, strict=True)]
+    lines = [packed.line[i] for i in index]
+    cells = [packed.offset[i] + end for i, end in zip(index, ends, strict=True)]
     return log_probs.target_log_probs(lm, hidden, lines, cells, targets).cpu()
 
 
@@ -169,7 +167,7 @@ def perplexities(
     queries = [(i, 0, row[1:]) for i, row in enumerate(rows)]
     ids, lengths = passes.pad(rows, lm.device)
     log_p = _log_probs(lm, ids, lengths, None, counts, queries, updates)
-    values = iter((-log_p / lengths.cpu()).exp().tolist())
+    values = iter((-log_p / torch.tensor(lengths)).exp().tolist())
     return [[next(values) for _ in range(count)] for count in counts]
 
 

@@ -147,7 +147,8 @@ def _text_kl(
 ) -> Tensor:
     """KL(unchanged model || changed one) of the next token, the mean over the texts' tokens."""
     ids, lengths = passes.pad([lm.encode(text)[:tokens] for text in texts], lm.device)
-    real = torch.arange(ids.shape[1], device=lm.device) < lengths[:, None]
+    ends = torch.tensor(lengths, device=lm.device)[:, None]
+    real = torch.arange(ids.shape[1], device=lm.device) < ends
     with torch.no_grad():
         base = lm.logits(_run(lm, ids, {})[real]).log_softmax(dim=-1)
     changed = lm.logits(_run(lm, ids, changes)[real]).log_softmax(dim=-1)

@@ -52,7 +52,7 @@ class OnCard(Tensor):
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """What torch does before it dispatches, and could not for a device that is none."""
         if func is Tensor.tolist:
-            return args[0].held.tolist()
+            return args[0].cpu().tolist()  # a copy, and seen as one
         if func in (Tensor.__getitem__, Tensor.__setitem__):
             index = args[1] if isinstance(args[1], tuple) else (args[1],)
             index = tuple(torch.tensor(i) if isinstance(i, list) else i for i in index)
@@ -68,12 +68,12 @@ class OnCard(Tensor):
 
 
 class _Tensors(TorchFunctionMode):
-    """torch.tensor copies to its device by itself, past every dispatch."""
+    """torch.tensor copies to its device by itself, past every dispatch: here as any copy."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         if func is torch.tensor and torch.device(kwargs.get("device") or "cpu").type == CARD.type:
-            return OnCard(torch.tensor(*args, **{**kwargs, "device": "cpu"}))
+            return torch.tensor(*args, **{**kwargs, "device": "cpu"}).to(CARD)
         return func(*args, **kwargs)
 
 

@@ -180,7 +180,7 @@ def test_coarser_types_of_numbers(name, dtype):
     expected = lm.model(ids).logits
     record = passes.record(lm, ids, lengths)
     got = lm.logits(record.inputs[5])
-    part = passes.after(lm, record, torch.tensor([7]), range(2, 5))
+    part = passes.after(lm, record, 7, range(2, 5))
     partial = lm.logits(passes.run(lm, record.inputs[2][:, 7:], part, first=2))
     assert got.dtype == torch.float32
     assert largest(got - expected) < of_logits * largest(expected)

@@ -73,7 +73,7 @@ def check_partial_pass(lm: LanguageModel, rtol: float = 1e-6) -> None:
     shift = torch.linspace(-1, 1, lm.hidden_size).to(lm.dtype)
     for first in (0, 1, lm.n_layers):
         for starts in ([3, 1, 4], [2, 2, 2], [0, 0, 0], [0, 5, 1]):
-            part = passes.after(lm, record, torch.tensor(starts), range(first, lm.n_layers))
+            part = passes.after(lm, record, starts, range(first, lm.n_layers))
             hidden = passes.at(record.inputs[first], part.positions)
             hidden[:, 0] += shift
             logits = lm.logits(passes.run(lm, hidden, part, first=first))

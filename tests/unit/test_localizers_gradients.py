@@ -261,7 +261,7 @@ def straightened(layers: Sequence[int]) -> LanguageModel:
 
 def linear_metric(lm: LanguageModel, runs: corrupted.Corrupted, ends: Sequence[int]):
     """A direction of the last outputs, read at the prompt's last token."""
-    lines, cells = runs.packed.line, runs.packed.offset + torch.tensor(ends)
+    lines, cells = runs.packed.line, torch.tensor(runs.packed.offset) + torch.tensor(ends)
     return lambda hidden: hidden[lines, cells] @ direction(lm)
 
 

@@ -55,7 +55,7 @@ def test_a_packed_pass_equals_single_passes(lm, monkeypatch, line):
     monkeypatch.setattr(packing, "LINE", line)
     rows = [lm.encode(text) for text in TEXTS]
     ids, lengths = passes.pad(rows, lm.device)
-    packed = packing.pack(lengths.tolist(), lm.device)
+    packed = packing.pack(lengths, lm.device)
     with torch.inference_mode():
         hidden = passes.embed(lm, packed.gather(ids), packed.positions)
         got = packed.scatter(passes.run(lm, hidden, packing.suffix(lm, packed)))
