@@ -142,7 +142,11 @@ def _written(
 
 
 def _direction(lm: LanguageModel, layer: int, token: int) -> Tensor:
-    """The MLP output of unit length that reaches the residual stream along the token's row, [d]."""
+    """The MLP output of unit length that arrives furthest along the token's row of the head, [d].
+
+    Not what arrives as that row: a norm's gain may be next to 0 for some of its entries.
+    """
     row = lm.head.weight[token]
-    through = lm.mlp_change(layer, torch.ones_like(row), row)
+    gain = lm.mlp_gain(layer)
+    through = row if gain is None else row * gain
     return through / through.norm()

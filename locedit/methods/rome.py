@@ -7,16 +7,13 @@ prompt's key while its direction comes from the mean key (Gupta et al. 2024, arX
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from locedit.engine import passes
 from locedit.engine.updates import LowRank
 from locedit.methods.base import Edit, SharedInputs
 from locedit.methods.builtin import RomeHyperparameters
 from locedit.methods.problems import Request
-from locedit.methods.values import Objective, Rows, build, mean_over_sets, optimise
-from locedit.model import hooks
+from locedit.methods.values import Objective, build, mean_over_sets, observe, optimise
 from locedit.model.language_model import LanguageModel
 
 
@@ -70,7 +67,7 @@ def solve(
     moments = shared.moments_for("ROME")
     maximise = requests[0].problem.maximise
     rows = build(lm, requests, shared)
-    recorded, keys, outputs, mlp_output = _observe(lm, rows, layer)
+    recorded, keys, outputs, mlp_output = observe(lm, rows, layer)
     v0 = rows.of_context(mlp_output)[:, 0]
     objective = Objective(
         lr=hyper.lr,
@@ -92,29 +89,3 @@ def solve(
         steps=objective.steps,
         losses=losses,
     )
-
-
-@torch.no_grad()
-def _observe(
-    lm: LanguageModel, rows: Rows, layer: int
-) -> tuple[passes.Record, Tensor, Tensor, Tensor]:
-    """A whole pass and, at the subject's last token, what the layer's MLP does.
-
-    The down projection's inputs and outputs in every context, [facts, contexts, ...], and the MLP's
-    output in every row, [B, d].
-    """
-    seen: dict[str, Tensor] = {}
-    index = torch.arange(len(rows.last), device=lm.device)
-
-    def see(inner: Tensor, output: Tensor) -> None:
-        seen["k"], seen["w"] = inner[index, rows.last], output[index, rows.last]
-
-    def see_mlp(_: Tensor, output: Tensor) -> None:
-        seen["v"] = output[index, rows.last]
-
-    with (
-        hooks.hooked({lm.down_projection(layer): see}),
-        hooks.hooked({lm.mlp(layer): see_mlp}),
-    ):
-        recorded = passes.record(lm, rows.ids, rows.lengths, noise=rows.noise)
-    return recorded, rows.of_context(seen["k"]), rows.of_context(seen["w"]), seen["v"]

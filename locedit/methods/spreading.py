@@ -1,9 +1,10 @@
 """What MEMIT, EMMET and AlphaEdit share: a value for a window's top, spread over its layers.
 
 Meng et al. 2023 (arXiv 2210.07229, sections 4.2-4.3; METHODS section 4). One value is optimised at
-the window's last layer; its residual is spread over the window's down projections from the bottom
-up, each change felt by the keys and residuals above. The methods differ in how a layer's change is
-solved for, and all of them solve, for keys K and residuals R of facts edited together (columns),
+the window's last layer, before a norm behind its MLP if there is one; the residual of its block's
+output is spread over the window's down projections from the bottom up, each change felt by the keys
+and residuals above. The methods differ in how a layer's change is solved for, and all of them
+solve, for keys K and residuals R of facts edited together (columns),
 
     dW = R (K^T M K + ridge I)^-1 K^T M
 
@@ -20,7 +21,7 @@ from locedit.engine.updates import LowRank, Updates, applied
 from locedit.methods.base import Edit, SharedInputs
 from locedit.methods.builtin import SpreadHyperparameters
 from locedit.methods.problems import Request
-from locedit.methods.values import Objective, Rows, build, mean_over_sets, optimise
+from locedit.methods.values import Objective, Rows, build, mean_over_sets, observe, optimise
 from locedit.model import hooks
 from locedit.model.language_model import LanguageModel
 from locedit.windows import window_layers
@@ -42,9 +43,11 @@ def edit(
     window = window_layers(layer, hyper.window, lm.n_layers)
     top = window[-1]
     rows = build(lm, requests, shared)
-    with torch.no_grad():
-        recorded = passes.record(lm, rows.ids, rows.lengths, noise=rows.noise)
+    recorded, _, _, mlp_output = observe(lm, rows, top)
     h0 = _at_subject(recorded.inputs[top + 1], rows)[:, 0]
+    # few changes of the block's output can be written behind a norm: there the MLP's is changed
+    before_norm = None if lm.mlp_norm(top) is None else mlp_output
+    v0 = h0 if before_norm is None else rows.of_context(before_norm)[:, 0]
     objective = Objective(
         lr=hyper.lr,
         steps=hyper.iterations - 1,
@@ -53,12 +56,14 @@ def edit(
         decay=hyper.decay,
         maximise=requests[0].problem.maximise,
     )
-    delta, losses = optimise(lm, rows, recorded, top, h0, objective)
+    delta, losses = optimise(lm, rows, recorded, top, v0, objective, before_norm)
+    with torch.no_grad():
+        goal = h0 + lm.block_change(top, v0, delta)
 
     def solved(layer: int, keys: Tensor) -> Tensor:
         return right_factor(keys, metric(layer, keys), ridge)
 
-    updates = _spread(lm, rows, recorded, window, h0 + delta, shared, solved)
+    updates = _spread(lm, rows, recorded, window, goal, shared, solved)
     return Edit(updates=updates, steps=[objective.steps] * len(requests), losses=losses)
 
 

@@ -15,6 +15,7 @@ from locedit.engine import log_probs, packing, passes
 from locedit.engine.noise import place
 from locedit.methods.base import SharedInputs
 from locedit.methods.problems import Request
+from locedit.model import hooks
 from locedit.model.language_model import LanguageModel
 from locedit.text.subjects import in_template
 
@@ -80,6 +81,32 @@ def build(lm: LanguageModel, requests: Sequence[Request], shared: SharedInputs) 
         targets=targets,
         contexts=len(contexts),
     )
+
+
+@torch.no_grad()
+def observe(
+    lm: LanguageModel, rows: Rows, layer: int
+) -> tuple[passes.Record, Tensor, Tensor, Tensor]:
+    """A whole pass and, at the subject's last token, what the layer's MLP does.
+
+    The down projection's inputs and outputs in every context, [facts, contexts, ...], and the MLP's
+    output in every row, [B, d].
+    """
+    seen: dict[str, Tensor] = {}
+    index = torch.arange(len(rows.last), device=lm.device)
+
+    def see(inner: Tensor, output: Tensor) -> None:
+        seen["k"], seen["w"] = inner[index, rows.last], output[index, rows.last]
+
+    def see_mlp(_: Tensor, output: Tensor) -> None:
+        seen["v"] = output[index, rows.last]
+
+    with (
+        hooks.hooked({lm.down_projection(layer): see}),
+        hooks.hooked({lm.mlp(layer): see_mlp}),
+    ):
+        recorded = passes.record(lm, rows.ids, rows.lengths, noise=rows.noise)
+    return recorded, rows.of_context(seen["k"]), rows.of_context(seen["w"]), seen["v"]
 
 
 def mean_over_sets(x: Tensor, shared: SharedInputs) -> Tensor:

@@ -14,6 +14,7 @@ from locedit.model.architectures import (
     architecture_of,
 )
 from locedit.model.linear import linear
+from locedit.model.norms import nearest_output
 from locedit.model.tokenizing import Tokenizer
 from locedit.text.subjects import locate
 
@@ -111,14 +112,23 @@ class LanguageModel:
     def mlp_change(self, layer: int, output: Tensor, change: Tensor) -> Tensor:
         """The change of an MLP's output that asks for a change of its block's: [..., d] all.
 
-        An RMS norm puts out g * v / rms(v), of one length: it can follow a direction only. Here v
-        becomes rms(v) * (norm(v) + change) / g, which points as the norm's output should.
+        An RMS norm puts out g * v / rms(v), of one length. Here v becomes, its own length kept,
+        what comes nearest to norm(v) + change behind the norm.
         """
         norm = self.mlp_norm(layer)
         if norm is None:
             return change
-        gain = norm(torch.full_like(output, 1e3))  # far above the norm's epsilon
-        return change * output.square().mean(dim=-1, keepdim=True).sqrt() / gain
+        length = output.square().mean(dim=-1, keepdim=True).sqrt()
+        gain = norm(length.expand_as(output))  # at that length, so with the norm's epsilon in it
+        nearest = nearest_output(gain, norm(output) + change)
+        return (length * nearest - output).to(output)
+
+    def mlp_gain(self, layer: int) -> Tensor | None:
+        """By what the norm behind an MLP multiplies each entry, [d]; None where there is none."""
+        norm = self.mlp_norm(layer)
+        if norm is None:
+            return None
+        return norm(torch.full_like(self.embedding.weight[0], 1e3))  # far above its epsilon
 
     def module(self, kind: str, layer: int) -> nn.Module:
         """The module whose output is restored: `mlp`, `attn` or `hidden` (the whole block)."""

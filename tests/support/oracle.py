@@ -9,6 +9,7 @@ size, d_ff inner size of the MLP.
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -688,6 +689,52 @@ def rome_edit(
     return Edit(changes={layer: (change, None)}, losses=losses, steps=steps, delta=delta)
 
 
+def goal_of_window(
+    model, rows: Sequence[Row], kl_row: Row, top: int, **optimisation: Any
+) -> tuple[Tensor, Tensor, list[float]]:
+    """delta, the block output z [d] that a window ending at layer `top` is to reach in the bare
+    row, and the losses.
+
+    z = h0 + delta. Behind an RMS norm few such z could be written: delta is then a change of the
+    MLP's output, and z what the block makes of it.
+    """
+    block, mlp = parts(model).module("hidden", top), parts(model).module("mlp", top)
+    module = mlp if parts(model).normed else block
+    delta, _, losses = optimised_delta(model, rows, kl_row, module, **optimisation)
+
+    def add_delta(output: Tensor) -> Tensor:
+        output = output.clone()
+        output[0, rows[0].end - 1] += delta
+        return output
+
+    with output_changed(module, add_delta), recorded(block) as record, torch.no_grad():
+        forward(model, rows[:1])
+    return delta, record["output"][0, rows[0].end - 1], losses
+
+
+def change_before_norm(model, layer: int, v: Tensor, change: Tensor) -> Tensor:
+    """What to add to an MLP's output v [d] for its norm's output y to come as near as it can to
+    y + change, v's length kept.
+
+    y = g u with u = v / sqrt(mean v^2 + eps), so u is of one length. Of those, ||g u - wanted||
+    is smallest at u = g wanted / (g^2 + mu), where mu is the largest real eigenvalue of the matrix
+    below (Gander, Golub and von Matt 1989, "A constrained eigenvalue problem").
+    """
+    norm = parts(model).blocks[layer].post_feedforward_layernorm
+    g, v = (1 + norm.weight).double(), v.double()
+    length = v.norm() / (v.pow(2).mean() + norm.eps).sqrt()
+    wanted = g * v / (v.pow(2).mean() + norm.eps).sqrt() + change.double()
+
+    b = g * wanted / length
+    squares = -torch.diag(g**2)
+    above = torch.cat([squares, torch.eye(len(g)).to(g)], dim=1)
+    below = torch.cat([torch.outer(b, b), squares], dim=1)
+    found = torch.linalg.eigvals(torch.cat([above, below]))
+    mu = found.real[found.imag.abs() < 1e-6 * found.abs().max()].max()
+    u = g * wanted / (g**2 + mu)
+    return u * v.norm() / u.norm() - v
+
+
 def memit_edit(
     model,
     tokenizer,
@@ -726,11 +773,11 @@ def memit_edit(
     )
     layers = window_layers(layer, window, len(parts(model).blocks))
     top = parts(model).module("hidden", layers[-1])
-    delta, h0, losses = optimised_delta(
+    delta, z, losses = goal_of_window(
         model,
         rows,
         kl_row,
-        top,
+        layers[-1],
         erasing=problem == "fact_erasure",
         evaluations=evaluations,
         steps=evaluations - 1,
@@ -739,7 +786,6 @@ def memit_edit(
         weight_decay=weight_decay,
         clamp=clamp,
     )
-    z = h0 + delta
 
     changes: Changes = {}
     for position, i in enumerate(layers):
@@ -753,10 +799,7 @@ def memit_edit(
         k = torch.stack(means).mean(0).double()
         residual = (z - reached[0]).double() / (len(layers) - position)
         if parts(model).normed:
-            # y = gain * v / rms(v) should change by the residual: v * (y + residual) / y does it,
-            # up to the length of y, which no v can change.
-            v, norm = outputs[0].double(), parts(model).blocks[i].post_feedforward_layernorm
-            residual = residual * v.pow(2).mean().sqrt() / (1 + norm.weight)
+            residual = change_before_norm(model, i, outputs[0], residual)
         system = covariance_weight * statistics[i].double() + torch.outer(k, k)
         change = torch.outer(residual, torch.linalg.solve(system, k))
         changes[i] = (change.to(model.dtype), None)

@@ -98,11 +98,11 @@ def spread_edit(
     layers = oracle.window_layers(layer, value.window, len(oracle.parts(model).blocks))
     top = oracle.parts(model).module("hidden", layers[-1])
     steps = value.evaluations - 1
-    delta, h0, losses = oracle.optimised_delta(
+    delta, z, losses = oracle.goal_of_window(
         model,
         rows,
         kl_row,
-        top,
+        layers[-1],
         erasing=problem == "fact_erasure",
         evaluations=value.evaluations,
         steps=steps,
@@ -119,11 +119,9 @@ def spread_edit(
             _, reached = oracle.at_last_subject_token(model, rows[:1], top)
         groups = keys.split([len(group) for group in value.contexts])
         k = torch.stack([group.mean(0) for group in groups]).mean(0).double()
-        r = (h0 + delta - reached[0]).double() / (len(layers) - position)
-        if oracle.parts(model).normed:  # as in oracle.memit_edit
-            v = outputs[0].double()
-            norm = oracle.parts(model).blocks[i].post_feedforward_layernorm
-            r = r * v.pow(2).mean().sqrt() / (1 + norm.weight)
+        r = (z - reached[0]).double() / (len(layers) - position)
+        if oracle.parts(model).normed:
+            r = oracle.change_before_norm(model, i, outputs[0], r)
         changes[i] = (solve(i, k[:, None], r[:, None]).to(model.dtype), None)
     return oracle.Edit(changes=changes, losses=losses, steps=steps, delta=delta)
 
@@ -272,8 +270,8 @@ def kn_edit(
 
 
 def _embedding(model, tokenizer, text: str, prompt: str, layer: int) -> Tensor:
-    """The head's row of an object's first token, before a norm that it has to pass."""
+    """The head's row of an object's first token; before a norm, the direction that raises it."""
     row = model.get_output_embeddings().weight[oracle.target_ids(tokenizer, text, prompt)[0]]
     if oracle.parts(model).normed:
-        row = row / (1 + oracle.parts(model).blocks[layer].post_feedforward_layernorm.weight)
+        row = row * (1 + oracle.parts(model).blocks[layer].post_feedforward_layernorm.weight)
     return row.detach()
