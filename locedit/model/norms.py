@@ -22,9 +22,9 @@ def nearest_output(gain: Tensor, wanted: Tensor) -> Tensor:
     # u's length falls with mu + least, which is halved down to it
     low = torch.zeros_like(least)
     high = least + along.norm(dim=-1, keepdim=True) / d**0.5
-    high = high.clamp(min=torch.finfo(high.dtype).tiny)
+    tiny = torch.finfo(high.dtype).tiny
     for _ in range(HALVINGS):
-        middle = (low + high) / 2
+        middle = ((low + high) / 2).clamp(min=tiny)
         longer = (along / (squares - least + middle)).square().sum(dim=-1, keepdim=True) > d
         low, high = torch.where(longer, middle, low), torch.where(longer, high, middle)
     u = along / (squares - least + high)
