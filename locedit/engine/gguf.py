@@ -10,6 +10,7 @@ from typing import Any
 
 from locedit.errors import ran_out_of_memory
 from locedit.messages import one_line
+from locedit.store import older_releases
 from locedit.store.assets import resolve, terms
 from locedit.store.files import atomic_folder, exclusive_lock
 from locedit.store.pins import Asset, AssetError
@@ -46,6 +47,7 @@ def convert_gguf(gguf: Path, out_dir: Path, beside: Mapping[str, Path] | None = 
         model, tokenizer = _read_gguf(gguf)
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
+        older_releases.make_readable(temporary)
         for name, path in (beside or {}).items():
             shutil.copyfile(path, temporary / name)
         # The weights' file is written for its owner's eyes only; the cache may be shared.

@@ -1,14 +1,16 @@
-"""Edited weights to take home: the difference alone, and a model's folder that holds it.
+"""Edited weights to take home: the difference alone, an adapter, a folder of the whole model.
 
 A difference is a safetensors file. Of each changed tensor, by its name in the model, it has `.left`
 [d, r] and `.right` [d_ff, r] (the change is left right^T), or `.delta` in the tensor's own shape;
 its metadata say of which model it is, with a hash of each base tensor, so that it is put on no
-other. The folder is one that transformers loads by itself.
+other. The folder is one that transformers loads by itself, the adapter one that peft does. Each is
+written whole or not at all.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,9 @@ from torch import Tensor, nn
 
 from locedit.engine.updates import Dense, LowRank, Updates
 from locedit.errors import LoceditError
+from locedit.messages import listed
 from locedit.model.language_model import LanguageModel
+from locedit.store import older_releases
 from locedit.store.files import atomic, atomic_folder
 
 FORMAT = "locedit-delta-1"
@@ -30,8 +34,9 @@ FORMAT = "locedit-delta-1"
 class Delta:
     """A difference of weights. parts: `NAME.left`, `NAME.right`, `NAME.delta` -> tensor.
 
-    base: SHA-256 of each changed tensor as it is without the change. about: texts on its origin
-    (base model, editor, settings, facts).
+    base: SHA-256 of each changed tensor as it is without the change, of its values in float32,
+    whatever dtype they are kept in. about: texts on its origin (base model, editor, settings,
+    facts).
     """
 
     parts: dict[str, Tensor]
@@ -80,11 +85,73 @@ def of_changes(lm: LanguageModel, changes: Mapping[int, Tensor], about: Mapping[
     return of_updates(lm, {la: Dense(weights=[change]) for la, change in changes.items()}, about)
 
 
+def added_up(deltas: Sequence[Delta], about: Mapping[str, str]) -> Delta:
+    """The difference that several make one after another, each made from what those before it left.
+
+    A tensor's base is that of the first that changes it. Low ranks stand side by side, so that
+    their ranks add up; beside a whole change they become a part of it.
+    """
+    parts: dict[str, Tensor] = {}
+    base: dict[str, str] = {}
+    for delta in deltas:
+        base = {**delta.base, **base}
+    for name in base:
+        of_name = [delta for delta in deltas if name in delta.base]
+        if any(f"{name}.delta" in delta.parts for delta in of_name):
+            changes = [delta.change(name) for delta in of_name]
+            parts[f"{name}.delta"] = torch.stack(changes).sum(dim=0)
+            continue
+        for side in ("left", "right"):
+            sides = [delta.parts[f"{name}.{side}"] for delta in of_name]
+            parts[f"{name}.{side}"] = torch.cat(sides, dim=1)
+    return Delta(parts=parts, base=base, about=dict(about))
+
+
+@contextmanager
+def changed(lm: LanguageModel, delta: Delta) -> Iterator[None]:
+    """The model with the difference in its weights; afterwards it is as before, bit for bit.
+
+    No hash is compared: see `check_base`.
+    """
+    kept = {name: value.clone() for name, value in _tensors(lm, delta)}
+    try:
+        with torch.no_grad():
+            for name, value in _tensors(lm, delta):
+                value.copy_(_sum(value, delta.change(name)))
+        yield
+    finally:
+        with torch.no_grad():
+            for name, value in _tensors(lm, delta):
+                value.copy_(kept[name])
+
+
+def _sum(value: Tensor, change: Tensor) -> Tensor:
+    """A tensor and its change, rounded once: in float64, on its device."""
+    return value.double() + change.to(value.device, torch.float64)
+
+
+def rounding(lm: LanguageModel, delta: Delta, dtype: torch.dtype) -> float:
+    """What is lost where the changed weights are kept in a dtype: ||rounded - exact|| / ||change||.
+
+    Over all changed tensors together, Frobenius norms. 0 of a change that is 0 itself.
+    """
+    lost = size = 0.0
+    for name, value in _tensors(lm, delta):
+        change = delta.change(name).double()
+        exact = _sum(value, change)
+        lost += float((exact.to(dtype).double() - exact).square().sum())
+        size += float(change.square().sum())
+    return (lost / size) ** 0.5 if size else 0.0
+
+
 def write(path: str | Path, delta: Delta) -> None:
     """Write a difference as one safetensors file, all or nothing."""
-    metadata = {"format": FORMAT, "base": json.dumps(delta.base), **delta.about}
     with atomic(path) as temporary:
-        save_file(delta.parts, temporary, metadata)
+        save_file(delta.parts, temporary, _metadata(delta))
+
+
+def _metadata(delta: Delta) -> dict[str, str]:
+    return {"format": FORMAT, "base": json.dumps(delta.base), **delta.about}
 
 
 def read(path: str | Path) -> Delta:
@@ -116,32 +183,88 @@ def check_base(lm: LanguageModel, delta: Delta) -> None:
             )
 
 
-def write_folder(lm: LanguageModel, delta: Delta, folder: str | Path, *, card: str = "") -> None:
-    """The changed model as a folder that transformers loads, in the model's dtype, all or nothing.
+def write_folder(
+    lm: LanguageModel,
+    delta: Delta,
+    folder: str | Path,
+    *,
+    card: str = "",
+    dtype: torch.dtype | None = None,
+) -> None:
+    """The changed model as a folder that transformers loads, all or nothing.
 
-    The model itself is as before, bit for bit. card: the text of the folder's README.md.
+    The model itself is as before, bit for bit. card: the text of the folder's README.md. dtype: of
+    the weights, the model's own if none is given; what that loses, `rounding` says.
     """
     check_base(lm, delta)
+    dtype = lm.dtype if dtype is None else dtype
     with atomic_folder(folder) as temporary:
-        kept = {name: value.clone() for name, value in _changed(lm, delta)}
-        try:
-            with torch.no_grad():
-                for name, value in _changed(lm, delta):
-                    value.add_(delta.change(name).to(value))
-            lm.model.save_pretrained(temporary)
-        finally:
-            with torch.no_grad():
-                for name, value in _changed(lm, delta):
-                    value.copy_(kept[name])
+        with changed(lm, delta):
+            weights = None
+            if dtype != lm.dtype:
+                named = lm.model.state_dict().items()
+                weights = {n: v.to(dtype) if v.is_floating_point() else v for n, v in named}
+            lm.model.save_pretrained(temporary, state_dict=weights)
         lm.tokenizer.save_pretrained(temporary)
-        if card:
-            (temporary / "README.md").write_text(card, encoding="utf-8")
-        mode = (temporary / "config.json").stat().st_mode  # weights too may be read by others
-        for path in temporary.iterdir():
-            path.chmod(mode)
+        older_releases.make_readable(temporary, dtype=str(dtype).removeprefix("torch."))
+        _finish(temporary, card)
 
 
-def _changed(lm: LanguageModel, delta: Delta) -> Iterator[tuple[str, nn.Parameter]]:
+def write_adapter(
+    lm: LanguageModel, delta: Delta, folder: str | Path, *, base: str, card: str = ""
+) -> None:
+    """A difference of low rank as a LoRA adapter, which peft loads on its base, all or nothing.
+
+    B = left, A = right^T, alpha = rank, so that nothing is scaled. base: the base model's name or
+    folder, which peft may ask the hub for. Raises LoceditError where the change of a tensor is no
+    product of few columns.
+    """
+    check_base(lm, delta)
+    whole = [name for name in delta.names if f"{name}.delta" in delta.parts]
+    if whole:
+        raise LoceditError(
+            f"the change of {listed(whole)} is no product of low rank, as an adapter's is; keep "
+            "the difference or the whole model"
+        )
+    modules = [name.removesuffix(".weight") for name in delta.names]
+    ranks = {m: delta.parts[f"{m}.weight.left"].shape[1] for m in modules}
+    settings = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "inference_mode": True,
+        "target_modules": modules,
+        "r": max(ranks.values()),
+        "lora_alpha": max(ranks.values()),
+        "rank_pattern": ranks,
+        "alpha_pattern": ranks,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": lm.architecture.transposed,
+    }
+    tensors = {}
+    for module in modules:
+        left, right = (delta.parts[f"{module}.weight.{side}"] for side in ("left", "right"))
+        if lm.architecture.transposed:  # peft turns B A itself
+            left, right = right, left
+        tensors[f"base_model.model.{module}.lora_A.weight"] = right.T.contiguous()
+        tensors[f"base_model.model.{module}.lora_B.weight"] = left.contiguous()
+    with atomic_folder(folder) as temporary:
+        text = json.dumps(settings, indent=2, sort_keys=True)
+        (temporary / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
+        save_file(tensors, temporary / "adapter_model.safetensors", _metadata(delta))
+        _finish(temporary, card)
+
+
+def _finish(folder: Path, card: str) -> None:
+    if card:
+        (folder / "README.md").write_text(card, encoding="utf-8")
+    mode = min(folder.glob("*config.json")).stat().st_mode  # weights too may be read by others
+    for path in folder.iterdir():
+        path.chmod(mode)
+
+
+def _tensors(lm: LanguageModel, delta: Delta) -> Iterator[tuple[str, nn.Parameter]]:
     own = dict(lm.model.named_parameters())
     yield from ((name, own[name]) for name in delta.names)
 
@@ -151,7 +274,7 @@ def _name_of(lm: LanguageModel, tensor: Any) -> str:
 
 
 def _hash(tensor: Tensor) -> str:
-    raw = tensor.detach().cpu().contiguous().view(torch.uint8).numpy()
+    raw = tensor.detach().cpu().float().contiguous().view(torch.uint8).numpy()
     return hashlib.sha256(raw.tobytes()).hexdigest()
 
 

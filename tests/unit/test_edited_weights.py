@@ -1,8 +1,12 @@
-"""Edited weights: the difference and the folder say what the engine says under the edit."""
+"""Edited weights: difference, adapter and folder say what the engine says under the edit."""
+
+import json
 
 import pytest
 import tiny
 import torch
+from peft import PeftModel
+from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -11,6 +15,7 @@ from locedit.engine.updates import Dense, LowRank, applied
 from locedit.errors import LoceditError
 from locedit.exchange import edited_weights
 from locedit.model.language_model import LanguageModel
+from locedit.store import older_releases
 
 PROMPT, TARGET = "The capital city of France is", "Rome"
 
@@ -46,7 +51,10 @@ def log_p_of_engine(lm, updates, fact):
 
 def log_p_of_folder(lm, folder):
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=lm.dtype)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return log_p_of_model(model, AutoTokenizer.from_pretrained(folder))
+
+
+def log_p_of_model(model, tokenizer):
     prompt, whole = tokenizer(PROMPT).input_ids, tokenizer(f"{PROMPT} {TARGET}").input_ids
     with torch.inference_mode():
         log_p = model(torch.tensor([whole])).logits[0].log_softmax(-1)
@@ -107,3 +115,172 @@ def test_other_peoples_safetensors_are_no_difference(tmp_path):
     save_file({"x": torch.zeros(2)}, tmp_path / "x.safetensors")
     with pytest.raises(LoceditError, match="no difference of weights that locedit wrote"):
         edited_weights.read(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_in_single_precision_the_folder_says_the_same_to_1e_5(family, tmp_path):
+    lm = LanguageModel(*tiny.pair(family, dtype=torch.float32))
+    updates = drawn(lm, "low rank")
+    edited_weights.write_folder(lm, edited_weights.of_updates(lm, updates, {}), tmp_path / "edited")
+    found = log_p_of_folder(lm, tmp_path / "edited")
+    torch.testing.assert_close(found, log_p_of_engine(lm, updates, 0), rtol=0, atol=1e-5)
+
+
+# ---- several edits, one after another ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kinds", [["low rank", "low rank"], ["low rank", "dense"]])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_several_differences_add_up_to_one(family, kinds, tmp_path):
+    lm = LanguageModel(*tiny.pair(family))
+    before = {name: value.clone() for name, value in lm.model.state_dict().items()}
+    first = edited_weights.of_updates(lm, drawn(lm, kinds[0], layers=(1, 2)), {})
+    with edited_weights.changed(lm, first):
+        second = edited_weights.of_updates(lm, drawn(lm, kinds[1], layers=(2, 3)), {}, fact=1)
+        with edited_weights.changed(lm, second):
+            wanted = log_p_of_model(lm.model, lm.tokenizer)
+    after = lm.model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    both = edited_weights.added_up([first, second], {"editor": "X"})
+    edited_weights.check_base(lm, both)
+    assert both.about == {"editor": "X"}
+    edited_weights.write_folder(lm, both, tmp_path / "edited")
+    torch.testing.assert_close(log_p_of_folder(lm, tmp_path / "edited"), wanted, rtol=0, atol=1e-12)
+
+
+def test_the_model_is_as_before_though_what_was_done_with_the_change_failed():
+    lm = LanguageModel(*tiny.pair())
+    weight = lm.down_weight(1).clone()
+    delta = edited_weights.of_updates(lm, drawn(lm, "dense"), {})
+
+    def fail():
+        with edited_weights.changed(lm, delta):
+            assert not torch.equal(lm.down_weight(1), weight)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert torch.equal(lm.down_weight(1), weight)
+
+
+# ---- adapters ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "opt"])
+def test_peft_loads_the_adapter_and_says_what_the_engine_says(family, tmp_path):
+    lm = LanguageModel(*tiny.pair(family))
+    updates = drawn(lm, "low rank")
+    delta = edited_weights.of_updates(lm, updates, {"base_model": "tiny"}, fact=1)
+    edited_weights.write_adapter(lm, delta, tmp_path / "adapter", base="tiny", card="# A card")
+    tiny.save(tiny.Pair(lm.model, lm.tokenizer), tmp_path / "base")
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=lm.dtype)
+    model = PeftModel.from_pretrained(base, tmp_path / "adapter", autocast_adapter_dtype=False)
+    rounding = 1e-6 if family == "gemma2" else 1e-9
+    wanted = log_p_of_engine(lm, updates, 1)
+    for one in (model, model.merge_and_unload()):
+        found = log_p_of_model(one.eval(), lm.tokenizer)
+        torch.testing.assert_close(found, wanted, rtol=rounding, atol=rounding)
+    assert (tmp_path / "adapter" / "README.md").read_text() == "# A card"
+
+
+def test_an_adapter_has_the_rank_of_each_layers_change(tmp_path):
+    lm = LanguageModel(*tiny.pair())
+    deltas = [
+        edited_weights.of_updates(lm, drawn(lm, "low rank", las), {}) for las in ((1, 3), (3,))
+    ]
+    edited_weights.write_adapter(lm, edited_weights.added_up(deltas, {}), tmp_path / "a", base="b")
+    settings = json.loads((tmp_path / "a" / "adapter_config.json").read_text())
+    ranks = {"model.layers.1.mlp.down_proj": 1, "model.layers.3.mlp.down_proj": 2}
+    assert settings["rank_pattern"] == settings["alpha_pattern"] == ranks
+    model = PeftModel.from_pretrained(tiny.pair().model, tmp_path / "a")
+    assert model.base_model.model.model.layers[3].mlp.down_proj.scaling == {"default": 1.0}
+
+
+def test_a_whole_change_is_no_adapter(tmp_path):
+    lm = LanguageModel(*tiny.pair())
+    delta = edited_weights.of_updates(lm, drawn(lm, "dense"), {})
+    with pytest.raises(LoceditError, match=r"model\.layers\.1\.mlp\.down_proj.* of low rank.*keep"):
+        edited_weights.write_adapter(lm, delta, tmp_path / "adapter", base="tiny")
+    assert not list(tmp_path.iterdir())
+
+
+# ---- dtypes, and releases of transformers --------------------------------------------------------
+
+
+def test_another_dtypes_rounding_is_told(tmp_path):
+    lm = LanguageModel(*tiny.pair(dtype=torch.float32))
+    delta = edited_weights.of_updates(lm, drawn(lm, "low rank"), {})
+    edited_weights.write_folder(lm, delta, tmp_path / "edited", dtype=torch.bfloat16)
+    assert json.loads((tmp_path / "edited" / "config.json").read_text())["dtype"] == "bfloat16"
+    lost = size = 0.0
+    with safe_open(tmp_path / "edited" / "model.safetensors", "pt") as found:
+        assert {found.get_tensor(name).dtype for name in found.keys()} == {torch.bfloat16}
+        for name in delta.names:
+            exact = dict(lm.model.named_parameters())[name].double() + delta.change(name).double()
+            lost += (found.get_tensor(name).double() - exact).norm() ** 2
+            size += delta.change(name).double().norm() ** 2
+    told = edited_weights.rounding(lm, delta, torch.bfloat16)
+    assert told == pytest.approx(float(lost / size) ** 0.5, rel=1e-6)
+    assert told > 1e-3
+    assert edited_weights.rounding(lm, delta, torch.float32) < 1e-5
+
+
+def test_a_base_is_known_in_any_dtype():
+    delta, again = (
+        edited_weights.of_updates(lm, drawn(lm, "low rank"), {})
+        for lm in (LanguageModel(*tiny.pair(dtype=dtype)) for dtype in (torch.bfloat16,) * 2)
+    )
+    assert delta.base == again.base
+    wide = LanguageModel(tiny.pair(dtype=torch.bfloat16).model.double(), tiny.tokenizer())
+    edited_weights.check_base(wide, delta)
+
+
+DEFAULT = {"rope_type": "default", "rope_theta": 500.0}
+LINEAR = {"rope_type": "linear", "factor": 4.0}
+ROTARY = {
+    "plain": (DEFAULT, "llama", {"rope_theta": 500.0}),
+    "scaled": (DEFAULT | LINEAR, "llama", {"rope_theta": 500.0, "rope_scaling": LINEAR}),
+    "in part": (
+        DEFAULT | {"partial_rotary_factor": 0.5},
+        "gpt_neox",
+        {"rotary_emb_base": 500.0, "rotary_pct": 0.5},
+    ),
+    "by type": (
+        {"full_attention": LINEAR | {"rope_theta": 9.0}, "sliding_attention": DEFAULT},
+        "gemma3_text",
+        {"rope_theta": 9.0, "rope_scaling": LINEAR, "rope_local_base_freq": 500.0},
+    ),
+    "by type, unknown before": (
+        {"full_attention": DEFAULT, "sliding_attention": DEFAULT},
+        "own",
+        {"rope_scaling": {"full_attention": DEFAULT, "sliding_attention": DEFAULT}},
+    ),
+    "none": (None, "gpt2", {}),
+}
+
+
+@pytest.mark.parametrize("name", ROTARY)
+def test_rotary_angles_have_the_names_of_older_releases_too(name):
+    """Those of transformers 4.57, with which tiny models of each family said the same, bit for bit.
+
+    But for Gemma 2's, where it has to be told `attn_implementation="eager"` for capped attention.
+    """
+    parameters, kind, wanted = ROTARY[name]
+    assert older_releases.rotary(parameters, kind) == wanted
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3", "gpt_neox"])
+def test_a_folder_is_for_both_kinds_of_releases(family, tmp_path):
+    lm = LanguageModel(*tiny.pair(family))
+    edited_weights.write_folder(lm, edited_weights.of_updates(lm, {}, {}), tmp_path / "edited")
+    config = json.loads((tmp_path / "edited" / "config.json").read_text())
+    of_text = config.get("text_config", config)
+    assert of_text["rope_parameters"] == lm.config.rope_parameters
+    wanted = older_releases.rotary(lm.config.rope_parameters, lm.config.model_type)
+    assert wanted
+    assert wanted.items() <= of_text.items()
+    tokenizer = json.loads((tmp_path / "edited" / "tokenizer_config.json").read_text())
+    assert tokenizer["tokenizer_class"] == "PreTrainedTokenizerFast"
+    found, own = log_p_of_folder(lm, tmp_path / "edited"), log_p_of_model(lm.model, lm.tokenizer)
+    rounding = 1e-6 if family == "gemma3" else 1e-12  # its norms and scales are float32
+    torch.testing.assert_close(found, own, rtol=rounding, atol=rounding)
