@@ -112,6 +112,9 @@ class _PerLayer(key_statistics.KeyMoments):
     def solve(self, layer: int, keys: Any) -> Any:
         return self._readers[layer].solve(layer, keys)
 
+    def spectrum(self, layer: int, width: int) -> Any:
+        return self._readers[layer].spectrum(layer, width)
+
 
 def _path(seen: Look, layer: int, tokens: int) -> Path:
     name = f"{seen.identity}-{seen.config.dtype}-{tokens}-layer-{layer}.safetensors"

@@ -271,12 +271,14 @@ def measure(
     before, after = (
         measuring.measure(lm, [probe], updates, **noise)[0] for updates in (None, edit.updates)
     )
-    return _scores(before, after, maximise=request.problem.maximise)
+    return scores_of(before, after, maximise=request.problem.maximise)
 
 
-def _scores(
+def scores_of(
     before: measuring.Measurement, after: measuring.Measurement, *, maximise: bool
 ) -> Scores:
+    """Scores of a fact from what was measured without and with its edit."""
+
     def moved(kind: str) -> list[tuple[float, float]]:
         """(p, p after) of the target, of each prompt."""
         pairs = zip(getattr(before, kind)[0], getattr(after, kind)[0], strict=True)

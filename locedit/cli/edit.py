@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
+from locedit.api import keeping
 from locedit.api.inputs import shared_inputs
+from locedit.api.keeping import Edited, Targets
 from locedit.api.look import Look, check_known, check_length, look, next_word
 from locedit.api.one_fact import check_edited, overlays
 from locedit.cli import drawing, terminal
@@ -20,6 +22,8 @@ from locedit.cli.saying import say, say_joins, say_place
 from locedit.engine import passes
 from locedit.engine.updates import Updates, applied, total_norms
 from locedit.errors import LoceditError
+from locedit.exchange import edited_weights
+from locedit.exchange.model_card import Line
 from locedit.facts import wording
 from locedit.methods import METHODS, Edit
 from locedit.methods.problems import PROBLEMS, Request
@@ -37,11 +41,13 @@ Predictions = list[list[tuple[str, float]]]
 
 def run(options: Options) -> None:
     """Edit one fact and print predictions and probabilities before and after."""
+    targets = Targets(folder=options.save, delta=options.save_delta, adapter=options.save_lora)
+    targets.check()
     seen = look(options.model, say=say)
     plugins.load(options.plugin, [Path.cwd(), shipped.root()])
     method = method_named(options.method)
     terminal.quieten()
-    _check_layer(seen.lm, options.layer)
+    check_layer(seen.lm, options.layer)
     text = wording.filled(options.template, options.subject)
     known = next_word(seen.lm, text)
     request = Request(
@@ -74,6 +80,33 @@ def run(options: Options) -> None:
     shift = measured(seen.lm, request, texts, None), measured(seen.lm, request, texts, edit.updates)
     _say_prompts(prompts, options.to, before, after, shift)
     _say_edit(edit, request, seconds)
+    if targets:
+        about = keeping.about(seen, method, options.layer, hyper, [request])
+        delta = edited_weights.of_updates(seen.lm, edit.updates, about)
+        edited = Edited(delta=delta, lines=[_line(request, prompts, shift)])
+        for sentence in keeping.save(seen, edited, targets):
+            say(sentence)
+
+
+def _line(
+    request: Request, prompts: Mapping[str, Prompt], p: tuple[list[float], list[float]]
+) -> Line:
+    """What the card says of the fact. p: before and after, of each prompt that has a text."""
+    names = [name for name, prompt in prompts.items() if prompt.text is not None]
+    was, becomes = (dict(zip(names, values, strict=True)) for values in p)
+    scores = {"rewrite": "prompt", "paraphrase": "paraphrase"}
+    found: dict[str, Any] = {
+        score: rewrite_score(was[of], becomes[of]) for score, of in scores.items()
+    }
+    if "neighbour" in names:
+        found["neighbourhood"] = neighbourhood_score(was["neighbour"], becomes["neighbour"])
+    return Line(
+        prompt=request.prompt,
+        target=request.target,
+        p_before=was["prompt"],
+        p_after=becomes["prompt"],
+        **found,
+    )
 
 
 def method_named(name: str) -> str:
@@ -86,7 +119,8 @@ def method_named(name: str) -> str:
     raise LoceditError(f"--method: unknown method {name!r}{hint} (known: {', '.join(METHODS)})")
 
 
-def _check_layer(lm: LanguageModel, layer: int) -> None:
+def check_layer(lm: LanguageModel, layer: int) -> None:
+    """Raise LoceditError for a layer that the model does not have."""
     if not 0 <= layer < lm.n_layers:
         raise LoceditError(
             f"--layer: the model has no layer {layer}; its {lm.n_layers} layers are numbered 0 to "
@@ -142,10 +176,10 @@ def _say_what(seen: Look, options: Options, request: Request, method: str, hyper
     place = f"layer {options.layer} (number {options.layer + 1} of {seen.lm.n_layers})"
     say(f'{seen.settings["label"]}: {method} at {place}: "{request.prompt}" -> "{request.target}"')
     say_place(request.template, request.subject)
-    say(f"settings: {_told(hyper)}")
+    say(f"settings: {told(hyper)}")
 
 
-def _told(hyper: Any) -> str:
+def told(hyper: Any) -> str:
     """Hyperparameters in words; a plug-in's may be text, flags or nothing."""
     settings = dataclasses.asdict(hyper).items()
     return ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in settings)

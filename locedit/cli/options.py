@@ -100,6 +100,10 @@ Model = Annotated[
     str | None, _option("MODEL", "a name in models/, a YAML file, a folder, or a GGUF file")
 ]
 
+Save = Annotated[str | None, _option("DIR", "keep the edited model, as a new folder")]
+SaveDelta = Annotated[str | None, _option("FILE", "keep the difference alone (.safetensors)")]
+SaveLora = Annotated[str | None, _option("DIR", "keep it as an adapter, where of low rank")]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
@@ -154,6 +158,40 @@ class Edit:
         str | None, _option("TEXT", "a prompt about another subject", _neighbour)
     ] = None
     top: Annotated[int, _option("N", "predictions shown", _COUNT)] = 5
+    save: Save = None
+    save_delta: SaveDelta = None
+    save_lora: SaveLora = None
+    results: Annotated[
+        str, _option("FOLDER", "of a study, whose key statistics and contexts are used")
+    ] = "results"
+    tokens: Annotated[
+        int | None, _option("N", "behind key statistics that are not there", _COUNT)
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Apply:
+    """Many edits, one after another, or a difference that was kept, into a model to take home."""
+
+    file: Annotated[
+        str, Argument(metavar="FILE", help="of facts, or a difference (.safetensors)", parser=str)
+    ]
+    layer: Annotated[int | None, _option("N", "the edit layer, from 0; of facts", _layer)] = None
+    method: Annotated[str, _option("NAME", "an editing method")] = "MEMIT"
+    model: Model = None
+    save: Save = None
+    save_delta: SaveDelta = None
+    save_lora: SaveLora = None
+    plugin: Annotated[
+        list[str],
+        _option("FILE", "of methods (.py); any number", default_factory=list, show_default=False),
+    ]
+    preset: Annotated[
+        str | None, _option("|".join(_PRESETS), "whose hyperparameters", _one_of(_PRESETS))
+    ] = None
+    tuned: Annotated[
+        str | None, _option("SET", f"the model's own: {', '.join(_SETS)}", _one_of(_SETS))
+    ] = None
     results: Annotated[
         str, _option("FOLDER", "of a study, whose key statistics and contexts are used")
     ] = "results"
@@ -205,4 +243,4 @@ class Provenance:
     json: Annotated[bool, Option("--json", metavar="", help="all of it, as it is stored")] = False
 
 
-Options = Trace | Edit | Localize | Provenance
+Options = Trace | Edit | Apply | Localize | Provenance

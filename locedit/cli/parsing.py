@@ -13,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.main import get_group
 
 from locedit.cli import terminal
-from locedit.cli.options import Edit, Localize, Options, Provenance, Trace
+from locedit.cli.options import Apply, Edit, Localize, Options, Provenance, Trace
 from locedit.errors import LoceditError
 from locedit.messages import listed, nearest, one_line, shown
 
@@ -21,6 +21,7 @@ COMMANDS: dict[str, type[Options]] = {
     "trace": Trace,
     "localize": Localize,
     "edit": Edit,
+    "apply": Apply,
     "provenance": Provenance,
 }
 
@@ -32,6 +33,7 @@ locedit localize "The capital city of {} is" \\
     --subject France --target Paris --to Rome
 locedit edit "The capital city of {} is" \\
     --subject France --to Rome --layer 5
+locedit apply FACTS.json --layer 5 --save NEW_FOLDER
 locedit provenance results/MODEL/DATASET/scores.parquet
 """
 NOTES = (

@@ -9,6 +9,7 @@ written whole or not at all.
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -190,11 +191,13 @@ def write_folder(
     *,
     card: str = "",
     dtype: torch.dtype | None = None,
+    beside: Mapping[str, Path] | None = None,
 ) -> None:
     """The changed model as a folder that transformers loads, all or nothing.
 
     The model itself is as before, bit for bit. card: the text of the folder's README.md. dtype: of
-    the weights, the model's own if none is given; what that loses, `rounding` says.
+    the weights, the model's own if none is given; what that loses, `rounding` says. beside: more
+    files for the folder, by name.
     """
     check_base(lm, delta)
     dtype = lm.dtype if dtype is None else dtype
@@ -206,8 +209,20 @@ def write_folder(
                 weights = {n: v.to(dtype) if v.is_floating_point() else v for n, v in named}
             lm.model.save_pretrained(temporary, state_dict=weights)
         lm.tokenizer.save_pretrained(temporary)
+        for name, path in (beside or {}).items():
+            shutil.copyfile(path, temporary / name)
         older_releases.make_readable(temporary, dtype=str(dtype).removeprefix("torch."))
         _finish(temporary, card)
+
+
+def check_low_rank(delta: Delta) -> None:
+    """Raise LoceditError where a tensor's change is whole, and so cannot be an adapter's."""
+    whole = [name for name in delta.names if f"{name}.delta" in delta.parts]
+    if whole:
+        raise LoceditError(
+            f"the change of {listed(whole)} is no product of low rank, as an adapter's is; keep "
+            "the difference or the whole model"
+        )
 
 
 def write_adapter(
@@ -220,12 +235,7 @@ def write_adapter(
     product of few columns.
     """
     check_base(lm, delta)
-    whole = [name for name in delta.names if f"{name}.delta" in delta.parts]
-    if whole:
-        raise LoceditError(
-            f"the change of {listed(whole)} is no product of low rank, as an adapter's is; keep "
-            "the difference or the whole model"
-        )
+    check_low_rank(delta)
     modules = [name.removesuffix(".weight") for name in delta.names]
     ranks = {m: delta.parts[f"{m}.weight.left"].shape[1] for m in modules}
     settings = {

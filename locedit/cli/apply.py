@@ -1,0 +1,104 @@
+"""`locedit apply`: facts of a file, or a difference that was kept, into a model to take home."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from locedit import outcomes
+from locedit.api import keeping
+from locedit.api.inputs import shared_inputs
+from locedit.api.keeping import Edited, Targets
+from locedit.api.look import Look, look
+from locedit.api.one_fact import overlays
+from locedit.cli import terminal
+from locedit.cli.edit import check_layer, method_named, told
+from locedit.cli.options import Apply as Options
+from locedit.cli.saying import say
+from locedit.errors import LoceditError
+from locedit.exchange import edited_weights
+from locedit.exchange.model_card import Line
+from locedit.facts import formats, record, records
+from locedit.methods import METHODS
+from locedit.store import shipped
+from locedit.windows import window_layers
+from locedit.workflow import plugins
+
+
+def run(options: Options) -> None:
+    """Write what the file holds into the model, say what that did, and keep what is wanted."""
+    file = Path(options.file).expanduser()
+    targets = Targets(folder=options.save, delta=options.save_delta, adapter=options.save_lora)
+    targets.check()
+    if file.suffix == ".safetensors":
+        delta = edited_weights.read(file)
+        seen = look(options.model, say=say)
+        terminal.quieten()
+        edited = Edited(delta=delta, lines=[])
+        edited_weights.check_base(seen.lm, delta)
+        of = delta.about.get("editor", "an editor that it does not name")
+        say(f"{file}: by {of}, {len(delta.names)} tensors of {delta.about.get('base_model')}")
+    else:
+        facts, left_out = _facts(file)
+        seen = look(options.model, say=say)
+        edited = _applied(seen, options, facts, left_out)
+    for sentence in keeping.save(seen, edited, targets):
+        say(sentence)
+    if not targets:
+        say("nothing is kept: give --save, --save-delta or --save-lora")
+
+
+def _facts(file: Path) -> tuple[list[record.Fact], list[Line]]:
+    """The file's facts, and a line for each record that is none."""
+    found, _ = records.read_file(file, "facts")
+    known = formats.recognise(found)
+    rows = record.read_records(file, known[0] if known else "native", say=say)
+    out = [row for row in rows if row["status"] == record.EXCLUDED]
+    for row in out:
+        say(f"{row['case_id']}: left out, {row['reason']}")
+    lines = [
+        Line(prompt=r["prompt"], target=r["target_new"], status=f"left out: {r['reason']}")
+        for r in out
+    ]
+    facts = [record.from_row(row) for row in rows if row["status"] == record.KEPT]
+    if not facts:
+        raise LoceditError(f"{file} holds no fact that can be edited; {record.exclusions(rows)}")
+    return facts, lines
+
+
+def _applied(
+    seen: Look, options: Options, facts: Sequence[record.Fact], left_out: Sequence[Line]
+) -> Edited:
+    plugins.load(options.plugin, [Path.cwd(), shipped.root()])
+    method = method_named(options.method)
+    if options.layer is None:
+        raise LoceditError("--layer: facts are written at a layer; name it, counted from 0")
+    terminal.quieten()
+    check_layer(seen.lm, options.layer)
+    editing = seen.config.editing
+    hyper = METHODS[method].hyperparameters(
+        keeping.PROBLEM.name,
+        editing.preset if options.preset is None else options.preset,
+        *overlays(seen, method, tuned=editing.tuned if options.tuned is None else options.tuned),
+    )
+    say(f"{seen.settings['label']}: {len(facts)} facts by {method} at layer {options.layer}")
+    say(f"settings: {told(hyper)}")
+    layers = window_layers(options.layer, getattr(hyper, "window", 1), seen.lm.n_layers)
+    shared = shared_inputs(seen, method, layers, Path(options.results), options.tokens)
+    done = 0
+
+    def progress(line: Line) -> None:
+        nonlocal done
+        done += 1
+        failed = "" if line.status == outcomes.OK else f": {line.status}"
+        say(f'{done} of {len(facts)}: "{line.prompt}" -> "{line.target}"{failed}')
+
+    made = keeping.one_after_another(
+        seen, facts, method, options.layer, hyper, shared, progress=progress
+    )
+    say()
+    for line in made.lines:
+        if line.status == outcomes.OK:
+            scores = f"rewrite {line.rewrite:.3f}, paraphrase {line.paraphrase:.3f}, "
+            scores += f"neighbourhood {line.neighbourhood:.3f}"
+            p = f"p({line.target}) {line.p_before:.4g} -> {line.p_after:.4g}"
+            say(f'"{line.prompt}": {p}, {scores}')
+    return Edited(delta=made.delta, lines=[*made.lines, *left_out])
