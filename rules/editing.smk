@@ -13,35 +13,66 @@ MEASURING = {
 }
 
 # Of key statistics: the ridge is added where they are solved with, so none is collected again
-COLLECTING = {k: v for k, v in config["statistics"].items() if k != "ridge"}
+COLLECTING = {
+    k: v for k, v in config["statistics"].items() if k not in ("ridge", "path")
+}
 
 
-rule key_statistics:
-    input:
-        corpus=ancient(CORPUS),
-        model=ancient(WEIGHTS),
-    output:
-        f"{SHARED}/key_statistics.safetensors",
-    log:
-        log_of(f"{SHARED}/key_statistics.safetensors"),
-    benchmark:
-        benchmark_of(f"{SHARED}/key_statistics.safetensors")
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        mem_mb=model_memory(1519, moments=MODEL_SETTINGS["n_layers"]),
-        runtime=minutes(54),
-        gpu=GPU,
-    params:
-        settings=COLLECTING,
-        model=model_identity(),
-        data=CORPUS_IDENTITY,
-        code=code("key_statistics"),
-    message:
-        "Collecting key statistics of all layers"
-    script:
-        "../workflow_scripts/key_statistics.py"
+if config["statistics"]["path"]:
+
+    rule imported_statistics:
+        input:
+            imported=str(Path(config["statistics"]["path"]).expanduser()),
+            model=ancient(WEIGHTS),
+        output:
+            f"{SHARED}/key_statistics.safetensors",
+        log:
+            log_of(f"{SHARED}/key_statistics.safetensors"),
+        benchmark:
+            benchmark_of(f"{SHARED}/key_statistics.safetensors")
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            mem_mb=model_memory(1519, moments=MODEL_SETTINGS["n_layers"]),
+            runtime=minutes(10),
+            gpu=GPU,
+        params:
+            model=model_identity(),
+            code=code("imported_statistics"),
+        message:
+            "Taking over key statistics"
+        script:
+            "../workflow_scripts/imported_statistics.py"
+
+else:
+
+    rule key_statistics:
+        input:
+            corpus=ancient(CORPUS),
+            model=ancient(WEIGHTS),
+        output:
+            f"{SHARED}/key_statistics.safetensors",
+        log:
+            log_of(f"{SHARED}/key_statistics.safetensors"),
+        benchmark:
+            benchmark_of(f"{SHARED}/key_statistics.safetensors")
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            mem_mb=model_memory(1519, moments=MODEL_SETTINGS["n_layers"]),
+            runtime=minutes(54),
+            gpu=GPU,
+        params:
+            settings=COLLECTING,
+            model=model_identity(),
+            data=CORPUS_IDENTITY,
+            code=code("key_statistics"),
+        message:
+            "Collecting key statistics of all layers"
+        script:
+            "../workflow_scripts/key_statistics.py"
 
 
 rule contexts:

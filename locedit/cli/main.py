@@ -16,6 +16,8 @@ from locedit.errors import LoceditError, bug
 from locedit.facts import wording
 from locedit.messages import one_line
 
+MODULES = {"import": "importing", "export": "exporting"}  # a module's name is no word of Python's
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0, or one sentence on stderr and 1, or 2 where the arguments are wrong."""
@@ -32,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(command: str, options: Options) -> int:
     try:
-        import_module(f"locedit.cli.{command}").run(_worded(options))
+        import_module(f"locedit.cli.{MODULES.get(command, command)}").run(_worded(options))
         gc.freeze()  # all stays until the program ends, which would else take a second longer
         return 0
     except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough

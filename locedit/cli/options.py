@@ -86,6 +86,7 @@ def _option(metavar: str, help: str, parser: Callable[[str], Any] = str, **more:
 
 
 _COUNT, _SEED = _whole(1, 999_999_999), _whole(0, 2**32 - 1)
+_EXPORTS, _IMPORTS = ("statistics", "settings", "projection"), ("statistics", "settings")
 _PRESETS = ("paper", "released")
 _SETS = ("unsaturated", "saturating", "none")  # of a model's hyperparameters
 
@@ -236,6 +237,47 @@ class Localize:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Export:
+    """Key statistics, settings and projections for other people's code."""
+
+    what: Annotated[
+        str,
+        Argument(metavar="WHAT", help="|".join(_EXPORTS), parser=_one_of(_EXPORTS)),
+    ]
+    out: Annotated[str, _option("PATH", "the file; of statistics, their stats_dir")]
+    model: Model = None
+    method: Annotated[str, _option("NAME", "an editing method, of settings")] = "ROME"
+    layer: Annotated[int | None, _option("N", "the edit layer, from 0", _layer)] = None
+    statistics: Annotated[
+        str | None, _option("FILE", "key statistics; if none, the model's study's")
+    ] = None
+    preset: Annotated[
+        str | None, _option("|".join(_PRESETS), "whose hyperparameters", _one_of(_PRESETS))
+    ] = None
+    tuned: Annotated[
+        str | None, _option("SET", f"the model's own: {', '.join(_SETS)}", _one_of(_SETS))
+    ] = None
+    name: Annotated[str | None, _option("NAME", "what they call the model")] = None
+    dataset: Annotated[str, _option("NAME", "what they call the text")] = "wikipedia"
+    samples: Annotated[int, _option("N", "documents that they ask for", _COUNT)] = 100000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Import:
+    """Other people's key statistics and settings, checked, as a study takes them."""
+
+    what: Annotated[
+        str,
+        Argument(metavar="WHAT", help="|".join(_IMPORTS), parser=_one_of(_IMPORTS)),
+    ]
+    source: Annotated[
+        str, Argument(metavar="PATH", help="npz files' folder; settings' YAML", parser=str)
+    ]
+    model: Model = None
+    out: Annotated[str | None, _option("FILE", "where it goes; settings: else shown")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Provenance:
     """How a Parquet file of a study was made."""
 
@@ -243,4 +285,4 @@ class Provenance:
     json: Annotated[bool, Option("--json", metavar="", help="all of it, as it is stored")] = False
 
 
-Options = Trace | Edit | Apply | Localize | Provenance
+Options = Trace | Edit | Apply | Localize | Export | Import | Provenance

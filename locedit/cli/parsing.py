@@ -13,7 +13,16 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.main import get_group
 
 from locedit.cli import terminal
-from locedit.cli.options import Apply, Edit, Localize, Options, Provenance, Trace
+from locedit.cli.options import (
+    Apply,
+    Edit,
+    Export,
+    Import,
+    Localize,
+    Options,
+    Provenance,
+    Trace,
+)
 from locedit.errors import LoceditError
 from locedit.messages import listed, nearest, one_line, shown
 
@@ -22,6 +31,8 @@ COMMANDS: dict[str, type[Options]] = {
     "localize": Localize,
     "edit": Edit,
     "apply": Apply,
+    "export": Export,
+    "import": Import,
     "provenance": Provenance,
 }
 
@@ -34,6 +45,8 @@ locedit localize "The capital city of {} is" \\
 locedit edit "The capital city of {} is" \\
     --subject France --to Rome --layer 5
 locedit apply FACTS.json --layer 5 --save NEW_FOLDER
+locedit export statistics --out stats
+locedit import settings ROME.yaml
 locedit provenance results/MODEL/DATASET/scores.parquet
 """
 NOTES = (

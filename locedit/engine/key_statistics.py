@@ -138,6 +138,10 @@ class KeyMoments:
             self._spectra[layer] = values, directions[:, order]
         return self._spectra[layer]
 
+    def moment(self, layer: int) -> Tensor:
+        """C_l itself, as it is stored."""
+        return self._load(layer)
+
     def _moment(self, layer: int, width: int) -> Tensor:
         moment = self._load(layer).double()
         if moment.shape[0] != width:
@@ -215,6 +219,19 @@ def moments_from_file(path: Path, device: torch.device, *, ridge: float = 0.0) -
     with _opened(path) as tensors:
         tokens = json.loads((tensors.metadata() or {}).get("made", "{}")).get("tokens")
     return KeyMoments(load, tokens=None if tokens is None else int(tokens), ridge=ridge)
+
+
+def moments_of(path: Path) -> tuple[Iterator[tuple[int, Tensor]], int | None]:
+    """(layer, C) of a file of `write_moments`, lowest first, and the tokens behind them, if told.
+
+    Raises OSError as `moments_from_file` does.
+    """
+    with _opened(path) as tensors:
+        layers = sorted(int(name.removeprefix("layer.")) for name in tensors.keys())
+        tokens = json.loads((tensors.metadata() or {}).get("made", "{}")).get("tokens")
+    moments = moments_from_file(path, torch.device("cpu"))
+    found = ((layer, moments.moment(layer)) for layer in layers)
+    return found, None if tokens is None else int(tokens)
 
 
 def check_size(path: Path, lm: LanguageModel) -> None:

@@ -143,6 +143,7 @@ def check(config: Config, n_layers: int) -> None:
                 )
     _check_shown(config.analysis, config.localizing)
     _check_data(config.dataset)
+    _check_statistics(config.statistics.path)
 
 
 def _check_shown(analysis: Analysis, localizing: Localizing) -> None:
@@ -180,6 +181,14 @@ def _edit_layers(editing: Editing) -> Iterator[tuple[str, list[int]]]:
             if key == "layers":  # of a mapping, the pair is told: it may be the default's
                 pair = f" ({problem} with {method})" if isinstance(given, Mapping) else ""
                 yield f"editing.{key}{pair}", pairs.listed(value)
+
+
+def _check_statistics(path: str | None) -> None:
+    if path is not None and not is_file(checked_path(path, "config: statistics.path")):
+        raise ConfigError(
+            f"config: statistics.path: no file {one_line(path)}; `locedit import statistics` makes "
+            "it of others' npz files (a relative one starts at the working folder)"
+        )
 
 
 def _check_data(dataset: Dataset) -> None:

@@ -156,6 +156,9 @@ class Statistics(Section):
 
     tokens: Count | None = Field(None, description="tokens behind the key moments; null: 10 x d_ff")
     max_tokens: Count = Field(256, description="of one paragraph")
+    path: Text | None = Field(
+        None, description="a file of key statistics (`locedit import`), in place of collecting them"
+    )
     ridge: Share = Field(
         0,
         description="added to the moments' diagonal, as a share of its mean; for layers with units "

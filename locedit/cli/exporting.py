@@ -1,0 +1,93 @@
+"""`locedit export`: key statistics, settings and projections for other people's code."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from locedit.api.look import Look, look
+from locedit.api.one_fact import overlays
+from locedit.cli import terminal
+from locedit.cli.edit import check_layer, method_named
+from locedit.cli.options import Export as Options
+from locedit.cli.saying import say
+from locedit.engine import key_statistics
+from locedit.errors import LoceditError
+from locedit.exchange import easyedit_settings, moments_npz, projection
+from locedit.methods import METHODS
+from locedit.store.files import atomic
+from locedit.windows import window_layers
+
+PROBLEM = "error_injection"
+
+
+def run(options: Options) -> None:
+    """Write what is asked for."""
+    seen = look(options.model, say=say)
+    terminal.quieten()
+    {"statistics": _statistics, "settings": _settings, "projection": _projection}[options.what](
+        seen, options
+    )
+
+
+def _file(seen: Look, options: Options) -> Path:
+    of_study = Path("results", seen.name, "key_statistics.safetensors")
+    file = of_study if options.statistics is None else Path(options.statistics)
+    if not file.is_file():
+        raise LoceditError(f"--statistics: no file {file}; a study makes it, or an import")
+    key_statistics.check_size(file, seen.lm)
+    return file
+
+
+def _statistics(seen: Look, options: Options) -> None:
+    file, folder = _file(seen, options), Path(options.out)
+    moments, tokens = key_statistics.moments_of(file)
+    if tokens is None:
+        raise LoceditError(f"{file} does not say of how many tokens it is the mean")
+    for layer, moment in moments:
+        path = moments_npz.path_of(
+            folder,
+            options.name or seen.name,
+            options.dataset,
+            moments_npz.module_of(seen.lm, layer),
+            options.samples,
+        )
+        moments_npz.write(path, moment, tokens, options.samples)
+    say(f"{path.parent}: {layer + 1} layers of {tokens:,} tokens")
+    say(f"their readers find it as {options.samples} documents, which is what they ask for")
+
+
+def _settings(seen: Look, options: Options) -> None:
+    method, layer, hyper = _hyper(seen, options)
+    values = easyedit_settings.settings(
+        seen.lm,
+        method,
+        layer,
+        hyper,
+        model_name=options.name or str(seen.settings.get("hub") or seen.folder),
+        stats_dir="./data/stats",
+    )
+    with atomic(options.out) as temporary:
+        temporary.write_text(easyedit_settings.text(values), encoding="utf-8")
+    say(f"{options.out}: {method} at layers {', '.join(map(str, values['layers']))}")
+
+
+def _projection(seen: Look, options: Options) -> None:
+    _, layer, hyper = _hyper(seen, replace(options, method="AlphaEdit"))
+    layers = window_layers(layer, hyper.window, seen.lm.n_layers)
+    moments = key_statistics.moments_from_file(_file(seen, options), seen.lm.device)
+    width = seen.lm.inner_size
+    ranks = projection.write(Path(options.out), moments, layers, width, hyper)
+    for edited, rank in zip(layers, ranks, strict=True):
+        say(f"layer {edited}: rank {rank} of {width}")
+    say(f"{options.out}: at the {hyper.threshold_kind} threshold {hyper.threshold:g}")
+
+
+def _hyper(seen: Look, options: Options) -> tuple[str, int, Any]:
+    if options.layer is None:
+        raise LoceditError("--layer: name the edit layer, counted from 0")
+    check_layer(seen.lm, options.layer)
+    method = method_named(options.method)
+    tuned = seen.config.editing.tuned if options.tuned is None else options.tuned
+    preset = seen.config.editing.preset if options.preset is None else options.preset
+    over = overlays(seen, method, tuned=tuned)
+    return method, options.layer, METHODS[method].hyperparameters(PROBLEM, preset, *over)
