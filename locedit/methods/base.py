@@ -29,6 +29,8 @@ class SharedInputs:
 
     contexts: sets of templates, each with one `{}` for the prompt; the first set starts with the
     bare "{}". moments: C = E[k k^T] of each layer. sigma, seed, n_noise: the noise of fact forcing.
+    jointly: None, each fact gets an edit of its own; a number, all facts are edited in one update
+    (asked of methods that can, see `Method`), so many of them side by side.
     """
 
     contexts: Sequence[Sequence[str]] = (("{}",),)
@@ -36,6 +38,7 @@ class SharedInputs:
     sigma: float = 0.0
     seed: int = 1
     n_noise: int = 10
+    jointly: int | None = None
 
     def moments_for(self, method: str) -> KeyMoments:
         """The key statistics; LoceditError, naming the method, where there are none."""
@@ -47,7 +50,7 @@ class SharedInputs:
 @dataclass(frozen=True, kw_only=True)
 class Edit:
     """Changes for a batch of facts. steps and losses (first, last evaluated): one a fact; no losses
-    where a method has none.
+    where a method has none. Of facts edited in one update, the changes are those of one fact.
 
     null_space_rank: of each edited layer, lowest first, how many of d_ff dimensions the change was
     confined to; None where a method confines it to none. neurons: of each fact, how many were
@@ -74,7 +77,9 @@ class Method:
     "module:function", imported when it is first used. settings: the dataclass of its
     hyperparameters. presets: `paper` and `released` -> "all" or problem -> settings, where they
     differ from the dataclass's defaults. contexts: the sampled contexts that it takes (`rome`,
-    `memit`, or none); statistics: whether it takes key statistics.
+    `memit`, or none); statistics: whether it takes key statistics. jointly: whether it can edit
+    many facts in one update, as `SharedInputs.jointly` then asks it to; where it cannot, facts that
+    are edited together are edited one after another, each on the model as the others left it.
     """
 
     name: str
@@ -83,6 +88,7 @@ class Method:
     presets: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     contexts: Literal["rome", "memit"] | None = None
     statistics: bool = False
+    jointly: bool = False
 
     @property
     def edit(self) -> EditFunction:

@@ -151,6 +151,7 @@ BUILTIN = (
         presets={"paper": {"error_injection": {"kl_factor": 0.9}}},
         contexts="memit",
         statistics=True,
+        jointly=True,
     ),
     Method(
         name="r-ROME",
@@ -164,6 +165,7 @@ BUILTIN = (
         name="FT-M",
         function="locedit.methods.ft_m:edit",
         settings=MaskedFineTuningHyperparameters,
+        jointly=True,
     ),
     Method(
         name="EMMET",
@@ -171,6 +173,7 @@ BUILTIN = (
         settings=EmmetHyperparameters,
         contexts="memit",
         statistics=True,
+        jointly=True,
     ),
     Method(
         name="AlphaEdit",
@@ -178,6 +181,7 @@ BUILTIN = (
         settings=AlphaEditHyperparameters,
         contexts="memit",
         statistics=True,
+        jointly=True,
     ),
     Method(
         name="KN",

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from locedit import shards
 from locedit.engine import log_probs, packing, passes
 from locedit.engine.noise import place
 from locedit.engine.updates import Dense, LowRank, applied
@@ -137,6 +138,46 @@ def _skip_what_is_done(
     done = ~torch.stack([*unread]).ge(enough).all(dim=0) if unread else None
     for index, fact in enumerate(active):
         optimisers[fact].found_inf = None if done is None else done[index].float()
+
+
+def descend_jointly(
+    lm: LanguageModel,
+    rows: "Rows",
+    changes: dict[int, Dense],
+    loss_of: Loss,
+    *,
+    lr: float,
+    steps: int,
+    enough: float,
+    side_by_side: int,
+) -> Edit:
+    """Adam on one change that all facts share; the loss is the mean of theirs.
+
+    It is done once that is below `enough`. side_by_side: facts of one pass; gradients add up.
+    """
+    facts = range(len(rows.ends) // rows.repeats)
+    parameters = _parameters_of(changes, [0])
+    optimiser = torch.optim.Adam(parameters, lr=lr, fused=lm.device.type != "mps")
+    parts = [rows.of_facts(lm, some) for some in shards.batches(facts, side_by_side)]
+    history: list[list[float]] = []
+    for _ in range(steps):
+        optimiser.zero_grad(set_to_none=True)
+        history.append([])
+        for part in parts:
+            with applied(lm, dict(changes), part.cells):
+                hidden = passes.run(lm, part.inputs, part.part, first=min(changes))
+            log_p = log_probs.target_log_probs(lm, hidden, part.lines, part.ends, part.targets)
+            loss = loss_of(log_p.view(len(part.sizes), -1), part.sizes)
+            (loss.sum() / len(facts)).backward()
+            history[-1] += loss.tolist()
+        if sum(history[-1]) / len(facts) < enough:
+            break
+        optimiser.step()
+    taken = len(history) - (sum(history[-1]) / len(facts) < enough)
+    for parameter in parameters:
+        parameter.requires_grad_(False).grad = None
+    losses = list(zip(history[0], history[-1], strict=True))
+    return Edit(updates=dict(changes), steps=[taken] * len(facts), losses=losses)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ Settings of EasyEdit's FT with the target's tokens alone in its loss (Zhang et a
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -23,7 +24,8 @@ def edit(
     hyper: MaskedFineTuningHyperparameters,
     shared: SharedInputs,
 ) -> Edit:
-    """Adam on one down projection's weights, each fact with a change of its own, without a bound.
+    """Adam on one down projection's weights, without a bound: each fact with a change of its own,
+    or all with one.
 
     Loss: the cross-entropy of the target's tokens and of end-of-text, a mean over them and over
     forcing's noise rows. Erasure: the geometric mean p of the target's tokens alone, since a text
@@ -36,15 +38,13 @@ def edit(
         of_token = log_p / tokens[:, None]
         return (-of_token if maximise else of_token.exp()).mean(dim=1)
 
-    return ft.descend(
-        lm,
-        ft.Rows.build(lm, requests, shared, first=layer, ending=ending),
-        ft.zero_changes(lm, [layer], len(requests), biases=False),
-        loss,
-        lr=hyper.lr,
-        steps=hyper.steps,
-        enough=hyper.enough,
-    )
+    rows = ft.Rows.build(lm, requests, shared, first=layer, ending=ending)
+    how: dict[str, Any] = {"lr": hyper.lr, "steps": hyper.steps, "enough": hyper.enough}
+    if shared.jointly is not None:
+        change = ft.zero_changes(lm, [layer], 1, biases=False)
+        return ft.descend_jointly(lm, rows, change, loss, **how, side_by_side=shared.jointly)
+    changes = ft.zero_changes(lm, [layer], len(requests), biases=False)
+    return ft.descend(lm, rows, changes, loss, **how)
 
 
 def _end_of_text(lm: LanguageModel) -> int:

@@ -1,4 +1,4 @@
-"""MEMIT on one fact at a time (Meng et al. 2023, arXiv 2210.07229, sections 4.2-4.3).
+"""MEMIT, of one fact or of many (Meng et al. 2023, arXiv 2210.07229, sections 4.2-4.3).
 
 METHODS section 4. (lambda C + K K^T)^-1 K = C^-1 K / lambda (K^T C^-1 K / lambda + I)^-1: C alone
 is factored, once a layer, and M = C^-1 / lambda has a ridge of 1.
@@ -22,7 +22,7 @@ def edit(
     hyper: MemitHyperparameters,
     shared: SharedInputs,
 ) -> Edit:
-    """dW_l = r_l (lambda C_l + k_l k_l^T)^-1 k_l for each layer of the window, ascending."""
+    """dW_l = R_l K_l^T (lambda C_l + K_l K_l^T)^-1 for each layer of the window, ascending."""
     moments = shared.moments_for("MEMIT")
 
     def metric(layer: int, keys: Tensor) -> Tensor:

@@ -134,6 +134,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         "peaks": {"case_id": _TEXT, "layer": _INT},
         "editing": {
             **_GRID,
+            "together": _INT,
             "layers": _INTS,
             "null_space_rank": _INTS,
             "neurons": _INT,
@@ -155,6 +156,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             "model": _TEXT,
             "dataset": _TEXT,
             **_GRID,
+            "together": _INT,
             "relation_id": _TEXT,
             "listed": _FLAG,
             "at_peak": _FLAG,

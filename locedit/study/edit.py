@@ -6,7 +6,7 @@ computed here.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from locedit.engine import sampling
 from locedit.engine.updates import Updates, applied, total_norms
 from locedit.errors import LoceditError
 from locedit.facts.record import Fact
-from locedit.methods import METHODS, SharedInputs, problems
+from locedit.methods import METHODS, Edit, SharedInputs, problems, together
 from locedit.methods.problems import Problem, Request
 from locedit.model.language_model import LanguageModel
 from locedit.outcomes import OK
@@ -194,7 +194,8 @@ class Subject:
 class Cell:
     """A cell of the grid, with the method's settings there and the quirks that are on.
 
-    layer: the edit layer; None for facts of which none can be edited.
+    layer: the edit layer; None for facts of which none can be edited. together: how many facts
+    share an update; 1: each has an edit of its own.
     """
 
     method: str
@@ -202,6 +203,28 @@ class Cell:
     layer: int | None
     hyper: Any
     quirks: Sequence[str] = ()
+    together: int = 1
+
+
+def groups(subjects: Sequence[Subject], n: int) -> list[Sequence[Subject]]:
+    """The subjects as n of them are edited together, in the study's order, which is seeded.
+
+    So groups of 10 are parts of those of 100. What is left in the end fills no group, and is not
+    edited.
+    """
+    found = shards.batches(subjects, n)
+    if found and len(found[-1]) < n:
+        left = found.pop()
+        why = f"{outcomes.NOT_EDITED}{len(left)} facts are left, too few for a group of {n}"
+        found.append([_unless_ready(subject, why) for subject in left])
+    return found
+
+
+def _unless_ready(subject: Subject, why: str) -> Subject:
+    """A subject that could have been edited, with the reason why it is not."""
+    if subject.before["status"] != OK:
+        return subject
+    return replace(subject, before={**subject.before, "status": why})
 
 
 def batches(lm: LanguageModel, subjects: Sequence[Subject], size: int) -> list[Sequence[Subject]]:
@@ -223,18 +246,26 @@ def edit_cell(
     shared: SharedInputs,
     how: Measuring,
     *,
+    side_by_side: int = shards.BATCH_FACTS,
     progress: Callable[[int], None] = lambda _done: None,
 ) -> Iterator[dict[str, Any]]:
     """Rows of the editing table, one a subject, in the order of the batches.
 
     Each fact has an edit of its own; one that fails becomes its row: where a batch fails, its facts
-    are tried one by one so that only the bad one is lost.
+    are tried one by one so that only the bad one is lost. Of a cell whose facts share updates, a
+    batch is a group that does; side_by_side: of its facts, those that run in one pass.
     """
     grid = {"method": cell.method, "problem": cell.problem, "layer": cell.layer}
+    grid["together"] = cell.together
+
+    def edit(some: Sequence[Subject]) -> list[dict[str, Any]]:
+        if cell.together > 1:
+            return _edit_group(lm, cell, some, shared, how, side_by_side) if some else []
+        return together_or_alone(lambda part: _edit_batch(lm, cell, part, shared, how), some)
+
     for batch in together:
         ready = [subject for subject in batch if subject.before["status"] == OK]
-        edited = together_or_alone(lambda some: _edit_batch(lm, cell, some, shared, how), ready)
-        rows = {subject.fact.case_id: row for subject, row in zip(ready, edited, strict=True)}
+        rows = {s.fact.case_id: row for s, row in zip(ready, edit(ready), strict=True)}
         for subject in batch:
             case_id = subject.fact.case_id
             found = rows.get(case_id, {"status": subject.before["status"]})
@@ -251,45 +282,106 @@ def _edit_batch(
     lm: LanguageModel, cell: Cell, subjects: Sequence[Subject], shared: SharedInputs, how: Measuring
 ) -> list[dict[str, Any]]:
     assert cell.layer is not None, "facts without an edit layer are none that can be edited"
-    problem = problems.named(cell.problem, cell.quirks)
-    requests = [_request(s.fact, s.before["target"], problem) for s in subjects]
+    requests = _requests(cell, subjects)
     edit = METHODS[cell.method].edit(lm, requests, cell.layer, cell.hyper, shared)
+    norms = total_norms(edit.updates)
+    measured = _measured(lm, subjects, requests, edit.updates, how)
+    return [
+        {"status": outcomes.NOT_EDITED + edit.not_edited[i]}
+        if i in edit.not_edited
+        else _row(subject, edit, i, norms[i], sorted(edit.updates), *of_fact)
+        for i, (subject, of_fact) in enumerate(zip(subjects, measured, strict=True))
+    ]
+
+
+def _edit_group(
+    lm: LanguageModel,
+    cell: Cell,
+    subjects: Sequence[Subject],
+    shared: SharedInputs,
+    how: Measuring,
+    side_by_side: int,
+) -> list[dict[str, Any]]:
+    """Rows of facts that share one update, under which each is measured."""
+    assert cell.layer is not None, "facts that share an update are edited at one layer"
+    requests = _requests(cell, subjects)
+    method = METHODS[cell.method]
+    what = (requests, cell.layer, cell.hyper, shared)
+    made = together.edit(lm, method, *what, side_by_side=side_by_side)
+    edited = [i for i, one in enumerate(made.edits) if not isinstance(one, str)]
+
+    def rows_of(some: Sequence[int]) -> list[dict[str, Any]]:
+        of_some = ([subjects[i] for i in some], [requests[i] for i in some])
+        norm, layers = total_norms(made.updates)[0], sorted(made.updates)
+        measured = _measured(lm, *of_some, made.updates, how)
+        found = []
+        for i, of_fact in zip(some, measured, strict=True):
+            one = made.edits[i]
+            assert not isinstance(one, str)
+            found.append(_row(subjects[i], *one, norm, layers, *of_fact))
+        return found
+
+    rows: dict[int, dict[str, Any]] = {}
+    for some in shards.batches(edited, side_by_side):
+        rows |= dict(zip(some, together_or_alone(rows_of, some), strict=True))
+    return [rows.get(i, {"status": one}) for i, one in enumerate(made.edits)]
+
+
+def _requests(cell: Cell, subjects: Sequence[Subject]) -> list[Request]:
+    problem = problems.named(cell.problem, cell.quirks)
+    return [_request(s.fact, s.before["target"], problem) for s in subjects]
+
+
+def _measured(
+    lm: LanguageModel,
+    subjects: Sequence[Subject],
+    requests: Sequence[Request],
+    updates: Updates,
+    how: Measuring,
+) -> list[tuple[measure.Measurement, list[str]]]:
+    """What the edited model says of each fact's prompts, and what it writes."""
     probes = [
         _probe(s.fact, request, s.before["other"], s.texts, how)
         for s, request in zip(subjects, requests, strict=True)
     ]
     with torch.inference_mode():
-        measured = _measure(lm, probes, edit.updates, how)
-        written = generate(lm, [s.fact for s in subjects], how, edit.updates)
-        norms = total_norms(edit.updates)
-    rows: list[dict[str, Any]] = []
-    for i, (subject, after) in enumerate(zip(subjects, measured, strict=True)):
-        if i in edit.not_edited:
-            rows.append({"status": outcomes.NOT_EDITED + edit.not_edited[i]})
-            continue
-        finite = math.isfinite(after.rewrite[0]) and math.isfinite(norms[i])
-        row = {
-            "layers": sorted(edit.updates),
-            "target": subject.before["target"],
-            "other": subject.before["other"],
-            **{f"{name}_before": _plain(subject.before[name]) for name in _columns(after)},
-            **_columns(after, "_after"),
-            "perplexity_before": list(subject.perplexity),
-            "perplexity_after": after.perplexity,
-            "generations_before": list(subject.before["generations"]),
-            "generations_after": written[i],
-            "update_norm": norms[i],
-            "steps": edit.steps[i],
-            "status": OK if finite else f"{outcomes.FAILED}the edit is not finite",
-        }
-        if edit.losses:
-            row["loss_first"], row["loss_last"] = edit.losses[i]
-        if edit.null_space_rank is not None:
-            row["null_space_rank"] = list(edit.null_space_rank)
-        if edit.neurons is not None:
-            row["neurons"] = edit.neurons[i]
-        rows.append(row)
-    return rows
+        measured = _measure(lm, probes, updates, how)
+        written = generate(lm, [s.fact for s in subjects], how, updates)
+    return list(zip(measured, written, strict=True))
+
+
+def _row(
+    subject: Subject,
+    edit: Edit,
+    fact: int,
+    norm: float,
+    layers: Sequence[int],
+    after: measure.Measurement,
+    written: list[str],
+) -> dict[str, Any]:
+    """What is told of an edit that was made. fact: the subject's place in it."""
+    finite = math.isfinite(after.rewrite[0]) and math.isfinite(norm)
+    row = {
+        "layers": list(layers),
+        "target": subject.before["target"],
+        "other": subject.before["other"],
+        **{f"{name}_before": _plain(subject.before[name]) for name in _columns(after)},
+        **_columns(after, "_after"),
+        "perplexity_before": list(subject.perplexity),
+        "perplexity_after": after.perplexity,
+        "generations_before": list(subject.before["generations"]),
+        "generations_after": written,
+        "update_norm": norm,
+        "steps": edit.steps[fact],
+        "status": OK if finite else f"{outcomes.FAILED}the edit is not finite",
+    }
+    if edit.losses:
+        row["loss_first"], row["loss_last"] = edit.losses[fact]
+    if edit.null_space_rank is not None:
+        row["null_space_rank"] = list(edit.null_space_rank)
+    if edit.neurons is not None:
+        row["neurons"] = edit.neurons[fact]
+    return row
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,120 @@
+"""Facts edited together, by any method: one update that all of them share.
+
+A method that can edits them in one update. Of any other the facts are edited one after another in
+their order, each on the model as those before it left it. A fact that fails costs no other its
+edit: its group is edited without it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from locedit import outcomes
+from locedit.engine.updates import Updates, joined, total_norms, writing
+from locedit.errors import LoceditError
+from locedit.methods.base import Edit, Method, SharedInputs
+from locedit.methods.problems import Request
+from locedit.model.language_model import LanguageModel
+
+WITHOUT = "; its group was edited without it"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Together:
+    """What became of a group's facts. updates: of one fact, which all share; none where no fact is
+    edited. edits: of each fact, the edit that it is part of and its place there, or its status.
+    """
+
+    updates: Updates
+    edits: list[tuple[Edit, int] | str]
+
+
+def edit(
+    lm: LanguageModel,
+    method: Method,
+    requests: Sequence[Request],
+    layer: int,
+    hyper: Any,
+    shared: SharedInputs,
+    *,
+    side_by_side: int,
+) -> Together:
+    """One update of the facts requested, in their order. side_by_side: those run in one pass."""
+    if method.jointly:
+        jointly = replace(shared, jointly=side_by_side)
+        return _at_once(lm, method, requests, layer, hyper, jointly, shared)
+    return _in_turn(lm, method, requests, layer, hyper, shared)
+
+
+def _in_turn(
+    lm: LanguageModel,
+    method: Method,
+    requests: Sequence[Request],
+    layer: int,
+    hyper: Any,
+    shared: SharedInputs,
+) -> Together:
+    made: list[Updates] = []
+    edits: list[tuple[Edit, int] | str] = []
+    with writing(lm) as write:
+        for request in requests:
+            found = _tried(lm, method, [request], layer, hyper, shared)
+            if isinstance(found, Edit) and 0 not in found.not_edited:
+                made.append(found.updates)
+                write(found.updates)
+            edits.append(_told(found, 0))
+    return Together(updates=joined(made), edits=edits)
+
+
+def _at_once(
+    lm: LanguageModel,
+    method: Method,
+    requests: Sequence[Request],
+    layer: int,
+    hyper: Any,
+    jointly: SharedInputs,
+    alone: SharedInputs,
+) -> Together:
+    """Where the update fails, facts that fail alone too are left out of it."""
+    found = _tried(lm, method, requests, layer, hyper, jointly)
+    if isinstance(found, Edit):
+        edits = [_told(found, i) for i in range(len(requests))]
+        return Together(updates=found.updates, edits=edits)
+    tries = [_tried(lm, method, [request], layer, hyper, alone) for request in requests]
+    bad = {i: one for i, one in enumerate(tries) if isinstance(one, str)}
+    good = [request for i, request in enumerate(requests) if i not in bad]
+    if not bad or not good:  # then no group is left to be edited without them
+        return Together(updates={}, edits=[bad.get(i, found) for i in range(len(requests))])
+    rest = _at_once(lm, method, good, layer, hyper, jointly, alone)
+    others = iter(rest.edits)
+    edits = [_told(bad[i], 0) if i in bad else next(others) for i in range(len(requests))]
+    return Together(updates=rest.updates, edits=edits)
+
+
+def _tried(
+    lm: LanguageModel,
+    method: Method,
+    requests: Sequence[Request],
+    layer: int,
+    hyper: Any,
+    shared: SharedInputs,
+) -> Edit | str:
+    """The edit, or the status of facts that it fails for."""
+    try:
+        found = method.edit(lm, requests, layer, hyper, shared)
+        norms = [] if 0 in found.not_edited else total_norms(found.updates)
+        if not all(torch.tensor(norms).isfinite()):
+            raise LoceditError("the edit is not finite")
+    except Exception as error:  # of a plug-in any may come
+        return outcomes.failure(error)
+    return found
+
+
+def _told(found: Edit | str, fact: int) -> tuple[Edit, int] | str:
+    if isinstance(found, str):
+        return found + WITHOUT
+    if fact in found.not_edited:
+        return f"{outcomes.NOT_EDITED}{found.not_edited[fact]}{WITHOUT}"
+    return found, fact
