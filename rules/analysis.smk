@@ -150,6 +150,15 @@ if formats.PLANTED in PLACES:
         "How often localizers find planted facts",
     )
 
+if EDITS_TOGETHER:
+    TABLES["together"] = (
+        "together_table",
+        [LABELS, "frames.R", "groups.R", "together.R"],
+        {"score_names": CHOSEN, "problems": PROBLEMS, "methods": METHODS},
+        {"scores": rules.scores_together.output[0]},
+        "The best layer by the number of facts in an update",
+    )
+
 
 for _name, (_function, _sources, _, _inputs, _) in TABLES.items():
 

@@ -52,6 +52,7 @@ except OSError as error:
 
 METHODS = config["editing"]["methods"]
 PROBLEMS = config["editing"]["problems"]
+TOGETHER = configuration.together(config["editing"])
 PAIRS = [(method, problem) for method in METHODS for problem in PROBLEMS]
 LOCALIZERS = config["localizing"]["localizers"]
 PLACES = {
@@ -76,7 +77,7 @@ wildcard_constraints:
     module="mlp|attn|hidden|none",
     kind="mlp|attn|hidden",
     window=r"\d+",
-    layer=rf"\d+|{pairs.PEAK}",
+    layer=pairs.PLACE,
 
 
 def log_of(output):

@@ -1,7 +1,8 @@
 # In: the study's facts, their peaks, sigma, the model, Wikipedia paragraphs.
 # Out: key_statistics.safetensors, contexts.parquet, essence.parquet, baseline/{problem}.parquet,
 # editing/{method}/{problem}/layer-{layer}.parquet (a row per fact; layer-peak.parquet: each at the
-# layer where its own localizer peaks), scores.parquet.
+# layer where its own localizer peaks; layer-{layer}-together-{n}.parquet: n facts in one update),
+# scores.parquet; scores_together.parquet, where several n are compared.
 # Steps: what all edits share, once; the unedited model, once a problem; the grid; the scores.
 
 BASELINE = f"{OUT}/baseline/{{problem}}.parquet"
@@ -202,12 +203,19 @@ rule edit:
         "../workflow_scripts/edit.py"
 
 
-# Tables of edits: at layers that every fact of a pair is edited at, and at each fact's own
-EDITS = [
-    EDIT.format(method=method, problem=problem, layer=layer)
-    for method, problem in PAIRS
-    for layer in pairs.listed(edit_layers(method, problem))
-]
+def edits_of(together):
+    """Tables of edits at layers that every fact of a pair is edited at, so many in one update."""
+    return [
+        EDIT.format(method=method, problem=problem, layer=pairs.place(layer, together))
+        for method, problem in PAIRS
+        for layer in pairs.listed(edit_layers(method, problem))
+    ]
+
+
+# What all of the analysis is of: the fewest facts together
+EDITS = edits_of(TOGETHER[0])
+EDITS_TOGETHER = [path for n in TOGETHER[1:] for path in edits_of(n)]
+# At each fact's own layer
 EDITS_AT_PEAKS = [
     EDIT.format(method=method, problem=problem, layer=pairs.PEAK)
     for method, problem in PAIRS
@@ -249,8 +257,27 @@ rule scores:
         "../workflow_scripts/scores.py"
 
 
+if EDITS_TOGETHER:
+
+    use rule scores as scores_together with:
+        input:
+            study=f"{OUT}/study.parquet",
+            edits=EDITS + EDITS_TOGETHER,
+            peaks=[],
+        output:
+            f"{OUT}/scores_together.parquet",
+        log:
+            log_of(f"{OUT}/scores_together.parquet"),
+        benchmark:
+            benchmark_of(f"{OUT}/scores_together.parquet")
+        message:
+            f"Scoring {MODEL}'s edits by the number of facts in an update"
+
+
 rule editing:
     input:
         EDITS,
         EDITS_AT_PEAKS,
+        EDITS_TOGETHER,
         f"{OUT}/scores.parquet",
+        rules.scores_together.output if EDITS_TOGETHER else [],

@@ -108,6 +108,17 @@ FIGURES = {
     "out_of_fold": ("r2", "out_of_fold", AT, tables_of("out_of_fold")),
 }
 
+if EDITS_TOGETHER:
+    FIGURES["together"] = (
+        "together",
+        "together_by_layer",
+        {
+            "problem": config["analysis"]["primary"]["problem"],
+            "score_names": SCORES[:3],
+        },
+        {"scores": rules.scores_together.output[0]},
+    )
+
 if "hits" in TABLES:
     FIGURES["hits"] = (
         "arena",

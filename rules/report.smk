@@ -30,6 +30,7 @@ rule report:
             *EDITS,
             *([PEAKS] if EDITS_AT_PEAKS else []),
             *EDITS_AT_PEAKS,
+            *EDITS_TOGETHER,
             f"{OUT}/scores.parquet",
         ],
         analysis=expand(f"{OUT}/analysis/{{name}}.parquet", name=TABLES),

@@ -1,4 +1,7 @@
-"""Edit the study's facts by one method for one problem: at one layer, or each at its own peak."""
+"""Edit the study's facts by one method for one problem: at one layer, or each at its own peak.
+
+Each fact has an edit of its own, or groups of facts share one.
+"""
 
 from functools import partial
 from typing import Any
@@ -8,7 +11,7 @@ from locedit.methods import METHODS
 from locedit.stated import check_facts
 from locedit.store import tables
 from locedit.study import peaks
-from locedit.study.edit import Cell, Measuring, Subject, batches, edit_cell
+from locedit.study.edit import Cell, Measuring, Subject, batches, edit_cell, groups
 from locedit.workflow.job import (
     batch_facts,
     load_model,
@@ -20,7 +23,7 @@ from locedit.workflow.job import (
     shard_of,
     whole_cell,
 )
-from locedit.workflow.pairs import PEAK
+from locedit.workflow.pairs import PEAK, placed
 from locedit.workflow.shared_inputs import shared_inputs
 
 
@@ -33,26 +36,35 @@ def main(snakemake) -> None:
             snakemake.params.measuring, sigma=read_sigma(snakemake), seed=snakemake.params.seed
         )
         method = snakemake.wildcards.method
+        at, n = placed(snakemake.wildcards.layer)
         cell = partial(
             Cell,
             method=method,
             problem=snakemake.wildcards.problem,
             hyper=METHODS[method].settings(**snakemake.params.hyperparameters),
             quirks=snakemake.params.quirks,
+            together=n,
         )
-        log.info("layer %s, %s", snakemake.wildcards.layer, cell.keywords)
+        log.info("layer %s, %s", at, cell.keywords)
         lm = load_model(snakemake)
         shared = shared_inputs(snakemake, lm, method, how)
         # whole batches of all facts at a layer, so that no number depends on the shards
         size = batch_facts(snakemake)
-        groups = by_layer(snakemake, subjects)
-        together = [(at, batch) for at, some in groups for batch in batches(lm, some, size)]
+        together = [
+            (layer, batch)
+            for layer, some in by_layer(snakemake, at, subjects)
+            for batch in (batches(lm, some, size) if n == 1 else groups(some, n))
+        ]
         mine = shard_of(snakemake).part(together)
         with progress(log, sum(len(batch) for _, batch in mine), "facts") as advance:
             edited = (
                 row
                 for layer, batch in mine
-                for row in edit_cell(lm, cell(layer=layer), [batch], shared, how, progress=advance)
+                for row in edit_cell(
+                    *(lm, cell(layer=layer), [batch], shared, how),
+                    side_by_side=size,
+                    progress=advance,
+                )
             )
             rows = list(whole_cell(snakemake, edited, log, "edit"))
         position = {row["case_id"]: index for index, row in enumerate(study)}
@@ -78,10 +90,12 @@ def subjects_of(snakemake, study: list[dict[str, Any]]) -> list[Subject]:
     ]
 
 
-def by_layer(snakemake, subjects: list[Subject]) -> list[tuple[int | None, list[Subject]]]:
+def by_layer(
+    snakemake, layer: str, subjects: list[Subject]
+) -> list[tuple[int | None, list[Subject]]]:
     """The subjects by the layer at which they are edited: the job's, or each one's own."""
-    if snakemake.wildcards.layer != PEAK:
-        return [(int(snakemake.wildcards.layer), subjects)]
+    if layer != PEAK:
+        return [(int(layer), subjects)]
     peaked = tables.records(snakemake.input.peaks, "peaks")
     return peaks.grouped(subjects, {row["case_id"]: row["layer"] for row in peaked})
 

@@ -15,7 +15,10 @@ from locedit.study.edit import OK
 from locedit.study.scores import score_row
 from locedit.workflow.job import provenance, running
 
-KEYS = ("case_id", "method", "problem", "layer", "target", "update_norm", "steps", "status")
+KEYS = (
+    *("case_id", "method", "problem", "layer", "together"),
+    *("target", "update_norm", "steps", "status"),
+)
 
 
 def main(snakemake) -> None:

@@ -263,6 +263,25 @@ _HITS = Layout(
     ),
 )
 
+_TOGETHER = Layout(
+    keys=(),
+    first=(
+        Grid(
+            index=("problem", "method", "together"),
+            by="score",
+            columns=(
+                Column(header="Best layer", value="best_layer", kind="count"),
+                _estimate("Score there", "mean"),
+                Column(header="At the first’s best", value="mean_first"),
+                _estimate("Gain", "gain"),
+                Column(header="r of layers", value="r"),
+                _FACTS,
+                Column(header="Layers", value="n_layers", kind="count"),
+            ),
+        ),
+    ),
+)
+
 _POWER = Layout(
     keys=(),
     first=(
@@ -334,6 +353,7 @@ LAYOUTS = {
     "r2": _R2_PAGE,
     "correlations": _CORRELATIONS,
     "success": _SUCCESS,
+    "together": _TOGETHER,
     "clusters": _CLUSTERS,
     "out_of_fold": _FOLDS,
     "reliability": _RELIABILITY,

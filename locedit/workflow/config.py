@@ -141,9 +141,36 @@ def check(config: Config, n_layers: int) -> None:
                     f"config: {name}: layer {layer} is beyond the model, whose {n_layers} layers "
                     f"are numbered 0 to {n_layers - 1}"
                 )
+    _check_together(config.editing)
     _check_shown(config.analysis, config.localizing)
     _check_data(config.dataset)
     _check_statistics(config.statistics.path)
+
+
+def together(editing: Mapping[str, Any]) -> list[int]:
+    """How many facts share an update, ascending, from the configuration's section `editing`."""
+    given = editing["together"]
+    return sorted(given) if isinstance(given, list) else [given]
+
+
+def _check_together(editing: Editing) -> None:
+    """Groups have to be parts of larger ones, and a fact's own peak is no layer of a group."""
+    counts = together(dict(editing))
+    for small, large in itertools.pairwise(counts):
+        if large % small:
+            raise ConfigError(
+                f"config: editing.together: {large} is no multiple of {small}, so that groups of "
+                f"{small} facts are no parts of those of {large}; give multiples, as [1, 10, 100]"
+            )
+    at_peaks = any(
+        pairs.PEAK in pairs.of_pair(editing.layers, problem, method)
+        for problem, method in itertools.product(editing.problems, editing.methods)
+    )
+    if at_peaks and 1 not in counts:
+        raise ConfigError(
+            f"config: editing.layers: {pairs.PEAK} is each fact's own layer, at which no group of "
+            f"{counts[0]} facts can be edited; take it out, or add 1 to editing.together"
+        )
 
 
 def _check_shown(analysis: Analysis, localizing: Localizing) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 ALL = "all"
 PEAK = "peak"  # among a pair's edit layers: each fact's own
+_TOGETHER = "-together-"
+PLACE = rf"\d+({_TOGETHER}\d+)?|{PEAK}"  # what `place` makes, for a wildcard
 
 
 class NotGiven(LookupError):
@@ -25,6 +27,17 @@ def of_pair(given: Any, problem: str, method: str) -> Any:
             raise NotGiven(name)
         given = given[name] if name in given else given[ALL]
     return given
+
+
+def place(layer: int | str, together: int) -> str:
+    """What names a layer's edits in files: the layer, and how many facts share an update."""
+    return str(layer) if together == 1 else f"{layer}{_TOGETHER}{together}"
+
+
+def placed(text: str) -> tuple[str, int]:
+    """The layer and the number of facts that `place` made a text of."""
+    layer, _, together = text.partition(_TOGETHER)
+    return layer, int(together or 1)
 
 
 def listed(layers: Sequence[int | str]) -> list[int]:

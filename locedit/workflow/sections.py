@@ -33,6 +33,7 @@ Format = Annotated[str, Registered(lambda: names(FORMATS), fixed=True)]
 Column = Annotated[str, Registered(lambda: names(FORMATS["native"].reads), fixed=True)]
 Method = Annotated[str, Registered(lambda: names(METHODS))]
 MethodOrAll = Annotated[str, Registered(lambda: names([ALL, *METHODS]))]
+Together = Annotated[list[Count], Field(min_length=1), Unique]
 EditLayers = Annotated[list[Layer | Literal["peak"]], Field(min_length=1), Unique]
 LocalizerName = Annotated[str, Registered(lambda: names(LOCALIZERS))]
 PluginNames = Annotated[list[Text], Unique]
@@ -219,6 +220,11 @@ class Editing(Section):
         _EDITED_FACTS,
         description="of the study, its first so many; likewise a number for all, or by problem and "
         "by method; null: all of them",
+    )
+    together: Count | Together = Field(
+        1,
+        description="facts that share an update: 1, each has an edit of its own; a list compares "
+        "them, [1, 10, 100], each a multiple of the one before",
     )
     preset: Literal["paper", "released"] = Field(
         "paper", description="paper | released: hyperparameters as in METHODS, section 4"

@@ -454,6 +454,17 @@ def test_the_last_layer_is_within_the_model_and_the_next_is_not():
     faulty("analysis.usual_layers", usual, f"config: analysis.usual_layers.MEMIT: {sentence}")
 
 
+def test_groups_of_facts_are_parts_of_larger_ones_and_peak_nowhere():
+    for given in (1, [10, 1, 100]):
+        check(changed("editing.together", given), N_LAYERS)
+    sentence = "config: editing.together: 10 is no multiple of 4, so that groups of 4 facts are no"
+    faulty("editing.together", [1, 4, 10], sentence)
+    faulty(
+        "editing.together", 10, "config: editing.layers: peak is each fact's own layer, at which"
+    )
+    faulty("editing.together", [], "editing.together: must not be empty")
+
+
 def test_what_figures_show_is_localized():
     said = "is not localized; add it to localizing."
     faulty(

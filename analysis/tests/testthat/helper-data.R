@@ -3,7 +3,7 @@
 FILES <- c(
   "frames.R", "groups.R", "regressions.R", "success.R", "clusters.R", "folds.R",
   "reliability.R", "grids.R", "shuffles.R", "multiplicity.R", "choice.R", "within.R",
-  "value.R", "power.R", "arena.R", "verdict.R", "planted.R", "simulate.R"
+  "value.R", "power.R", "arena.R", "verdict.R", "planted.R", "simulate.R", "together.R"
 )
 for (file in FILES) source(file.path("..", "..", file), encoding = "UTF-8")
 

@@ -1,0 +1,94 @@
+# Does the best edit layer move when more facts are written at once? The layers' mean scores for
+# each number of facts that share an update, against those for the fewest.
+
+# One row for each problem, method, score and number of facts together. `best_layer`, `mean`: the
+# layer with the best mean score, and that; `mean_first`: the mean at the layer that is best for the
+# fewest together; `gain`: the score at the best layer less that at the fewest's best, each fact's
+# two layers chosen by the other facts, so that no fact flatters its own choice; `r`: correlation
+# over layers with the means of the fewest. Facts with a score at every layer and number.
+together_table <- function(scores, score_names, problems = NULL, methods = NULL,
+                           correct_only = TRUE) {
+  keys <- c(SCORE_KEYS, "together")
+  require_columns(scores, c(keys, "listed", "is_correct", "status", score_names), "scores")
+  require_unique(scores, keys, "scores")
+  scores <- listed_edits(scores)
+  counts <- sort(unique(as.integer(scores$together)))
+  rows <- list()
+  for (setting in split_by(scores, c("model", "dataset"))) {
+    for (edit in edit_groups(setting$rows, problems, methods, correct_only)) {
+      for (score in score_names) {
+        cell <- cbind(setting$keys, edit$keys, score = score, row.names = NULL)
+        answers <- together_rows(edit$rows, score, counts)
+        rows[[length(rows) + 1]] <- cbind(cell, answers, row.names = NULL)
+      }
+    }
+  }
+  if (length(rows) == 0) return(empty_together())
+  table <- do.call(rbind, rows)
+  by <- table[c("model", "dataset", "problem", "method", "score", "together")]
+  table <- table[do.call(order, c(unname(as.list(by)), method = "radix")), ]
+  rownames(table) <- NULL
+  table
+}
+
+empty_together <- function() {
+  keys <- data.frame(model = "", dataset = "", problem = "", method = "", score = "")
+  cbind(keys, together_row(NULL, NULL, 1L, "nothing"))[0, ]
+}
+
+together_rows <- function(rows, score, counts) {
+  cells <- together_cells(rows, score, counts)
+  do.call(rbind, lapply(seq_along(counts), function(i) {
+    together_row(cells$scores[[i]], cells$scores[[1]], counts[i], cells$reason)
+  }))
+}
+
+# [facts, layers] of each number together, of the same facts and layers in all.
+together_cells <- function(rows, score, counts) {
+  if (nrow(rows) == 0) {
+    nothing <- vector("list", length(counts))
+    return(list(scores = nothing, reason = "no edits of the facts under study"))
+  }
+  facts <- sort(unique(as.character(rows$case_id)), method = "radix")
+  layers <- sort(unique(as.integer(rows$layer)))
+  scores <- lapply(counts, function(n) {
+    mine <- rows[rows$together %in% n, , drop = FALSE]
+    cells <- matrix(NA_real_, length(facts), length(layers), dimnames = list(facts, layers))
+    cells[cbind(match(mine$case_id, facts), match(mine$layer, layers))] <- usable_score(mine, score)
+    cells
+  })
+  whole <- Reduce(`&`, lapply(scores, stats::complete.cases))
+  reason <- if (!any(whole)) "no fact with a usable score at every layer and number" else ""
+  list(scores = lapply(scores, function(cells) cells[whole, , drop = FALSE]), reason = reason)
+}
+
+together_row <- function(cells, first, n, reason) {
+  answer <- data.frame(
+    together = n, n_facts = NROW(cells), n_layers = NCOL(cells), best_layer = NA_integer_,
+    mean = NA_real_, mean_low = NA_real_, mean_high = NA_real_, mean_first = NA_real_,
+    gain = NA_real_, gain_low = NA_real_, gain_high = NA_real_, r = NA_real_, reason = reason
+  )
+  if (NROW(cells) == 0) return(answer)
+  means <- colMeans(cells)
+  best <- which.max(means)
+  answer$best_layer <- as.integer(colnames(cells)[best])
+  answer[c("mean", "mean_low", "mean_high")] <- mean_interval(cells[, best])[-1]
+  answer$mean_first <- means[[which.max(colMeans(first))]]
+  if (ncol(cells) < 2 || nrow(cells) < MIN_ROWS) {
+    answer$reason <- "too few facts or layers to compare"
+    return(answer)
+  }
+  own <- chosen_by_others(cells)
+  others <- chosen_by_others(first)
+  at <- seq_len(nrow(cells))
+  gains <- cells[cbind(at, own)] - cells[cbind(at, others)]
+  answer[c("gain", "gain_low", "gain_high")] <- mean_interval(gains)[-1]
+  before <- colMeans(first)
+  if (!no_variance(means) && !no_variance(before)) answer$r <- stats::cor(means, before)
+  answer
+}
+
+# For each fact the layer with the best mean over all other facts.
+chosen_by_others <- function(cells) {
+  max.col(base::sweep(-cells, 2, colSums(cells), `+`), ties.method = "first")
+}
