@@ -150,6 +150,15 @@ if formats.PLANTED in PLACES:
         "How often localizers find planted facts",
     )
 
+if config["scores"]["greedy_tokens"] > 0:
+    TABLES["said"] = (
+        "said_table",
+        [LABELS, "frames.R", "groups.R", "said.R"],
+        {"problems": PROBLEMS, "methods": METHODS},
+        {"scores": f"{OUT}/scores.parquet"},
+        "Editors by probability and by what is said",
+    )
+
 if EDITS_TOGETHER:
     TABLES["together"] = (
         "together_table",

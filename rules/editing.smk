@@ -9,7 +9,14 @@ BASELINE = f"{OUT}/baseline/{{problem}}.parquet"
 EDIT = f"{OUT}/editing/{{method}}/{{problem}}/layer-{{layer}}.parquet"
 
 MEASURING = {
-    **picked("scores", "paraphrases", "neighbours", "generations", "generation_tokens"),
+    **picked(
+        "scores",
+        "paraphrases",
+        "neighbours",
+        "generations",
+        "generation_tokens",
+        "greedy_tokens",
+    ),
     **picked("tracing", "n_noise", "noise_seed"),
 }
 

@@ -108,6 +108,14 @@ FIGURES = {
     "out_of_fold": ("r2", "out_of_fold", AT, tables_of("out_of_fold")),
 }
 
+if "said" in TABLES:
+    FIGURES["said_by_layer"] = (
+        "said",
+        "said_by_layer",
+        {"problems": PROBLEMS},
+        tables_of("scores"),
+    )
+
 if EDITS_TOGETHER:
     FIGURES["together"] = (
         "together",

@@ -29,7 +29,11 @@ rule sweep:
         runtime=minutes(118, PER_SWEEP),
         gpu=GPU,
     params:
-        measuring={**MEASURING, "scores.generation_tokens": 0},
+        measuring={
+            **MEASURING,
+            "scores.generation_tokens": 0,
+            "scores.greedy_tokens": 0,
+        },
         preset=config["editing"]["preset"],
         settings={
             **{key: config["tuning"][key] for key in ("aim", "facts", "layer")},

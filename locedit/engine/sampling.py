@@ -85,17 +85,37 @@ def complete(
     """
     ends = {*lm.special_ids, -1}
 
-    def text(tokens: list[int]) -> str:
-        end = next((i for i, t in enumerate(tokens) if t in ends), len(tokens))
-        return lm.continuation([tokens[:end]])[0]
-
     def done(rows: Sequence[int], tokens: Tensor) -> list[bool]:
         written = zip(rows, tokens.tolist(), strict=True)
-        return [not ends.isdisjoint(new) or enough(row, text(new)) for row, new in written]
+        return [
+            not ends.isdisjoint(new) or enough(row, until_end(lm, new)) for row, new in written
+        ]
 
     ids = [lm.encode(prompt) for prompt in prompts]
     written = decoding.decode(lm, ids, [steps] * len(ids), greedy, done=done)
-    return [text(new) for new in written.tolist()]
+    return [until_end(lm, new) for new in written.tolist()]
+
+
+def until_end(lm: LanguageModel, tokens: list[int]) -> str:
+    """What tokens add to a text, up to the end of text; its leading space kept."""
+    ends = {*lm.special_ids, -1}
+    end = next((i for i, t in enumerate(tokens) if t in ends), len(tokens))
+    return lm.continuation([tokens[:end]])[0]
+
+
+def likeliest_of_groups(group: Sequence[int], device: torch.device) -> Choose:
+    """The likeliest token by the mean probability of each group of rows; group: of each row."""
+    of_row = torch.tensor(group, device=device)
+    sizes = torch.bincount(of_row)
+
+    def choose(_step: int, rows: Tensor, logits: Tensor) -> Tensor:
+        if len(sizes) == len(of_row):
+            return logits.argmax(dim=-1)
+        p = logits.softmax(dim=-1)
+        total = p.new_zeros(len(sizes), p.shape[1]).index_add(0, of_row[rows], p)
+        return (total / sizes[:, None]).argmax(dim=-1)[of_row[rows]]
+
+    return choose
 
 
 def rome_contexts(lm: LanguageModel, lengths: Sequence[tuple[int, int]], seed: int) -> list[str]:

@@ -263,6 +263,25 @@ _HITS = Layout(
     ),
 )
 
+_SAID = Layout(
+    keys=(),
+    first=(
+        Grid(
+            index=("problem", "kind", "method", "rival"),
+            by=None,
+            columns=(
+                *_numbers(Score="score", of_the_rival="score_rival"),
+                _estimate("Difference", "score_diff"),
+                *_numbers(Said="said", by_the_rival="said_rival"),
+                _estimate("Difference", "said_diff"),
+                Column(header="Reversed", value="reversed", kind="flag"),
+                Column(header="Clearly", value="clear", kind="flag"),
+                _FACTS,
+            ),
+        ),
+    ),
+)
+
 _TOGETHER = Layout(
     keys=(),
     first=(
@@ -353,6 +372,7 @@ LAYOUTS = {
     "r2": _R2_PAGE,
     "correlations": _CORRELATIONS,
     "success": _SUCCESS,
+    "said": _SAID,
     "together": _TOGETHER,
     "clusters": _CLUSTERS,
     "out_of_fold": _FOLDS,

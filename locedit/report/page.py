@@ -84,6 +84,7 @@ SECTIONS = (
             "neighbourhood_by_layer",
             "essence_by_layer",
             "success*",
+            "said*",
             "together*",
         ),
     ),

@@ -26,12 +26,16 @@ from locedit.study.batching import together_or_alone
 
 @dataclass(frozen=True, kw_only=True)
 class Measuring:
-    """How facts are measured: prompts of each kind at most (None: all), generated tokens, noise."""
+    """How facts are measured: prompts of each kind at most (None: all), generated tokens, noise.
+
+    greedy_tokens: written greedily behind the prompt and its paraphrases.
+    """
 
     paraphrases: int | None = None
     neighbours: int | None = None
     generations: int = 1
     generation_tokens: int = 0
+    greedy_tokens: int = 0
     sigma: float = 0.0
     n_noise: int = 10
     noise_seed: int = 1
@@ -135,15 +139,19 @@ def _unedited(
     ]
     measured = _measure(lm, probes, None, how)
     written = generate(lm, facts, how)
+    said = _continue(lm, probes, None, how)
     return [
         {
             "target": target,
             "other": other,
             **_columns(of_fact),
             "generations": texts,
+            "said": continued,
             "status": OK,
         }
-        for (target, other), of_fact, texts in zip(compared, measured, written, strict=True)
+        for (target, other), of_fact, texts, continued in zip(
+            compared, measured, written, said, strict=True
+        )
     ]
 
 
@@ -178,6 +186,13 @@ def _measure(
     return measure.measure(
         lm, probes, updates, sigma=how.sigma, n_noise=how.n_noise, seed=how.noise_seed
     )
+
+
+def _continue(
+    lm: LanguageModel, probes: Sequence[measure.Probe], updates: Updates | None, how: Measuring
+) -> list[list[str]]:
+    noise: dict[str, Any] = {"sigma": how.sigma, "n_noise": how.n_noise, "seed": how.noise_seed}
+    return measure.continuations(lm, probes, updates, steps=how.greedy_tokens, **noise)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -318,7 +333,8 @@ def _edit_group(
         for i, of_fact in zip(some, measured, strict=True):
             one = made.edits[i]
             assert not isinstance(one, str)
-            found.append(_row(subjects[i], *one, norm, layers, *of_fact))
+            edit, place = one
+            found.append(_row(subjects[i], edit, place, norm, layers, *of_fact))
         return found
 
     rows: dict[int, dict[str, Any]] = {}
@@ -338,8 +354,10 @@ def _measured(
     requests: Sequence[Request],
     updates: Updates,
     how: Measuring,
-) -> list[tuple[measure.Measurement, list[str]]]:
-    """What the edited model says of each fact's prompts, and what it writes."""
+) -> list[tuple[measure.Measurement, list[str], list[str]]]:
+    """What the edited model says of each fact's prompts, and what it writes: at random behind
+    generation prompts, greedily behind the prompt and its paraphrases.
+    """
     probes = [
         _probe(s.fact, request, s.before["other"], s.texts, how)
         for s, request in zip(subjects, requests, strict=True)
@@ -347,7 +365,8 @@ def _measured(
     with torch.inference_mode():
         measured = _measure(lm, probes, updates, how)
         written = generate(lm, [s.fact for s in subjects], how, updates)
-    return list(zip(measured, written, strict=True))
+        said = _continue(lm, probes, updates, how)
+    return list(zip(measured, written, said, strict=True))
 
 
 def _row(
@@ -358,6 +377,7 @@ def _row(
     layers: Sequence[int],
     after: measure.Measurement,
     written: list[str],
+    said: list[str],
 ) -> dict[str, Any]:
     """What is told of an edit that was made. fact: the subject's place in it."""
     finite = math.isfinite(after.rewrite[0]) and math.isfinite(norm)
@@ -371,6 +391,8 @@ def _row(
         "perplexity_after": after.perplexity,
         "generations_before": list(subject.before["generations"]),
         "generations_after": written,
+        "said_before": list(subject.before["said"]),
+        "said_after": said,
         "update_norm": norm,
         "steps": edit.steps[fact],
         "status": OK if finite else f"{outcomes.FAILED}the edit is not finite",

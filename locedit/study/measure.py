@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from locedit.engine import log_probs, packing, passes
+from locedit.engine import decoding, log_probs, packing, passes, sampling
 from locedit.engine.noise import place
 from locedit.engine.updates import Updates, applied
 from locedit.methods.problems import Request
@@ -171,4 +171,48 @@ def perplexities(
     return [[next(values) for _ in range(count)] for count in counts]
 
 
-# Scores: p before, p_after after the edit, of the problem's target
+@torch.inference_mode()
+def continuations(
+    lm: LanguageModel,
+    probes: Sequence[Probe],
+    updates: Updates | None = None,
+    *,
+    steps: int,
+    sigma: float = 0.0,
+    n_noise: int = 10,
+    seed: int = 1,
+) -> list[list[str]]:
+    """What the model writes greedily behind each probe's prompt, then behind each paraphrase.
+
+    Up to the end of text, or `steps` tokens; [] for no steps. A noised problem's prompt is noised,
+    and its next token the likeliest by the mean probability of the noise rows.
+    """
+    if steps <= 0:
+        return [[] for _ in probes]
+    rows: list[list[int]] = []
+    ranges: list[tuple[int, int]] = []
+    group: list[int] = []  # of each row; rows of a noised prompt are one
+    draws: list[int] = []
+    counts = []
+    for probe in probes:
+        before, request = len(rows), probe.request
+        for index, text in enumerate([request.prompt, *probe.paraphrases]):
+            noisy = index == 0 and request.problem.noised
+            stands = (request.subject, request.subject_start)
+            subject = lm.subject_range(text, *stands) if noisy else (0, 0)
+            copies = n_noise if noisy else 1
+            group += [group[-1] + 1 if group else 0] * copies
+            rows += [lm.encode(text)] * copies
+            ranges += [subject] * copies
+            draws += range(copies)
+        counts.append(len(rows) - before)
+    noise = None
+    if any(probe.request.problem.noised for probe in probes):
+        length = max(map(len, rows))
+        noise = place(lm, ranges, length, sigma=sigma, seed=seed, draws=draws)
+    choose = sampling.likeliest_of_groups(group, lm.device)
+    with applied(lm, updates or {}, counts):  # all rows stay, since each feels its own fact's edit
+        written = decoding.decode(lm, rows, [steps] * len(rows), choose, noise=noise).tolist()
+    first = [i for i, g in enumerate(group) if i == 0 or group[i - 1] != g]
+    texts = iter([sampling.until_end(lm, written[i]) for i in first])
+    return [[next(texts) for _ in range(1 + len(probe.paraphrases))] for probe in probes]

@@ -35,6 +35,7 @@ def score_row(row: Mapping[str, Any], how: str) -> dict[str, Any]:
     scores["overall_essence"] = (sum(parts) + scores["essence"]) / 4
     for kind in KINDS:
         scores |= _after(row, kind, how, maximise=maximise)
+    scores |= _said(row, how, maximise=maximise)
     scores["ngram_entropy_before"] = ngram_entropy(list(row["generations_before"]))
     scores["ngram_entropy_after"] = ngram_entropy(list(row["generations_after"]))
     return scores
@@ -58,6 +59,25 @@ def _after(row: Mapping[str, Any], kind: str, how: str, *, maximise: bool) -> di
         halves = _halves(odds if how == "mean" else odds[:1])
         found |= {f"{kind}_log_odds_{half}": value for half, value in halves.items()}
     return found
+
+
+def _said(row: Mapping[str, Any], how: str, *, maximise: bool) -> dict[str, float]:
+    """Whether what the edited model writes has the target in it (erasure: lacks it), and whether
+    it has the other object: shares of the prompt and of its paraphrases.
+    """
+    texts = list(row["said_after"])
+    found: dict[str, float] = {}
+    for kind, some in (("rewrite", texts[:1]), ("paraphrase", texts[1:])):
+        target = [float(occurs(row["target"], text) == maximise) for text in some]
+        other = [float(occurs(row["other"], text)) for text in some]
+        found[f"{kind}_said"] = aggregate(target, how)
+        found[f"{kind}_other_said"] = aggregate(other, how)
+    return found
+
+
+def occurs(name: str, text: str) -> bool:
+    """Whether a text has an object in it, as the model's knowledge is told: in lower case."""
+    return name.lower() in text.lower()
 
 
 def _log_p(row: Mapping[str, Any], column: str) -> list[float]:

@@ -258,6 +258,12 @@ class Scores(Section):
     )
     generations: int = Field(1, ge=0, description="generation prompts continued after each edit")
     generation_tokens: int = Field(20, ge=0, description="0: none; for the n-gram entropy")
+    greedy_tokens: int = Field(
+        0,
+        ge=0,
+        description="written greedily behind the prompt and its paraphrases, where target and "
+        "other object are looked for (20: success by generation); 0: none",
+    )
 
 
 class Primary(Section):

@@ -14,7 +14,7 @@ from locedit.methods.problems import PROBLEMS
 from locedit.study import edit
 from locedit.study.edit import OK, Cell, Measuring, Subject, batches, edit_cell
 
-HOW = Measuring(generation_tokens=3, sigma=0.5, n_noise=2)
+HOW = Measuring(generation_tokens=3, greedy_tokens=3, sigma=0.5, n_noise=2)
 LAYER = 1
 
 

@@ -235,7 +235,7 @@ def test_an_edit_and_its_scores_are_the_studys(lm, folder, method, problem):
     assert (got.steps, got.updates.keys()) == (wanted.steps[0], wanted.updates.keys())
 
     found = locedit.measure(lm, got, **PROMPTS)
-    row = {"problem": problem, "generations_before": [], "generations_after": []}
+    row = {"problem": problem, "generations_before": [], "generations_after": [], "said_after": []}
     for when, measured in (("before", found.before), ("after", found.after)):
         for kind in ("rewrite", "paraphrase", "neighbourhood"):
             row[f"{kind}_target_{when}"], row[f"{kind}_other_{when}"] = getattr(measured, kind)

@@ -127,7 +127,7 @@ def row(problem: str, **changes: object) -> dict:
         }
     made |= {name: values[0] for name, values in made.items() if name.startswith("rewrite")}
     made |= {"perplexity_before": [10.0, 20.0], "perplexity_after": [11.0, 20.0]}
-    made |= {"generations_before": ["a b c"], "generations_after": []}
+    made |= {"generations_before": ["a b c"], "generations_after": [], "said_after": []}
     return made | changes
 
 

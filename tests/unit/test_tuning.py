@@ -22,6 +22,7 @@ def edited(rewrite, neighbourhood=(), status="ok"):
         row[f"neighbourhood_target_{suffix}"] = logs(neighbourhood, which)
         row[f"perplexity_{suffix}"] = []
         row[f"generations_{suffix}"] = []
+        row[f"said_{suffix}"] = []
     row["rewrite_other_after"] = math.log(0.5)
     row["paraphrase_other_after"] = []
     row["neighbourhood_other_after"] = [math.log(0.5)] * len(neighbourhood)

@@ -3,7 +3,8 @@
 FILES <- c(
   "frames.R", "groups.R", "regressions.R", "success.R", "clusters.R", "folds.R",
   "reliability.R", "grids.R", "shuffles.R", "multiplicity.R", "choice.R", "within.R",
-  "value.R", "power.R", "arena.R", "verdict.R", "planted.R", "simulate.R", "together.R"
+  "value.R", "power.R", "arena.R", "verdict.R", "planted.R", "simulate.R", "together.R",
+  "said.R"
 )
 for (file in FILES) source(file.path("..", "..", file), encoding = "UTF-8")
 

@@ -24,7 +24,8 @@ assign("LABELS", read_labels(file.path("..", "..", "labels.yaml")), envir = glob
 
 FIGURE_FILES <- c(
   "theme", "figures", "figures_r2", "figures_scores", "figures_scatter", "figures_tracing",
-  "figures_heatmap", "figures_choice", "figures_arena", "figures_sweep", "figures_together"
+  "figures_heatmap", "figures_choice", "figures_arena", "figures_sweep", "figures_together",
+  "figures_said"
 )
 for (file in FIGURE_FILES) source(file.path("..", "..", paste0(file, ".R")), encoding = "UTF-8")
 
