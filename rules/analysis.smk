@@ -27,9 +27,10 @@ PRIMARY_LAYERS = pairs.listed(edit_layers(PRIMARY["method"], PRIMARY["problem"])
 
 # What a localizer says of a layer, and what tracing measures beside
 EFFECTS = ["value", "effect_max", "fraction_last", "effect_last"]
-_SCORED = {"score_names": SCORES, "problems": PROBLEMS, "methods": METHODS}
+_PAIRS = {"problems": PROBLEMS, "methods": METHODS, **SUBJECTS}
+_SCORED = {"score_names": SCORES, **_PAIRS}
 _REGRESSED = {**_SCORED, "measures": config["analysis"]["effect"]}
-_CHOICE = {"score_names": CHOSEN, "problems": PROBLEMS, "methods": METHODS}
+_CHOICE = {"score_names": CHOSEN, **_PAIRS}
 _PERMUTED = {
     "permutations": config["analysis"]["permutations"],
     "seed": config["seed"],
@@ -114,7 +115,7 @@ TABLES = {
     "success": (
         "success_table",
         [LABELS, "frames.R", "success.R"],
-        {"problems": PROBLEMS, "methods": METHODS},
+        _PAIRS,
         {"scores": f"{OUT}/scores.parquet"},
         "Edit success by layer",
     ),
@@ -154,7 +155,7 @@ if config["scores"]["greedy_tokens"] > 0:
     TABLES["said"] = (
         "said_table",
         [LABELS, "frames.R", "groups.R", "said.R"],
-        {"problems": PROBLEMS, "methods": METHODS},
+        _PAIRS,
         {"scores": f"{OUT}/scores.parquet"},
         "Editors by probability and by what is said",
     )
@@ -163,7 +164,7 @@ if EDITS_TOGETHER:
     TABLES["together"] = (
         "together_table",
         [LABELS, "frames.R", "groups.R", "together.R"],
-        {"score_names": CHOSEN, "problems": PROBLEMS, "methods": METHODS},
+        _CHOICE,
         {"scores": rules.scores_together.output[0]},
         "The best layer by the number of facts in an update",
     )

@@ -50,6 +50,11 @@ try:
 except OSError as error:
     raise WorkflowError(str(error)) from None
 
+# Where facts are studied that the model does not know, every analysis is of them too, and says so
+ALL_FACTS = config["facts"]["known"] == "any"
+SUBJECTS = {"correct_only": False} if ALL_FACTS else {}
+DATASET_WORDS = DATASET + (", facts that the model knows or not" if ALL_FACTS else "")
+
 METHODS = config["editing"]["methods"]
 PROBLEMS = config["editing"]["problems"]
 TOGETHER = configuration.together(config["editing"])

@@ -90,7 +90,11 @@ rule study:
         mem_mb=memory(329),
         runtime=minutes(3),
     params:
-        settings={"size": config["facts"]["study"], "seed": config["seed"]},
+        settings={
+            "size": config["facts"]["study"],
+            "seed": config["seed"],
+            "known": config["facts"]["known"],
+        },
         code=code("study"),
     message:
         "Choosing the facts of the study"

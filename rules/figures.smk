@@ -4,7 +4,7 @@
 # Steps: trace the heat map's fact, draw (R).
 
 
-STUDY = {"study": [MODEL_SETTINGS["label"], f"data set {DATASET}"]}
+STUDY = {"study": [MODEL_SETTINGS["label"], f"data set {DATASET_WORDS}"]}
 PLACE = {key: AT[key] for key in ("localizer", "module", "effect")}  # in every window
 WINDOWS_SHOWN = [
     place["window"]
@@ -39,7 +39,7 @@ FIGURES = {
         f"{score}_by_layer": (
             "scores",
             "score_by_layer",
-            {"score": score, "problems": PROBLEMS},
+            {"score": score, "problems": PROBLEMS, **SUBJECTS},
             tables_of("scores"),
         )
         for score in SCORES
@@ -84,6 +84,7 @@ FIGURES = {
         "rewrite_vs_effect_at_layer",
         {
             **AT,
+            **SUBJECTS,
             "problems": PROBLEMS,
             "layer": config["analysis"]["layer"],
         },
@@ -93,7 +94,7 @@ FIGURES = {
         f"rewrite_vs_effect_{problem}": (
             "scatter",
             "rewrite_vs_effect",
-            {**AT, "problem": problem},
+            {**AT, **SUBJECTS, "problem": problem},
             tables_of("scores", "effects"),
         )
         for problem in PROBLEMS
@@ -112,7 +113,7 @@ if "said" in TABLES:
     FIGURES["said_by_layer"] = (
         "said",
         "said_by_layer",
-        {"problems": PROBLEMS},
+        {"problems": PROBLEMS, **SUBJECTS},
         tables_of("scores"),
     )
 
@@ -123,6 +124,7 @@ if EDITS_TOGETHER:
         {
             "problem": config["analysis"]["primary"]["problem"],
             "score_names": SCORES[:3],
+            **SUBJECTS,
         },
         {"scores": rules.scores_together.output[0]},
     )

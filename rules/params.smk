@@ -127,7 +127,7 @@ def described(name):
         "arguments": arguments,
         "title": label.replace("R2", "R²"),
         "model_label": MODEL_SETTINGS["label"],
-        "dataset": DATASET,
+        "dataset": DATASET_WORDS,
         "own": OWN if "effects" in inputs else {},
         "orders": scored if "scores" in inputs else {},
         "caption": f"{function}.md",

@@ -16,6 +16,8 @@ from locedit.settings import Count, NotNegative, Positive
 
 EDIT_WINDOW = 5  # width of the window that FT-5 and MEMIT edit (Hase et al. 2023, section 5.2)
 
+# Where the key is read and the value written: the subject's last token, or the prompt's
+FactToken = Literal["subject_last", "last"]
 Iterations = Annotated[int, Field(ge=2)]  # of a loop that steps one time less
 
 
@@ -37,7 +39,7 @@ class FineTuningHyperparameters:
 class RomeHyperparameters:
     """iterations: loss evaluations of the released loop, which steps one time less (not erasure).
 
-    kl_factor, decay, clamp: see `values.Objective`.
+    kl_factor, decay, clamp: see `values.Objective`. fact_token: see `values.build`.
     """
 
     lr: Positive = 0.5
@@ -45,11 +47,15 @@ class RomeHyperparameters:
     clamp: Positive = 4.0
     kl_factor: NotNegative = 0.0625
     decay: NotNegative = 0.5
+    fact_token: FactToken = "subject_last"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpreadHyperparameters:
-    """Of a value that a window writes. iterations: loss evaluations, one more than Adam steps."""
+    """Of a value that a window writes. iterations: loss evaluations, one more than Adam steps.
+
+    fact_token: see `values.build`.
+    """
 
     window: Count = EDIT_WINDOW
     lr: Positive = 0.5
@@ -57,6 +63,7 @@ class SpreadHyperparameters:
     clamp: Positive = 0.75
     kl_factor: NotNegative = 0.0625
     decay: NotNegative = 0.5
+    fact_token: FactToken = "subject_last"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,7 +66,7 @@ def solve(
     """The optimised value and the direction of the change, before its scale is chosen."""
     moments = shared.moments_for("ROME")
     maximise = requests[0].problem.maximise
-    rows = build(lm, requests, shared)
+    rows = build(lm, requests, shared, fact_token=hyper.fact_token)
     recorded, keys, outputs, mlp_output = observe(lm, rows, layer)
     v0 = rows.of_context(mlp_output)[:, 0]
     objective = Objective(

@@ -66,7 +66,7 @@ def edit(
     )
     parts, losses = [], []
     for some in shards.batches(requests, shared.jointly or len(requests)):
-        part, found = _aimed(lm, some, window, objective, shared)
+        part, found = _aimed(lm, some, window, objective, shared, hyper.fact_token)
         parts.append(part)
         losses += found
 
@@ -86,10 +86,11 @@ def _aimed(
     window: range,
     objective: Objective,
     shared: SharedInputs,
+    fact_token: str,
 ) -> tuple[_Part, list[tuple[float, float]]]:
     """The facts with their goals, each optimised on the unedited model, and the losses of that."""
     top = window[-1]
-    rows = build(lm, requests, shared)
+    rows = build(lm, requests, shared, fact_token=fact_token)
     recorded, _, _, mlp_output = observe(lm, rows, top)
     h0 = _at_subject(recorded.inputs[top + 1], rows)[:, 0]
     # few changes of the block's output can be written behind a norm: there the MLP's is changed

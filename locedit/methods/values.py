@@ -26,7 +26,8 @@ KL_TEMPLATE = "{} is a"
 class Rows:
     """Token rows of a batch of facts, fact-major: `contexts` context rows, then the KL row.
 
-    last: index of the subject's last token, [B]; noise: [B, T, d] or None.
+    last: index of the token that the vector stands on, the subject's last by default, [B]; noise:
+    [B, T, d] or None.
     """
 
     ids: Tensor
@@ -45,15 +46,24 @@ class Rows:
         return x.view(-1, self.per_fact, *x.shape[1:])[:, :-1]
 
 
-def build(lm: LanguageModel, requests: Sequence[Request], shared: SharedInputs) -> Rows:
+def build(
+    lm: LanguageModel,
+    requests: Sequence[Request],
+    shared: SharedInputs,
+    *,
+    fact_token: str = "subject_last",
+) -> Rows:
     """Prefix and prompt are one string, all but the target's last token stand behind its tokens.
+
+    fact_token: where the vector stands, `subject_last` or `last`, the prompt's last token; of the
+    KL row its own last one.
 
     As one string they make the same tokens, unless target and prompt merge: then the target would
     be read in the wrong place, and a letter of several tokens, cut in two, would be another.
     """
     contexts = [context for group in shared.contexts for context in group]
     targets = [lm.encode_target(request.target, request.prompt) for request in requests]
-    rows, ranges = [], []
+    rows, ranges, prompt_ends = [], [], []
     for request, target in zip(requests, targets, strict=True):
         prompt, subject = request.prompt, request.subject
         heads = [(context.replace("{}", prompt), target[:-1]) for context in contexts]
@@ -61,7 +71,9 @@ def build(lm: LanguageModel, requests: Sequence[Request], shared: SharedInputs) 
         starts = [in_template(context, prompt) + request.subject_start for context in contexts]
         starts.append(in_template(KL_TEMPLATE, subject))
         for (head, tail), start in zip(heads, starts, strict=True):
-            rows.append(lm.encode(head) + tail)
+            before = lm.encode(head)
+            rows.append(before + tail)
+            prompt_ends.append(len(before) - 1)
             ranges.append(lm.subject_range(head, subject, start))
     ids, lengths = passes.pad(rows, lm.device)
     noise = None
@@ -72,7 +84,8 @@ def build(lm: LanguageModel, requests: Sequence[Request], shared: SharedInputs) 
             bare = [lm.subject_range(r.prompt, r.subject, r.subject_start) for r in requests]
             noised = [pair for pair in bare for _ in range(len(contexts) + 1)]
         noise = place(lm, noised, ids.shape[1], sigma=shared.sigma, seed=shared.seed, draws=draws)
-    last = torch.tensor([e - 1 for _, e in ranges], device=lm.device)
+    ends = prompt_ends if fact_token == "last" else [e - 1 for _, e in ranges]
+    last = torch.tensor(ends, device=lm.device)
     return Rows(
         ids=ids,
         lengths=lengths,

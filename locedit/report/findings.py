@@ -94,6 +94,12 @@ def count(facts: pd.DataFrame, study: pd.DataFrame, design: Design) -> str:
     )
     if study.empty:
         return f"{asked}, and none was traced or edited."
+    of_these = int(study["is_correct"].eq(True).sum()) if "is_correct" in study else len(study)
+    if of_these < len(study):
+        return (
+            f"{asked}; {len(study):,} of all these {_were(len(study))} traced and edited, "
+            f"{of_these:,} known and {len(study) - of_these:,} not, and every number is of both."
+        )
     return f"{asked}; {len(study):,} of these {_were(len(study))} traced and edited."
 
 

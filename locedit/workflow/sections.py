@@ -116,6 +116,11 @@ class Facts(Section):
     min_p_erase: Share = Field(
         0.02, description="erasure only of facts with at least this p(o_true)"
     )
+    known: Literal["only", "any"] = Field(
+        "only",
+        description="only | any: whether facts are studied that the model does not know; if so, "
+        "all of the analysis is of both",
+    )
     study: Count | None = Field(
         24, description="known facts traced and edited, a seeded sample; null: all of them"
     )

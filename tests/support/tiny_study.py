@@ -44,7 +44,7 @@ SETTINGS: dict[str, Any] = {
         # weights drawn so wide need long steps
         "hyperparameters": {"FT-1": {"all": {"eps": 0.05, "lr": 0.01}}},
     },
-    "scores": {"generation_tokens": 6},
+    "scores": {"generation_tokens": 6, "greedy_tokens": 4},
     "analysis": {"window": 3},
     "tuning": {
         "facts": 2,

@@ -214,7 +214,7 @@ FAULTS = {
         "editing.hyperparameters",
         {"ROME": {"all": {"kl_facto": 1}}},
         "config: editing.hyperparameters.ROME.all: unknown key 'kl_facto'; did you mean "
-        "'kl_factor'? (known: clamp, decay, iterations, kl_factor, lr)",
+        "'kl_factor'? (known: clamp, decay, fact_token, iterations, kl_factor, lr)",
     ),
     "a hyperparameter of another method": (
         "editing.hyperparameters",
@@ -226,7 +226,7 @@ FAULTS = {
         "tuning.aims.saturating.grid",
         {"ROME": {"lrr": [0.1]}},
         "config: tuning.aims.saturating.grid.ROME: unknown key 'lrr'; did you mean 'lr'? (known: "
-        "clamp, decay, iterations, kl_factor, lr)",
+        "clamp, decay, fact_token, iterations, kl_factor, lr)",
     ),
     "the former true": (
         "editing.tuned",

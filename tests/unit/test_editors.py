@@ -422,6 +422,7 @@ def test_presets_are_those_of_the_editors_page(problem, preset):
         "clamp": 0.75,
         "kl_factor": 0.0625,
         "decay": 0.5,
+        "fact_token": "subject_last",
     }
     expected = {
         "FT-M": {"lr": 5e-4, "steps": 25, "enough": 1e-2},

@@ -306,6 +306,7 @@ def textbook(
     overlay = {"all": STEPS[method] | settings}
     hyper = vars(methods.METHODS[method].hyperparameters(fact.problem.name, "released", overlay))
     chosen = {names.get(name, name): value for name, value in hyper.items()}
+    chosen.pop("fact_token", None)  # `oracle.context_rows` knows where the subject ends
     what = (lm.model, lm.tokenizer, fact.template, fact.subject, fact.target, fact.problem.name)
     if method == "KN":
         return TEXTBOOK[method](*what, layer, true=fact.true, **hyper, **NOISE)
@@ -728,6 +729,7 @@ def test_presets_are_those_of_the_methods_page(problem):
             "clamp": 4.0,
             "kl_factor": 1.0 if injecting and paper else 0.0625,
             "decay": 0.5,
+            "fact_token": "subject_last",
         }
         assert vars(methods.METHODS["MEMIT"].hyperparameters(problem, preset)) == {
             "window": 5,
@@ -736,6 +738,7 @@ def test_presets_are_those_of_the_methods_page(problem):
             "clamp": 0.75,
             "kl_factor": 0.9 if injecting and paper else 0.0625,
             "decay": 0.5,
+            "fact_token": "subject_last",
             "moment_weight": 15000.0,
         }
 
@@ -750,7 +753,7 @@ def test_later_overlays_win_and_the_problem_wins_over_all():
 def test_unknown_hyperparameter_names_the_nearest():
     message = (
         "hyperparameters of ROME: unknown setting 'klfactor' (known: lr, iterations, clamp, "
-        "kl_factor, decay); did you mean 'kl_factor'?"
+        "kl_factor, decay, fact_token); did you mean 'kl_factor'?"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         methods.METHODS["ROME"].hyperparameters("fact_erasure", "paper", {"all": {"klfactor": 1.0}})

@@ -85,6 +85,14 @@ def test_facts_are_counted(asked, studied, sentence):
     assert findings.count(asked, study, DESIGN) == sentence
 
 
+def test_facts_that_are_not_known_are_told_where_they_are_studied():
+    facts = pd.DataFrame({"status": "kept", "is_correct": [True, True, False, False]})
+    said = findings.count(facts, facts.iloc[1:], DESIGN)
+    assert said.endswith(
+        "; 3 of all these were traced and edited, 1 known and 2 not, and every number is of both."
+    )
+
+
 # ---- the mean effect's peak --------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """The quirks of the released code and the methods of plugins/, against their textbook forms."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import oracle
@@ -65,6 +66,32 @@ def test_noise_at_the_bare_prompts_positions(tiny_lm, moments, method, monkeypat
     with pytest.raises(AssertionError):
         engine.check_changes(change, engine.change_of(usual.updates, 0))
     monkeypatch.setattr(oracle, "context_rows", oracle_variants.context_rows_at_bare_positions)
+    expected = engine.textbook(tiny_lm, method, fact, engine.MIDDLE, moments)
+    engine.check_changes(change, expected.changes)
+    assert got.losses[0][0] == pytest.approx(expected.losses[0], rel=1e-9)
+
+
+def rows_at_the_last_token(*arguments, **keywords):
+    """The textbook's rows, written at the prompt's last token; noise stays in its place."""
+    rows, kl_row = WHOLE_ROWS(*arguments, **keywords)
+    moved = [replace(row, noise_from=row.begin, end=row.predicted_from + 1) for row in rows]
+    return moved, replace(kl_row, noise_from=kl_row.begin, end=len(kl_row.ids))
+
+
+WHOLE_ROWS = oracle.context_rows
+
+
+@pytest.mark.parametrize("problem", ["error_injection", "fact_forcing"])
+@pytest.mark.parametrize("method", engine.WITH_A_VECTOR)
+def test_key_and_value_at_the_prompts_last_token(tiny_lm, moments, method, problem, monkeypatch):
+    fact = replace(request_of(problem), true=engine.TRUE[1])
+    assert fact.prompt[-len(fact.subject) :] != fact.subject
+    got = engine.edit(tiny_lm, method, [fact], engine.MIDDLE, moments, fact_token="last")
+    change = engine.change_of(got.updates, 0)
+    usual = engine.edit(tiny_lm, method, [fact], engine.MIDDLE, moments)
+    with pytest.raises(AssertionError):
+        engine.check_changes(change, engine.change_of(usual.updates, 0))
+    monkeypatch.setattr(oracle, "context_rows", rows_at_the_last_token)
     expected = engine.textbook(tiny_lm, method, fact, engine.MIDDLE, moments)
     engine.check_changes(change, expected.changes)
     assert got.losses[0][0] == pytest.approx(expected.losses[0], rel=1e-9)

@@ -32,7 +32,7 @@ from locedit.facts.record import EXCLUDED
 from locedit.store import hashing, schemas, tables
 from locedit.workflow import plugins
 
-SCORE_FIGURES = {*(f"figure_{score}_by_layer" for score in SCORES), "figure_success_by_layer"}
+SCORE_FIGURES = {f"figure_{score}_by_layer" for score in (*SCORES, "success", "said")}
 STATISTICS = {"out_of_fold", "choice", "within", "value", "arena"}
 # Figures of edits and of tracing effects
 BOTH_FIGURES = {
@@ -49,8 +49,8 @@ BOTH_FIGURES = {
 RESTORED_FIGURES = {"figure_r2_rewrite_unscaled", "figure_r2_rewrite_last_token"}
 ANSWERS = ["choice", "within", "value", "arena", "verdict"]
 EDIT_TABLES = ["r2", "correlations", "success", "clusters", "out_of_fold", "reliability"]
-EDIT_TABLES += ANSWERS
-TRACED_TABLES = [name for name in EDIT_TABLES if name != "success"]
+EDIT_TABLES += ["said", *ANSWERS]
+TRACED_TABLES = [name for name in EDIT_TABLES if name not in ("success", "said")]
 TRACING_TABLES = ["power"]
 EDIT_FIGURES = SCORE_FIGURES | BOTH_FIGURES
 EFFECT_FIGURES = {
