@@ -13,7 +13,7 @@ import yaml
 from tiny_study import ROOT, Run, merged
 
 from locedit.workflow.config import load_yaml
-from locedit.workflow.pairs import of_pair
+from locedit.workflow.pairs import listed, of_pair
 
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
 DEFAULT = load_yaml(ROOT / "config.yaml")
@@ -57,11 +57,14 @@ def expected(study):
     once += made_here.get(name, ["data_file"])
     if {"ROME", "MEMIT"} & set(editing["methods"]):
         once += ["corpus", "key_statistics", "contexts"]
-    grid = sum(
-        len(of_pair(editing["layers"], problem, method))
+    together = editing["together"]
+    numbers = len(together) if isinstance(together, list) else 1
+    layers = [
+        of_pair(editing["layers"], problem, method)
         for problem in editing["problems"]
         for method in editing["methods"]
-    )
+    ]
+    grid = sum(len(listed(some)) * numbers + ("peak" in some) for some in layers)
     return dict.fromkeys(once, 1) | {
         "trace": len(tracing["modules"]) * len(tracing["windows"]),
         "baseline": len(editing["problems"]),
