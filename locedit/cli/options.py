@@ -11,9 +11,13 @@ from typing import Annotated, Any
 from typer import Argument, BadParameter, Option
 
 from locedit import messages
+from locedit.errors import LoceditError
 from locedit.facts import wording
+from locedit.facts.formats import FORMATS
 from locedit.localizers.base import MODULES
 from locedit.messages import listed, nearest, shown
+from locedit.methods.problems import PROBLEMS
+from locedit.study.budget import Budget
 
 # ---- what a value may be; a default comes by here too --------------------------------------------
 
@@ -79,6 +83,13 @@ def _one_of(choices: Sequence[str]) -> Callable[[str], str]:
         return text
 
     return choice
+
+
+def _budget(given: str | Budget) -> Budget:
+    try:
+        return given if isinstance(given, Budget) else Budget.parse(given)
+    except LoceditError as error:
+        raise BadParameter(str(error)) from error
 
 
 def _option(metavar: str, help: str, parser: Callable[[str], Any] = str, **more: Any) -> Any:
@@ -278,6 +289,52 @@ class Import:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Recommend:
+    """Which layer to edit in a model, and how: a search by edits of facts that it knows."""
+
+    model: Annotated[
+        str,
+        Argument(metavar="MODEL", help="a name in models/, a YAML file, a folder, or a GGUF file"),
+    ]
+    facts: Annotated[
+        str | None, _option("FILE", "of facts, or of a data set; if none, the bundled ones")
+    ] = None
+    format: Annotated[
+        str, _option("|".join(FORMATS), "of that file's records", _one_of(tuple(FORMATS)))
+    ] = "native"
+    editors: Annotated[
+        list[str],
+        _option(
+            "NAME",
+            "an editing method, or several with commas; any number; if none, config.yaml's",
+            default_factory=list,
+            show_default=False,
+        ),
+    ]
+    plugin: Annotated[
+        list[str],
+        _option("FILE", "of methods (.py); any number", default_factory=list, show_default=False),
+    ]
+    problem: Annotated[
+        str, _option("NAME", f"what edits do: {', '.join(PROBLEMS)}", _one_of(tuple(PROBLEMS)))
+    ] = "error_injection"
+    budget: Annotated[
+        Any, _option("AMOUNT", "a time (20m, 1h30m), `600 edits`, or none", _budget)
+    ] = "20m"
+    out: Annotated[
+        str | None,
+        _option("DIR", "where it is kept, and goes on; if none, results/MODEL/recommended"),
+    ] = None
+    seed: Annotated[int, _option("N", "of the facts' order", _SEED)] = 0
+    results: Annotated[
+        str, _option("FOLDER", "of a study, whose key statistics and contexts are used")
+    ] = "results"
+    tokens: Annotated[
+        int | None, _option("N", "behind key statistics that are not there", _COUNT)
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Provenance:
     """How a Parquet file of a study was made."""
 
@@ -285,4 +342,4 @@ class Provenance:
     json: Annotated[bool, Option("--json", metavar="", help="all of it, as it is stored")] = False
 
 
-Options = Trace | Edit | Apply | Localize | Export | Import | Provenance
+Options = Trace | Edit | Apply | Localize | Recommend | Export | Import | Provenance

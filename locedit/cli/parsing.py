@@ -21,6 +21,7 @@ from locedit.cli.options import (
     Localize,
     Options,
     Provenance,
+    Recommend,
     Trace,
 )
 from locedit.errors import LoceditError
@@ -36,7 +37,7 @@ COMMANDS: dict[str, type[Options]] = {
     "provenance": Provenance,
 }
 
-HELP = "Look at one fact: where a model recalls it, and what an edit does to it."
+HELP = "Look at one fact: where a model recalls it, what an edit does; or choose a layer to edit."
 EXAMPLES = """\
 locedit trace "The capital city of {} is" \\
     --subject France --target Paris
@@ -47,6 +48,7 @@ locedit edit "The capital city of {} is" \\
 locedit apply FACTS.json --layer 5 --save NEW_FOLDER
 locedit export statistics --out stats
 locedit import settings ROME.yaml
+locedit recommend smollm2-135m-instruct --budget 20m
 locedit provenance results/MODEL/DATASET/scores.parquet
 """
 NOTES = (

@@ -1,14 +1,18 @@
-"""A heat map as a PNG: of a trace, or of what localizers say."""
+"""Pictures as PNG: heat maps of a trace, or of what localizers say; scores by layer."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # without pyplot: no display, no state
 
 from locedit.errors import LoceditError
 from locedit.localizers.restoration import Trace
 from locedit.store.files import atomic
+from locedit.study.advice import Advice
+
+GREY, BLUE, ORANGE = "#444444", "#0072B2", "#E69F00"  # of analysis/labels.yaml
 
 
 def check(path: Path) -> None:
@@ -85,3 +89,44 @@ def _save(
 def _plain(text: str) -> str:
     """Dollars as such: matplotlib would take what is between two for a formula."""
     return text.replace("$", r"\$")
+
+
+def save_layers(path: Path, advice: Sequence[Advice], *, title: str) -> None:
+    """Overall score by layer, a panel an editor: on facts searched by, and on held-out ones."""
+    figure = Figure(figsize=(7.5, 0.9 + 2.6 * len(advice)), layout="constrained")
+    panels = figure.subplots(len(advice), squeeze=False)[:, 0]
+    for axes, one in zip(panels, advice, strict=True):
+        _draw_layers(axes, one)
+    panels[-1].set_xlabel("Layer")
+    figure.suptitle(_plain(f"{title}: overall score by edit layer"), fontsize=10)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
+
+
+def _draw_layers(axes: Axes, one: Advice) -> None:
+    """Layers are counted from 1."""
+    searched = "facts searched by (fainter: fewer)"
+    most = max(row["n_searched"] for row in one.rows)
+    for row in one.rows:
+        shade = 0.25 + 0.6 * row["n_searched"] / most
+        axes.plot(row["layer"] + 1, row["searched"], "o", color=GREY, alpha=shade, label=searched)
+        searched = "_"
+    held_out = "held-out facts, 95 % interval"
+    for row in one.rows:
+        if row["n_held_out"]:
+            ends = [[row["overall"] - row["overall_low"]], [row["overall_high"] - row["overall"]]]
+            style = {"color": BLUE, "fmt": "s", "capsize": 3, "label": held_out}
+            axes.errorbar([row["layer"] + 1.2], [row["overall"]], yerr=ends, **style)
+            held_out = "_"
+    own = one.chosen
+    assert own is not None, "an editor without an answer has no panel"
+    axes.axvline(own["layer"] + 1, color=ORANGE, zorder=0, label="chosen")
+    what = f", {own['setting']}" if own["setting"] else ""
+    axes.set_title(
+        _plain(f"{one.method}: layer {own['layer'] + 1} of {one.n_layers}{what}"), fontsize=9
+    )
+    axes.set_xlim(0.3, one.n_layers + 0.7)
+    axes.set_xticks([1, *range(5, one.n_layers + 1, 5)])
+    axes.set_ylim(0, 1)
+    axes.set_ylabel("overall score")
+    axes.legend(fontsize=7, loc="lower left")

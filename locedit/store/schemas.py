@@ -67,6 +67,30 @@ _ROME_SUMMARY = {
 _GRID = {"case_id": _TEXT, "method": _TEXT, "problem": _TEXT, "layer": _INT}
 
 
+_EDITING: dict[str, pa.DataType] = {
+    **_GRID,
+    "together": _INT,
+    "layers": _INTS,
+    "null_space_rank": _INTS,
+    "neurons": _INT,
+    "target": _TEXT,
+    "other": _TEXT,
+    **_measured("_before"),
+    **_measured("_after"),
+    "perplexity_before": _REALS,
+    "perplexity_after": _REALS,
+    "generations_before": _TEXTS,
+    "generations_after": _TEXTS,
+    "said_before": _TEXTS,
+    "said_after": _TEXTS,
+    "update_norm": _REAL,
+    "steps": _INT,
+    "loss_first": _REAL,
+    "loss_last": _REAL,
+    "status": _TEXT,
+}
+
+
 SCHEMAS: dict[str, pa.Schema] = {
     name: pa.schema(list(columns.items()))
     for name, columns in {
@@ -133,28 +157,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             "passes": _REAL,
         },
         "peaks": {"case_id": _TEXT, "layer": _INT},
-        "editing": {
-            **_GRID,
-            "together": _INT,
-            "layers": _INTS,
-            "null_space_rank": _INTS,
-            "neurons": _INT,
-            "target": _TEXT,
-            "other": _TEXT,
-            **_measured("_before"),
-            **_measured("_after"),
-            "perplexity_before": _REALS,
-            "perplexity_after": _REALS,
-            "generations_before": _TEXTS,
-            "generations_after": _TEXTS,
-            "said_before": _TEXTS,
-            "said_after": _TEXTS,
-            "update_norm": _REAL,
-            "steps": _INT,
-            "loss_first": _REAL,
-            "loss_last": _REAL,
-            "status": _TEXT,
-        },
+        "editing": _EDITING,
+        "trials": {"pool": _TEXT, "setting": _INT, "seconds": _REAL, **_EDITING},
         "scores": {
             "model": _TEXT,
             "dataset": _TEXT,
@@ -218,6 +222,32 @@ SCHEMAS: dict[str, pa.Schema] = {
             "objective": _REAL,
             "admissible": _FLAG,
             "chosen": _FLAG,
+        },
+        "recommended": {
+            "model": _TEXT,
+            "dataset": _TEXT,
+            "method": _TEXT,
+            "problem": _TEXT,
+            "layer": _INT,
+            "layers": _INTS,
+            "setting": _TEXT,
+            "values": _TEXT,
+            "role": _TEXT,
+            "localizers": _TEXTS,
+            "n_searched": _INT,
+            "searched": _REAL,
+            "searched_low": _REAL,
+            "searched_high": _REAL,
+            "n_held_out": _INT,
+            **{
+                f"{kind}{end}": _REAL
+                for kind in ("overall", "rewrite", "paraphrase", "neighbourhood")
+                for end in ("", "_low", "_high")
+            },
+            "cost": _REAL,
+            "cost_low": _REAL,
+            "cost_high": _REAL,
+            "told_apart": _FLAG,
         },
     }.items()
 }

@@ -18,7 +18,7 @@ from locedit.settings import overlay
 from locedit.stated import StatedError, check_layers
 from locedit.store import folders
 from locedit.workflow.config import checked_path, is_file, load_yaml
-from locedit.workflow.sections import Unique
+from locedit.workflow.sections import Method, Problem, Unique
 from locedit.workflow.validation import ConfigError, Section, choices, fits, said, validate
 
 _label = fits(
@@ -53,6 +53,15 @@ class TunedSets(Section):
 
     unsaturated: Tuned | None = Field(None, description="edits succeed in part, so layers differ")
     saturating: Tuned | None = Field(None, description="as the paper tunes")
+
+
+class Recommended(Section):
+    """Where, and how, an editor does best for a problem, by `locedit recommend`."""
+
+    layer: int = Field(ge=0, description="the edit layer, from 0; of a window its centre")
+    hyperparameters: dict[str, Any] = Field({}, description="laid over the preset")
+    overall: float = Field(ge=0, le=1, description="mean overall score on held-out facts")
+    origin: str = Field(description="how it was found")
 
 
 class PlantedIn(Section):
@@ -92,6 +101,9 @@ class ModelFile(Section):
     )
     planted: PlantedIn | None = Field(None, description="a variant of another model, made here")
     tuned: TunedSets | None = Field(None, description="hyperparameters of its own")
+    recommended: dict[Method, dict[Problem, Recommended]] | None = Field(
+        None, description="by method and problem: where, and how, an edit does best"
+    )
 
     @model_validator(mode="after")
     def _one_place(self) -> "ModelFile":

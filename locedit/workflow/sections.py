@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from locedit.errors import LoceditError
 from locedit.facts.formats import FORMATS, SEPARATOR
 from locedit.localizers import LOCALIZERS, MODULES
 from locedit.localizers.builtin import BUILTIN
@@ -16,6 +17,7 @@ from locedit.methods import METHODS
 from locedit.methods.problems import PROBLEMS
 from locedit.registry import FOLDER_NAME, FOLDER_RULE
 from locedit.settings import field_types, mapping, overlay
+from locedit.study.budget import Budget
 from locedit.workflow.pairs import ALL, PEAK
 from locedit.workflow.validation import Registered, Section, fits, names, said, unique
 
@@ -81,6 +83,14 @@ def _aims() -> Any:
     ends = Annotated[list[Share], Field(min_length=2, max_length=2), AfterValidator(_ascending)]
     aim = mapping("Aim", {"rewrite": ends, "grid": Grids})
     return mapping("Aims", {"unsaturated": aim, "saturating": aim})
+
+
+def _budget(text: str) -> str:
+    try:
+        Budget.parse(text)
+    except LoceditError as error:
+        raise said(str(error)) from None
+    return text
 
 
 Aims = Annotated[dict[str, Any], Registered(_aims, fixed=True)]
@@ -386,6 +396,36 @@ class Tuning(Section):
     )
 
 
+class Recommending(Section):
+    """Which layer to edit."""
+
+    methods: Annotated[list[Method], Field(min_length=1), Unique] = Field(
+        ["ROME", "MEMIT"], description="editors, each with an answer of its own"
+    )
+    problem: Problem = "error_injection"
+    budget: Annotated[str, AfterValidator(_budget)] = Field(
+        "20m",
+        description="of each editor: a time such as 1h30m, `600 edits`, or none for as much as it "
+        "takes",
+    )
+    facts: int = Field(
+        80, ge=4, description="known ones at most, outside the study first; half are held out"
+    )
+    grid: Grids = Field(
+        {
+            "FT-1": {"eps": [0.006, 0.002, 0.02]},
+            "FT-5": {"eps": [0.0015, 0.0004, 0.005]},
+            "ROME": {"clamp": [1.5, 0.8, 4.0], "kl_factor": [1.0]},
+            "r-ROME": {"clamp": [1.5, 0.8, 4.0], "kl_factor": [1.0]},
+            "MEMIT": {"clamp": [0.75, 0.25, 2.0], "moment_weight": [15.0]},
+            "EMMET": {"clamp": [0.75, 0.25, 2.0]},
+            "AlphaEdit": {"clamp": [0.75, 0.25, 2.0]},
+        },
+        description="settings to choose from, all combinations, laid over the preset; the first of "
+        "each is tried at all layers. A method without any is tried as `editing` has it",
+    )
+
+
 class Quirks(Section):
     """Habits of the released code."""
 
@@ -433,6 +473,9 @@ class Config(Section):
     tuning: Tuning = Field(
         Tuning(),
         description="`snakemake tune`: hyperparameters of a model, off the study's facts",
+    )
+    recommending: Recommending = Field(
+        Recommending(), description="`snakemake recommend`: which layer to edit, and how"
     )
     quirks: Quirks = Field(
         Quirks(),
