@@ -147,7 +147,7 @@ def _check(wanted: Wanted) -> None:
             )
 
 
-def _records(wanted: Wanted) -> list[Mapping[str, Any]]:
+def _records(wanted: Wanted) -> list[dict[str, Any]]:
     """Rows of usable records."""
     if wanted.facts is None:
         rows = [_row(raw) for raw in bundled.build_records(shipped.root() / "data")]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -115,7 +116,7 @@ def _draw_layers(axes: Axes, one: Advice) -> None:
     for row in one.rows:
         if row["n_held_out"]:
             ends = [[row["overall"] - row["overall_low"]], [row["overall_high"] - row["overall"]]]
-            style = {"color": BLUE, "fmt": "s", "capsize": 3, "label": held_out}
+            style: Any = {"color": BLUE, "fmt": "s", "capsize": 3, "label": held_out}
             axes.errorbar([row["layer"] + 1.2], [row["overall"]], yerr=ends, **style)
             held_out = "_"
     own = one.chosen

@@ -145,7 +145,7 @@ def _compare(
     while reached and facts < len(trials.pools["search"]):
         left = min(end, until) - trials.purse.spent
         each = trials.expected(reached, "search", facts + 1)
-        more = 8 if each <= 0 else min(8, int(left / each))
+        more = 8 if each <= 0 else int(min(8, left / each))
         if more < 1:
             break
         goal = min(facts + more, len(trials.pools["search"]))
@@ -196,7 +196,7 @@ def _hold_out(trials: Trials, found: Search, pointed_at: Sequence[int], until: f
     while arms:
         left = until - trials.purse.spent
         each = trials.expected(arms, "held_out", 1)
-        facts = pool if each <= 0 else min(pool, int(left / each))
+        facts = pool if each <= 0 else int(min(pool, left / each))
         if facts >= min(LEAST_HELD_OUT, pool) or (len(arms) <= 2 and facts >= 2):
             break
         arms.pop()

@@ -132,15 +132,15 @@ def _advice(
     n_layers: int, question: Question, editor: Editor, trials: Trials, limit: float, say: Say
 ) -> Advice:
     before = trials.purse.spent
-    made = {
+    made: dict[str, Any] = {
         "method": editor.method,
         "problem": question.problem.name,
         "n_layers": n_layers,
         "kinds": trials.kinds,
     }
     if limit <= 0:
-        spent = trials.purse.budget.words(before)
-        return Advice(**made, left_undone=[f"the budget was spent before its first edit ({spent})"])
+        gone = trials.purse.budget.words(before)
+        return Advice(**made, left_undone=[f"the budget was spent before its first edit ({gone})"])
     found = halving.search(
         trials,
         n_layers,

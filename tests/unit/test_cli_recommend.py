@@ -1,0 +1,178 @@
+"""`locedit recommend` on a tiny model: an answer that is kept, goes on, and fits a terminal."""
+
+import json
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+import yaml
+from tiny_study import known_records
+
+from locedit.api import inputs, recommending
+from locedit.cli.main import main
+from locedit.store import tables
+from locedit.study import recommending as study
+
+LAYERS, BEST = 4, 1
+
+
+@pytest.fixture(scope="module")
+def pair() -> tiny.Pair:
+    return tiny.pair("llama", layers=LAYERS, dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(pair, tmp_path_factory) -> Path:
+    return tiny.save(pair, tmp_path_factory.mktemp("tiny") / "weights")
+
+
+@pytest.fixture(scope="module")
+def facts(pair, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("facts") / "facts.json"
+    path.write_text(json.dumps(known_records(pair, 8)))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("LOCEDIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(inputs, "_texts", lambda _: iter(tiny.SENTENCES * 9))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run(folder, facts, capsys):
+    """Run the command; (status, what it printed, its error)."""
+
+    def command(*more: str) -> tuple[int, str, str]:
+        status = main(["recommend", str(folder), "--facts", str(facts), "--out", "kept", *more])
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return command
+
+
+FT = ("--editors", "FT-1", "--budget", "60 edits")
+
+
+@pytest.fixture
+def only_one_writes(monkeypatch):
+    """Edits of all layers but one are undone."""
+    from locedit.methods import rome
+
+    real = rome.edit
+
+    def edit(lm, requests, layer, hyper, shared):
+        found = real(lm, requests, layer, hyper, shared)
+        if layer != BEST:
+            for update in found.updates.values():
+                for tensor in vars(update).values():
+                    if isinstance(tensor, torch.Tensor):
+                        tensor.zero_()
+        return found
+
+    monkeypatch.setattr("locedit.methods.rome.edit", edit)
+
+
+def test_the_only_layer_that_writes_is_recommended_and_kept(run, only_one_writes, tmp_path):
+    options = ("--editors", "rome", "--budget", "60 edits", "--tokens", "320")
+    status, out, error = run(*options)
+    assert status == 0, error
+    assert f"ROME: edit layer {BEST} (number {BEST + 1} of {LAYERS})" in out
+    assert max(map(len, out.splitlines())) <= 80
+    rows = tables.records(tmp_path / "kept" / "layers.parquet", "recommended")
+    (chosen,) = [row for row in rows if row["role"] == "chosen"]
+    assert (chosen["layer"], chosen["n_held_out"]) == (BEST, 4)
+    assert all(row["cost"] >= 0 for row in rows if row is not chosen)
+    named = [name for row in rows for name in row["localizers"]]
+    assert {"zeroing", "mean_ablation", "lens_rise"} <= set(named)
+    kept = yaml.safe_load((tmp_path / "kept" / "recommended.yaml").read_text())
+    own = kept["recommended"]["ROME"]["error_injection"]
+    assert own["layer"] == BEST
+    assert own["overall"] == pytest.approx(chosen["overall"], abs=5e-4)
+    assert (tmp_path / "kept" / "scores_by_layer.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_again_makes_no_edit_and_says_the_same(run, monkeypatch):
+    first = run(*FT)
+
+    def no_more(*_):
+        raise AssertionError("all of it was there")
+
+    monkeypatch.setattr("locedit.study.recommending.edit_cell", no_more)
+    assert run(*FT) == first
+
+
+def test_an_interrupted_search_goes_on(run, monkeypatch):
+    whole = run("--editors", "FT-1", "--budget", "60 edits", "--out", "whole")
+    real, calls = study.edit_cell, []
+
+    def cut(*arguments):
+        calls.append(arguments)
+        if len(calls) > 5:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr("locedit.study.recommending.edit_cell", cut)
+    status, _, error = run(*FT)
+    assert status == 130
+    assert "the same command goes on from there" in error
+    monkeypatch.setattr("locedit.study.recommending.edit_cell", real)
+    status, out, _ = run(*FT)
+    assert status == 0
+    assert out.replace("kept/", "whole/") == whole[1]
+
+
+def test_a_budget_that_allows_no_screen_says_so_and_what_would(run):
+    status, _, error = run("--editors", "FT-1", "--budget", "2 edits")
+    assert status == 1
+    last = error.splitlines()[-1]
+    assert "no editor has an answer: FT-1: the budget does not allow even the screen" in last
+    assert "give about" in last
+
+
+def test_the_settings_that_a_model_file_keeps_are_read(run, folder, tmp_path):
+    assert run(*FT)[0] == 0
+    kept = yaml.safe_load((tmp_path / "kept" / "recommended.yaml").read_text())
+    model = {"label": "T", "n_layers": LAYERS, "noise": "3sd", "path": str(folder)}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({**model, **kept}))
+    from locedit.workflow.model_file import load_model
+
+    assert load_model(str(tmp_path / "tiny.yaml"), tmp_path)[1]["recommended"]
+
+
+@pytest.mark.parametrize(
+    ("more", "part"),
+    [
+        (["--editors", "ROMA"], "--editors: unknown method 'ROMA'; did you mean 'ROME'?"),
+        (["--facts", "none.json"], "none.json: no such data file"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(run, more, part):
+    status, _, error = run(*more)
+    assert status == 1
+    assert part in error.splitlines()[-1]
+
+
+def test_another_question_in_the_same_folder_is_refused(run):
+    assert run(*FT)[0] == 0
+    status, _, error = run("--editors", "FT-1", "--budget", "60 edits", "--seed", "1")
+    assert status == 1
+    assert "kept holds a search with seed 0, and this one has 1" in error.splitlines()[-1]
+
+
+def test_a_budget_of_another_form_is_wrong_arguments(run):
+    status, _, error = run("--budget", "soon")
+    assert status == 2
+    assert "argument --budget: expected a time or a number of edits" in error
+
+
+def test_choices_are_the_grid_over_the_preset():
+    from locedit.workflow.config import read
+
+    grid, whole = recommending.choices(read({}), {}, "ROME", "error_injection")
+    assert [one["clamp"] for one in grid] == [one.clamp for one in whole] == [1.5, 0.8, 4.0]
+    grid, whole = recommending.choices(read({}), {}, "KN", "error_injection")
+    assert grid == [{}]
+    assert len(whole) == 1
