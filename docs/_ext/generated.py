@@ -120,6 +120,8 @@ SCHEMA_OF = {
     "### `editing/METHOD/PROBLEM/layer-LAYER.parquet`": "editing",
     "### `scores.parquet`": "scores",
     "### `tuning/METHOD/PROBLEM.parquet`, `tuning/sweep.parquet`, `tuning/sweep.csv`": "sweep",
+    "### `layers.parquet`, `layers.csv`": "recommended",
+    "### `trials/METHOD/POOL-setting-S-layer-L-from-N.parquet`": "trials",
     "### `rome/summary.parquet`, `rome/summary.csv`": "rome_summary",
     "## The cache": "corpus",
 }
