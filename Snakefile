@@ -3,7 +3,7 @@
 #   snakemake --cores all                                    the study of config.yaml
 #   snakemake --cores all --configfile presets/NAME.yaml     another study
 #   snakemake --cores all facts | tracing | editing | analysis | figures | report | tune
-#                                        | rome_layout
+#                                        | recommend | rome_layout
 
 import sys
 
@@ -25,6 +25,7 @@ include: "rules/analysis.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
 include: "rules/tuning.smk"
+include: "rules/recommending.smk"
 include: "rules/export.smk"
 
 
@@ -48,6 +49,7 @@ localrules:
     figures,
     report,
     tune,
+    recommend,
 
 
 rule all:

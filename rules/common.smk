@@ -15,6 +15,7 @@ from locedit.facts import formats
 from locedit.methods import problems
 from locedit.store import assets as pinned
 from locedit.store import hashing
+from locedit.study.budget import Budget
 from locedit.workflow import config as configuration
 from locedit.workflow import failures, interpreter, model_file, pairs, plugins
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from locedit.api.inputs import shared_inputs
 from locedit.api.look import Look
 from locedit.errors import LoceditError
@@ -121,11 +123,14 @@ def recommend(
         kinds=kinds,
         aggregate=seen.config.scores.aggregate,
     )
+    tracing = seen.config.tracing
+    noise: dict[str, Any] = {"n_noise": tracing.n_noise, "noise_seed": tracing.noise_seed}
+    noise["sigma"] = seen.sigma(None)[0]
     found, silent = recommending.peaks(
         lm,
         [name for name, one in LOCALIZERS.items() if one.cheap],
         [subject.fact for subject in question.pools["search"][: recommending.LOCALIZED]],
-        _localizing(seen, question, usable),
+        localizing(question, [record.from_row(row) for row in rows], noise, seen.config.seed),
         seen.config.localizing.settings,
         wanted.folder,
         purse,
@@ -205,15 +210,13 @@ def _measuring(config: Config) -> Measuring:
 
 
 def _editor(seen: Look, name: str, wanted: Wanted, how: Measuring) -> Editor:
-    settings, hyper = choices(seen.config, seen.settings, name, wanted.problem)
+    settings, hyper = choices(seen.config, name, wanted.problem)
     shared = shared_inputs(seen, name, range(seen.lm.n_layers), wanted.results, wanted.tokens)
     shared = replace(shared, sigma=how.sigma, seed=how.noise_seed, n_noise=how.n_noise)
     return Editor(method=name, settings=settings, hyper=hyper, shared=shared)
 
 
-def choices(
-    config: Config, model: Mapping[str, Any], name: str, problem: str
-) -> tuple[list[dict[str, Any]], list[Any]]:
+def choices(config: Config, name: str, problem: str) -> tuple[list[dict[str, Any]], list[Any]]:
     """The settings of a method that are tried, as they are said and whole.
 
     Without a grid of its own it is tried as the configuration has it, which says nothing.
@@ -229,42 +232,41 @@ def choices(
     return grid, whole
 
 
-def _localizing(
-    seen: Look, question: Question, rows: Sequence[Mapping[str, Any]]
+def localizing(
+    question: Question, records: Sequence[Fact], noise: Mapping[str, Any], seed: int
 ) -> Callable[[str], LocalizerInputs | None]:
-    """What each localizer takes, of what the editors have; None where they have no statistics."""
+    """What each localizer takes, of what the editors have; None where they have no statistics.
+
+    records: of the data set. noise: sigma, n_noise and noise_seed.
+    """
     shared = [editor.shared for editor in question.editors]
     moments = next((one.moments for one in shared if one.moments is not None), None)
-    contexts = next((one.contexts for one in shared if one.moments is not None), None)
+    # ROME's, whose first set begins with the bare prompt
+    contexts = next((one.contexts for one in shared if len(one.contexts) == 1), None)
 
     def inputs(name: str) -> LocalizerInputs | None:
         needs = LOCALIZERS[name].needs
         if "planting" in needs or ("key_statistics" in needs and moments is None):
             return None
-        settings = seen.config.tracing
-        noise: dict[str, Any] = {}
-        if "noise" in needs:
-            noise = {"n_noise": settings.n_noise, "noise_seed": settings.noise_seed}
-            noise["sigma"] = seen.sigma(None)[0]
         return LocalizerInputs(
             study=[subject.fact for subject in question.pools["search"]],
-            records=[record.from_row(row) for row in rows],
+            records=records,
             moments=moments,
             contexts=contexts or SharedInputs().contexts,
-            seed=seen.config.seed,
-            **noise,
+            seed=seed,
+            **(noise if "noise" in needs else {}),
         )
 
     return inputs
 
 
-def keep(answer: Question, advice: Sequence[Advice], folder: Path) -> Path:
-    """Write the table of all layers that were tried; its path."""
-    path = folder / "layers.parquet"
-    tables.write(path, [row for one in advice for row in one.rows], "recommended")
-    with files.atomic(path.with_suffix(".csv")) as temporary:
-        tables.read(path, "recommended").to_csv(temporary, index=False)
-    return path
+def write_beside(question: Question, advice: Sequence[Advice], folder: Path) -> None:
+    """Write layers.csv, from the table beside it, and recommended.yaml, for a model's file."""
+    with files.atomic(folder / "layers.csv") as path:
+        tables.read(folder / "layers.parquet", "recommended").to_csv(path, index=False)
+    with files.atomic(folder / "recommended.yaml") as path:
+        made = {"recommended": section(question, advice)}
+        path.write_text(yaml.safe_dump(made, sort_keys=False))
 
 
 def section(question: Question, advice: Sequence[Advice]) -> dict[str, Any]:

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from locedit.api import recommending
 from locedit.api.look import Look, look
 from locedit.api.recommending import Answer, Wanted
@@ -17,7 +15,7 @@ from locedit.cli.edit import method_named
 from locedit.cli.options import Recommend as Options
 from locedit.cli.saying import say
 from locedit.errors import LoceditError
-from locedit.store import files, shipped
+from locedit.store import shipped, tables
 from locedit.study.advice import Advice, certainty, is_number, together
 from locedit.study.budget import Purse
 from locedit.workflow import plugins
@@ -199,16 +197,11 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def _keep(folder: Path, answer: Answer, advice: Sequence[Advice], picture: Any) -> None:
-    table = recommending.keep(answer.question, advice, folder)
+    table = folder / "layers.parquet"
+    tables.write(table, [row for one in advice for row in one.rows], "recommended")
+    recommending.write_beside(answer.question, advice, folder)
     say(f"saved {table} and .csv")
-    path = folder / "recommended.yaml"
-    with files.atomic(path) as temporary:
-        temporary.write_text(
-            yaml.safe_dump(
-                {"recommended": recommending.section(answer.question, advice)}, sort_keys=False
-            )
-        )
-    say(f"saved {path}, for the model's file in models/")
+    say(f"saved {folder / 'recommended.yaml'}, for the model's file in models/")
     path = folder / "scores_by_layer.png"
     picture.save_layers(path, [one for one in advice if one.chosen], title=answer.question.label)
     say(f"saved {path}")

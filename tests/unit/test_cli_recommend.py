@@ -171,8 +171,8 @@ def test_a_budget_of_another_form_is_wrong_arguments(run):
 def test_choices_are_the_grid_over_the_preset():
     from locedit.workflow.config import read
 
-    grid, whole = recommending.choices(read({}), {}, "ROME", "error_injection")
+    grid, whole = recommending.choices(read({}), "ROME", "error_injection")
     assert [one["clamp"] for one in grid] == [one.clamp for one in whole] == [1.5, 0.8, 4.0]
-    grid, whole = recommending.choices(read({}), {}, "KN", "error_injection")
+    grid, whole = recommending.choices(read({}), "KN", "error_injection")
     assert grid == [{}]
     assert len(whole) == 1
