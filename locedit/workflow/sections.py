@@ -402,7 +402,7 @@ class Recommending(Section):
     methods: Annotated[list[Method], Field(min_length=1), Unique] = Field(
         ["ROME", "MEMIT"], description="editors, each with an answer of its own"
     )
-    problem: Problem = "error_injection"
+    problem: Problem = Field("error_injection", description="what edits are to do")
     budget: Annotated[str, AfterValidator(_budget)] = Field(
         "20m",
         description="of each editor: a time such as 1h30m, `600 edits`, or none for as much as it "
