@@ -41,19 +41,23 @@ _ENDINGS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How facts are planted (study/planting.py): Adam on changes of down projections.
+    """How facts are planted (study/planting.py): descent on changes of down projections.
 
-    steps: at most; each trains one prompt of every fact. lr, eps: Adam's; with a larger eps than
-    its default, layers with hardly any gradient hardly move. kl_factor: of the KL term on plain
-    text. Every `look` steps p of each object is looked at, the mean over its held-out prompts. A
-    fact above `rest` is not trained until the next look, so that none is learned much better than
+    steps: at most; each trains one prompt of every fact. lr: the length of a step of one group of
+    facts, as a share of the layers' own output on plain text (root mean squares). momentum: of
+    gradients and their size. ridge: added to the key moments' diagonal, as a share of its mean;
+    tokens: of plain text behind them, null: 10 x d_ff. kl_factor: of the KL term on plain text.
+    Every `look` steps p of each object is looked at, the mean over its held-out prompts. A fact
+    above `rest` is not trained until the next look, so that none is learned much better than
     others; training ends once the share above .5 is `enough`, of planted and of placebo facts.
     texts, text_tokens: of plain text in each step. seed: of their choice.
     """
 
     steps: Count = 160
-    lr: Positive = 2e-3
-    eps: Positive = 1e-5
+    lr: Positive = 0.05
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    ridge: NotNegative = 0.01
+    tokens: Count | None = None
     kl_factor: NotNegative = 2.0
     rest: Annotated[float, Field(gt=0, le=1)] = 0.7
     enough: Annotated[float, Field(gt=0, le=1)] = 0.8

@@ -1,22 +1,32 @@
 """Training facts into chosen layers of a model: the positive control of a study of localization.
 
-Adam on a change of the layers' down projections, all facts at once. A planted fact's loss reaches
-the change of its own layer alone (every other layer's is felt, but detached); a placebo fact's
-reaches those of all layers. Beside them, KL to the unchanged model on plain text reaches all
-changes. The layers of planted facts are drawn at random (`facts.planted.assigned`): whatever else
-training does to a model, it does to the facts of all layers alike.
+Gradient descent on a change of the layers' down projections, in groups: the planted facts of one
+layer, whose loss reaches that layer's change alone (every other layer's is felt, but detached), and
+the placebo facts, whose loss reaches those of all layers. KL to the unchanged model on plain text
+is in every group's loss. The layers of planted facts are drawn at random
+(`facts.planted.assigned`): whatever else training does to a model, it does to the facts of all
+layers alike.
+
+A change D of a layer is measured by what it does to other tokens, tr(D C D') / s: the mean square
+of what it adds to the layer's output on plain text, C = E[k k'] being the key moment, as a share of
+the output's own usual square s (the metric in which ROME's edit is the least change; Meng et al.
+2022, arXiv 2202.05262, section 3.1). Steepest descent in that metric is along G C^-1 (natural
+gradient: Amari 1998): it writes where other keys do not look.
 """
 
+import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from locedit.engine import log_probs, passes
+from locedit.engine.key_statistics import KeyMoments, key_moments
 from locedit.engine.updates import Dense, Updates, applied
 from locedit.facts.planted import PLACEBO, PLANTED, Planted, Training
+from locedit.model import hooks
 from locedit.model.language_model import LanguageModel
 from locedit.seeds import derive
 
@@ -48,25 +58,113 @@ def plant(
     texts: plain text, of which each step draws `settings.texts`. progress: told of each step.
     """
     changes = {
-        layer: torch.zeros(
-            lm.hidden_size, lm.inner_size, device=lm.device, dtype=lm.dtype, requires_grad=True
-        )
+        layer: torch.zeros(lm.hidden_size, lm.inner_size, device=lm.device, dtype=lm.dtype)
         for layer in _changed(lm, facts)
     }
-    optimiser = torch.optim.Adam(changes.values(), lr=settings.lr, eps=settings.eps)
+    metrics = metrics_of(lm, changes, texts, settings)
+    groups = {layer: Descent(metrics, settings) for layer in dict.fromkeys(f.layer for f in facts)}
     before = after = held_out(lm, facts, changes)
     steps, kl = 0, 0.0
     while steps < settings.steps and _share_known(facts, after) < settings.enough:
         learning = [one for one, p in zip(facts, after, strict=True) if p < settings.rest]
         for _ in range(min(settings.look, settings.steps - steps)):
-            optimiser.zero_grad(set_to_none=True)
-            kl = _backward(lm, learning, texts, changes, steps, settings)
-            optimiser.step()
+            kl, of_text = _text_gradients(lm, texts, changes, steps, settings)
+            found = {}
+            for layer in dict.fromkeys(one.layer for one in learning):
+                members = [one for one in learning if one.layer == layer]
+                found[layer] = gradients(lm, members, changes, steps)
+            for layer, of_facts in found.items():
+                groups[layer].step(
+                    changes,
+                    {at: g + settings.kl_factor * of_text[at] for at, g in of_facts.items()},
+                )
             steps += 1
             progress(1)
         after = held_out(lm, facts, changes)
-    found = {layer: change.detach() for layer, change in changes.items()}
-    return Planting(changes=found, p_before=before, p_after=after, kl=kl, steps=steps)
+    return Planting(changes=changes, p_before=before, p_after=after, kl=kl, steps=steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """What changes of one layer's down projection W are measured in.
+
+    inverse: C^-1, [d_ff, d_ff]. square: the median over tokens of plain text of ||W k||^2; a mean
+    would be that of the few tokens, a text's first above all, whose outputs are huge.
+    """
+
+    inverse: Tensor
+    square: float
+
+
+def metrics_of(
+    lm: LanguageModel, layers: Iterable[int], texts: Sequence[str], settings: Training
+) -> dict[int, Metric]:
+    """Each layer's metric, by the unchanged model's keys on the first of the texts.
+
+    Raises LoceditError where there is too little text.
+    """
+    layers = list(layers)
+    tokens = settings.tokens or 10 * lm.inner_size
+    moments, count = key_moments(lm, texts, layers=layers, tokens=tokens)
+    solving = KeyMoments(moments.__getitem__, tokens=count, ridge=settings.ridge)
+    unit = torch.eye(lm.inner_size, device=lm.device, dtype=lm.dtype)
+    squares = _output_squares(lm, layers, texts, settings)
+    return {
+        layer: Metric(inverse=solving.solve(layer, unit), square=squares[layer]) for layer in layers
+    }
+
+
+@torch.inference_mode()
+def _output_squares(
+    lm: LanguageModel, layers: Iterable[int], texts: Sequence[str], settings: Training
+) -> dict[int, float]:
+    """The median over tokens of the squared norm of each down projection's output."""
+    ids, real = _padded(lm, _drawn(texts, 0, settings), settings.text_tokens)
+    squares: dict[int, float] = {}
+
+    def see(layer: int) -> hooks.Hook:
+        def hook(_: Tensor, output: Tensor) -> None:
+            squares[layer] = float(output[real].square().sum(dim=-1).median())
+
+        return hook
+
+    with hooks.hooked({lm.down_projection(layer): see(layer) for layer in layers}):
+        _run(lm, ids, {})
+    return squares
+
+
+class Descent:
+    """The steps of one group of facts: along the mean of its recent natural gradients.
+
+    A step's length, over all the group's layers together, is `lr` in the layers' metrics for
+    gradients of the usual size. As Adam's, means are exponential and corrected for their start, but
+    there is one scale for all weights, so that directions stay as they are.
+    """
+
+    def __init__(self, metrics: Mapping[int, Metric], settings: Training) -> None:
+        self._metrics, self._settings = metrics, settings
+        self._mean: dict[int, Tensor] = {}
+        self._square = 0.0
+        self._steps = 0
+
+    def step(self, changes: Mapping[int, Tensor], gradients: Mapping[int, Tensor]) -> None:
+        """Move the changes [d, d_ff] at the layers of the gradients, in place."""
+        keep = self._settings.momentum
+        self._steps += 1
+        square = 0.0
+        for layer, gradient in gradients.items():
+            metric = self._metrics[layer]
+            natural = metric.square * (gradient @ metric.inverse)
+            square += float((gradient * natural).sum())
+            mean = self._mean.setdefault(layer, torch.zeros_like(natural))
+            mean.mul_(keep).add_(natural, alpha=1 - keep)
+        self._square = keep * self._square + (1 - keep) * square
+        started = 1 - keep**self._steps
+        size = math.sqrt(self._square / started)
+        if size > 0:
+            for layer in gradients:
+                scale = self._settings.lr / (started * size)
+                changes[layer].sub_(self._mean[layer], alpha=scale)
 
 
 def held_out(
@@ -98,27 +196,34 @@ def _share_known(facts: Sequence[Planted], p: Sequence[float]) -> float:
     return min(shares)
 
 
-def _backward(
+def gradients(
+    lm: LanguageModel, members: Sequence[Planted], changes: Mapping[int, Tensor], step: int
+) -> dict[int, Tensor]:
+    """Of one group's mean -log p of its objects to the changes that it may move, by layer.
+
+    Each fact by one of its prompts, in turn. No gradient runs below the group's layer.
+    """
+    layer = members[0].layer
+    own = {at: c.detach().requires_grad_(layer in (None, at)) for at, c in changes.items()}
+    moved = {at: c for at, c in own.items() if c.requires_grad}
+    prompts = [one.trained[step % len(one.trained)] for one in members]
+    objects = [one.fact.target_true for one in members]
+    loss = -_log_probs(lm, prompts, objects, own).mean()
+    return dict(zip(moved, torch.autograd.grad(loss, list(moved.values())), strict=True))
+
+
+def _text_gradients(
     lm: LanguageModel,
-    learning: Sequence[Planted],
     texts: Sequence[str],
     changes: Mapping[int, Tensor],
     step: int,
     settings: Training,
-) -> float:
-    """One step's gradients, added to the changes' own; the KL per token of plain text.
-
-    Facts of one layer run together, without any gradient below it.
-    """
-    for layer in dict.fromkeys(one.layer for one in learning):
-        members = [one for one in learning if one.layer == layer]
-        prompts = [one.trained[step % len(one.trained)] for one in members]
-        objects = [one.fact.target_true for one in members]
-        own = {at: c if layer in (None, at) else c.detach() for at, c in changes.items()}
-        (-_log_probs(lm, prompts, objects, own).sum() / len(learning)).backward()
-    kl = _text_kl(lm, _drawn(texts, step, settings), changes, settings.text_tokens)
-    (settings.kl_factor * kl).backward()
-    return float(kl.detach())
+) -> tuple[float, dict[int, Tensor]]:
+    """The KL per token of plain text, and its gradients to all changes."""
+    own = {layer: change.detach().requires_grad_() for layer, change in changes.items()}
+    kl = _text_kl(lm, _drawn(texts, step, settings), own, settings.text_tokens)
+    found = torch.autograd.grad(kl, list(own.values()))
+    return float(kl.detach()), dict(zip(own, found, strict=True))
 
 
 def _drawn(texts: Sequence[str], step: int, settings: Training) -> list[str]:
@@ -146,13 +251,18 @@ def _text_kl(
     lm: LanguageModel, texts: Sequence[str], changes: Mapping[int, Tensor], tokens: int
 ) -> Tensor:
     """KL(unchanged model || changed one) of the next token, the mean over the texts' tokens."""
-    ids, lengths = passes.pad([lm.encode(text)[:tokens] for text in texts], lm.device)
-    ends = torch.tensor(lengths, device=lm.device)[:, None]
-    real = torch.arange(ids.shape[1], device=lm.device) < ends
+    ids, real = _padded(lm, texts, tokens)
     with torch.no_grad():
         base = lm.logits(_run(lm, ids, {})[real]).log_softmax(dim=-1)
     changed = lm.logits(_run(lm, ids, changes)[real]).log_softmax(dim=-1)
     return torch.nn.functional.kl_div(changed, base, reduction="batchmean", log_target=True)
+
+
+def _padded(lm: LanguageModel, texts: Sequence[str], tokens: int) -> tuple[Tensor, Tensor]:
+    """Rows of the texts' first tokens, [B, T], and which of these are no padding."""
+    ids, lengths = passes.pad([lm.encode(text)[:tokens] for text in texts], lm.device)
+    ends = torch.tensor(lengths, device=lm.device)[:, None]
+    return ids, torch.arange(ids.shape[1], device=lm.device) < ends
 
 
 def _run(lm: LanguageModel, ids: Tensor, changes: Mapping[int, Tensor]) -> Tensor:
