@@ -53,12 +53,12 @@ class Training:
     texts, text_tokens: of plain text in each step. seed: of their choice.
     """
 
-    steps: Count = 160
-    lr: Positive = 0.05
+    steps: Count = 96
+    lr: Positive = 0.03
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     ridge: NotNegative = 0.01
     tokens: Count | None = None
-    kl_factor: NotNegative = 2.0
+    kl_factor: NotNegative = 20.0
     rest: Annotated[float, Field(gt=0, le=1)] = 0.7
     enough: Annotated[float, Field(gt=0, le=1)] = 0.8
     look: Count = 8

@@ -73,32 +73,99 @@ def test_too_few_unknown_facts_are_told():
 # ---- training ------------------------------------------------------------------------------------
 
 
-def test_a_planted_facts_loss_reaches_its_own_layer_alone():
-    """Against autograd on whole weights: the textbook's gradient, where it may flow."""
-    lm = LanguageModel(*tiny.pair())
-    (one,) = facts_of(lm, layers=[1], count=1, placebo=0)
-    changes = {layer: zeros(lm) for layer in range(lm.n_layers)}
-    settings = planted.Training(texts=1, text_tokens=4, kl_factor=0.0)
-    planting._backward(lm, [one], ["It is so."], changes, 0, settings)
-    weight = lm.down_projection(1).weight.requires_grad_(True)
-    prompt = lm.encode(one.trained[0])
-    target = lm.encode_target(one.fact.target_true, one.trained[0])
-    logits = lm.model(torch.tensor([prompt + target[:-1]])).logits[0]
-    log_p = logits[len(prompt) - 1 :].log_softmax(-1).gather(1, torch.tensor(target)[:, None])
-    (wanted,) = torch.autograd.grad(-log_p.sum(), weight)
+def textbook_gradient(lm, layer, prompts, objects):
+    """Of the mean -log p, by autograd on the whole weight, one prompt at a time."""
+    weight = lm.down_projection(layer).weight.requires_grad_(True)
+    loss = 0.0
+    for text, wanted in zip(prompts, objects, strict=True):
+        prompt, target = lm.encode(text), lm.encode_target(wanted, text)
+        logits = lm.model(torch.tensor([prompt + target[:-1]])).logits[0]
+        log_p = logits[len(prompt) - 1 :].log_softmax(-1).gather(1, torch.tensor(target)[:, None])
+        loss = loss - log_p.sum() / len(prompts)
+    (gradient,) = torch.autograd.grad(loss, weight)
     weight.requires_grad_(False)
-    torch.testing.assert_close(changes[1].grad, wanted, rtol=1e-8, atol=1e-12)
-    for layer in set(changes) - {1}:
-        assert not changes[layer].grad.any()
+    return gradient.T if lm.architecture.transposed else gradient
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_planted_facts_loss_reaches_its_own_layer_alone(family):
+    lm = LanguageModel(*tiny.pair(family))
+    facts = facts_of(lm, layers=[1], count=2, placebo=0)
+    found = planting.gradients(lm, facts, {la: zeros(lm) for la in range(lm.n_layers)}, 0)
+    wanted = textbook_gradient(
+        lm, 1, [one.trained[0] for one in facts], [one.fact.target_true for one in facts]
+    )
+    assert list(found) == [1]
+    torch.testing.assert_close(found[1], wanted, rtol=1e-8, atol=1e-12)
 
 
 def test_a_placebo_facts_loss_reaches_every_layer():
     lm = LanguageModel(*tiny.pair())
     facts = facts_of(lm, layers=[1], count=0, placebo=1)
-    changes = {layer: zeros(lm) for layer in range(lm.n_layers)}
-    settings = planted.Training(texts=1, text_tokens=4, kl_factor=0.0)
-    planting._backward(lm, facts, ["It is so."], changes, 0, settings)
-    assert all(change.grad.any() for change in changes.values())
+    found = planting.gradients(lm, facts, {la: zeros(lm) for la in range(lm.n_layers)}, 3)
+    for layer in range(lm.n_layers):
+        wanted = textbook_gradient(
+            lm, layer, [facts[0].trained[3]], [facts[0].fact.target_true]
+        )
+        torch.testing.assert_close(found[layer], wanted, rtol=1e-8, atol=1e-12)
+
+
+def test_a_step_is_the_gradient_times_the_inverse_key_moments_formed_in_full():
+    """G C^-1, C from whole passes over the texts, of the length that is asked for."""
+    lm = LanguageModel(*tiny.pair())
+    settings = planted.Training(lr=0.03, ridge=0.1, tokens=60, texts=3, text_tokens=12)
+    metrics = planting.metrics_of(lm, [0, 2], tiny.SENTENCES, settings)
+    torch.manual_seed(0)
+    size = lm.hidden_size, lm.inner_size
+    given = {layer: torch.randn(*size, dtype=lm.dtype) for layer in (0, 2)}
+    changes = {layer: zeros(lm) for layer in (0, 2)}
+    planting.Descent(metrics, settings).step(changes, given)
+    natural, moments = {}, {}
+    for layer in (0, 2):
+        keys = keys_of(lm, layer, tiny.SENTENCES)[:60]
+        moment = keys.T @ keys / len(keys)
+        moment += 0.1 * moment.diagonal().mean() * torch.eye(len(moment), dtype=lm.dtype)
+        moments[layer] = moment / metrics[layer].square
+        natural[layer] = given[layer] @ torch.linalg.inv(moments[layer])
+    length = math.sqrt(sum(float((given[la] * natural[la]).sum()) for la in natural))
+    for layer in (0, 2):
+        wanted = -0.03 * natural[layer] / length
+        torch.testing.assert_close(changes[layer], wanted, rtol=1e-8, atol=1e-12)
+    # its length, in what it adds to the outputs on plain text
+    added = sum(float(((changes[la] @ moments[la]) * changes[la]).sum()) for la in changes)
+    assert math.isclose(math.sqrt(added), 0.03, rel_tol=1e-8)
+
+
+def test_the_usual_output_is_the_median_over_tokens():
+    lm = LanguageModel(*tiny.pair())
+    settings = planted.Training(tokens=200, ridge=0.1, texts=len(tiny.SENTENCES), text_tokens=500)
+    found = planting.metrics_of(lm, [1], tiny.SENTENCES, settings)[1].square
+    outputs = keys_of(lm, 1, tiny.SENTENCES) @ lm.down_weight(1).T
+    assert math.isclose(found, float((outputs**2).sum(1).median()), rel_tol=1e-8)
+
+
+def test_momentum_is_that_of_natural_gradients_and_their_size():
+    lm = LanguageModel(*tiny.pair())
+    metric = planting.Metric(inverse=torch.eye(lm.inner_size, dtype=lm.dtype) / 4, square=1.0)
+    settings = planted.Training(lr=0.1, momentum=0.5)
+    changes, descent = {1: zeros(lm)}, planting.Descent({1: metric}, settings)
+    first, second = zeros(lm), zeros(lm)
+    first[0, 0], second[0, 1] = 2.0, 6.0
+    descent.step(changes, {1: first})
+    assert math.isclose(changes[1][0, 0], -0.1 * 0.5 / 1.0, rel_tol=1e-12)  # 2/4 of size 2 x 2/4
+    before = changes[1].clone()
+    descent.step(changes, {1: second})
+    moved = changes[1] - before
+    size = math.sqrt((0.25 * 1 + 0.5 * 9) / 0.75)
+    assert math.isclose(moved[0, 0], -0.1 * (0.25 * 0.5) / 0.75 / size, rel_tol=1e-12)
+    assert math.isclose(moved[0, 1], -0.1 * (0.5 * 1.5) / 0.75 / size, rel_tol=1e-12)
+
+
+def test_too_little_text_is_told():
+    lm = LanguageModel(*tiny.pair())
+    settings = planted.Training(ridge=0.0)
+    with pytest.raises(LoceditError, match="not positive definite"):
+        planting.metrics_of(lm, [0], ["It is."], settings)
 
 
 def test_the_kl_term_is_that_of_whole_distributions():
@@ -127,13 +194,8 @@ def test_what_is_planted_is_learned_and_the_model_stays_as_it_was():
     facts = facts_of(lm, layers=[0, 1])
     before = {name: value.clone() for name, value in lm.model.state_dict().items()}
     steps: list[int] = []
-    made = planting.plant(
-        lm,
-        facts,
-        tiny.SENTENCES,
-        planted.Training(steps=60, lr=1e-2, look=10, texts=2, text_tokens=8),
-        progress=steps.append,
-    )
+    settings = planted.Training(steps=60, look=10, ridge=0.1, texts=2, text_tokens=8)
+    made = planting.plant(lm, facts, tiny.SENTENCES, settings, progress=steps.append)
     assert sum(steps) == made.steps
     assert sum(made.p_after) > sum(made.p_before)
     assert made.p_after == planting.held_out(lm, facts, made.changes)
@@ -144,11 +206,23 @@ def test_what_is_planted_is_learned_and_the_model_stays_as_it_was():
 def test_without_placebo_facts_only_the_drawn_layers_change():
     lm = LanguageModel(*tiny.pair())
     facts = facts_of(lm, layers=[1], count=2, placebo=0)
-    made = planting.plant(
-        lm, facts, tiny.SENTENCES, planted.Training(steps=2, look=1, text_tokens=4)
-    )
+    settings = planted.Training(steps=2, look=1, ridge=0.1, text_tokens=4)
+    made = planting.plant(lm, facts, tiny.SENTENCES, settings)
     assert list(made.changes) == [1]
 
 
 def zeros(lm):
-    return torch.zeros(lm.hidden_size, lm.inner_size, dtype=lm.dtype, requires_grad=True)
+    return torch.zeros(lm.hidden_size, lm.inner_size, dtype=lm.dtype)
+
+
+def keys_of(lm, layer, texts):
+    """Inputs of a down projection in whole passes of one text at a time, [tokens, d_ff]."""
+    seen = []
+    watch = lm.down_projection(layer).register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0].detach().reshape(-1, lm.inner_size))
+    )
+    with torch.no_grad():
+        for text in texts:
+            lm.model(torch.tensor([lm.encode(text)]))
+    watch.remove()
+    return torch.cat(seen)
