@@ -104,9 +104,7 @@ def test_a_placebo_facts_loss_reaches_every_layer():
     facts = facts_of(lm, layers=[1], count=0, placebo=1)
     found = planting.gradients(lm, facts, {la: zeros(lm) for la in range(lm.n_layers)}, 3)
     for layer in range(lm.n_layers):
-        wanted = textbook_gradient(
-            lm, layer, [facts[0].trained[3]], [facts[0].fact.target_true]
-        )
+        wanted = textbook_gradient(lm, layer, [facts[0].trained[3]], [facts[0].fact.target_true])
         torch.testing.assert_close(found[layer], wanted, rtol=1e-8, atol=1e-12)
 
 
