@@ -87,9 +87,7 @@ def complete(
 
     def done(rows: Sequence[int], tokens: Tensor) -> list[bool]:
         written = zip(rows, tokens.tolist(), strict=True)
-        return [
-            not ends.isdisjoint(new) or enough(row, until_end(lm, new)) for row, new in written
-        ]
+        return [not ends.isdisjoint(new) or enough(row, until_end(lm, new)) for row, new in written]
 
     ids = [lm.encode(prompt) for prompt in prompts]
     written = decoding.decode(lm, ids, [steps] * len(ids), greedy, done=done)

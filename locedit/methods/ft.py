@@ -166,7 +166,7 @@ def descend_jointly(
         for part in parts:
             with applied(lm, dict(changes), part.cells):
                 hidden = passes.run(lm, part.inputs, part.part, first=min(changes))
-            log_p = log_probs.target_log_probs(lm, hidden, part.lines, part.ends, part.targets)
+            log_p = part.queries.log_probs(lm, hidden)
             loss = loss_of(log_p.view(len(part.sizes), -1), part.sizes)
             (loss.sum() / len(facts)).backward()
             history[-1] += loss.tolist()
