@@ -34,6 +34,7 @@ COMMANDS: dict[str, type[Options]] = {
     "apply": Apply,
     "export": Export,
     "import": Import,
+    "recommend": Recommend,
     "provenance": Provenance,
 }
 
