@@ -6,13 +6,14 @@ Keys as their hyperparameter files have them; module paths are templates, `{}` f
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
 from locedit.errors import LoceditError
 from locedit.messages import listed, nearest, one_line, shown
 from locedit.methods import METHODS
+from locedit.methods.builtin import FactToken
 from locedit.model.language_model import LanguageModel
 from locedit.windows import window_layers
 
@@ -75,7 +76,7 @@ def settings(
         return found
     found |= {
         "stats_dir": stats_dir,
-        "fact_token": "subject_last",
+        "fact_token": ours["fact_token"],
         "v_loss_layer": lm.n_layers - 1,
         "mom2_adjustment": True,
         "context_template_length_params": [[5, 10], [10, 10]],
@@ -150,6 +151,9 @@ def _faults(lm: LanguageModel, values: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key}: {shown(value)} is read as text; write {_as_number(value)}"
         elif not isinstance(value, int | float):
             yield f"{key}: expected a number, got {shown(value)}"
+    token = values.get("fact_token")
+    if token is not None and token not in get_args(FactToken):
+        yield f"fact_token: {shown(token)} is none of {listed(get_args(FactToken))}"
     last, given = lm.n_layers - 1, values.get("v_loss_layer")
     if given is not None and not isinstance(given, str) and given != last:
         yield f"v_loss_layer: {shown(given)}, and the model's last layer is {last}"
@@ -192,8 +196,11 @@ def hyperparameters(
     method = _method(values, layers)
     _, names = _METHODS[method]
     settings = {own: values[their] for own, their in names.items() if their in values}
-    if any(field.name == "window" for field in dataclasses.fields(METHODS[method].settings)):
+    fields = {field.name for field in dataclasses.fields(METHODS[method].settings)}
+    if "window" in fields:
         settings["window"] = len(layers)
+    if "fact_token" in fields & values.keys():
+        settings["fact_token"] = values["fact_token"]
     if method == "AlphaEdit":
         settings["threshold_kind"] = "absolute"
     centre = [

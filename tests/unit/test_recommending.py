@@ -69,6 +69,7 @@ class Machine:
             "perplexity_after": [],
             "generations_before": [],
             "generations_after": [],
+            "said_after": [],
             "status": "ok",
         }
 
