@@ -173,9 +173,7 @@ class Edit:
     save: Save = None
     save_delta: SaveDelta = None
     save_lora: SaveLora = None
-    results: Annotated[
-        str, _option("FOLDER", "of a study, whose key statistics and contexts are used")
-    ] = "results"
+    results: Annotated[str, _option("FOLDER", "of a study with key statistics")] = "results"
     tokens: Annotated[
         int | None, _option("N", "behind key statistics that are not there", _COUNT)
     ] = None
@@ -204,9 +202,7 @@ class Apply:
     tuned: Annotated[
         str | None, _option("SET", f"the model's own: {', '.join(_SETS)}", _one_of(_SETS))
     ] = None
-    results: Annotated[
-        str, _option("FOLDER", "of a study, whose key statistics and contexts are used")
-    ] = "results"
+    results: Annotated[str, _option("FOLDER", "of a study, for its key statistics")] = "results"
     tokens: Annotated[
         int | None, _option("N", "behind key statistics that are not there", _COUNT)
     ] = None
@@ -240,9 +236,7 @@ class Localize:
     window: Annotated[
         int | None, _option("N", "layers taken together, where one can choose", _COUNT)
     ] = None
-    results: Annotated[
-        str, _option("FOLDER", "of a study, whose key statistics and contexts are used")
-    ] = "results"
+    results: Annotated[str, _option("FOLDER", "of a study, for its key statistics")] = "results"
     out: Annotated[str | None, _option("PNG", "save the heat map as a picture, too")] = None
     table: Annotated[str | None, _option("PARQUET", "save all values as a table, too")] = None
 
@@ -296,17 +290,15 @@ class Recommend:
         str,
         Argument(metavar="MODEL", help="a name in models/, a YAML file, a folder, or a GGUF file"),
     ]
-    facts: Annotated[
-        str | None, _option("FILE", "of facts, or of a data set; if none, the bundled ones")
-    ] = None
+    facts: Annotated[str | None, _option("FILE", "of facts; if none, the bundled ones")] = None
     format: Annotated[
-        str, _option("|".join(FORMATS), "of that file's records", _one_of(tuple(FORMATS)))
+        str, _option("FORM", f"of its records: {', '.join(FORMATS)}", _one_of(tuple(FORMATS)))
     ] = "native"
     editors: Annotated[
         list[str],
         _option(
             "NAME",
-            "an editing method, or several with commas; any number; if none, config.yaml's",
+            "a method; any number; if none, config.yaml's",
             default_factory=list,
             show_default=False,
         ),
@@ -316,19 +308,17 @@ class Recommend:
         _option("FILE", "of methods (.py); any number", default_factory=list, show_default=False),
     ]
     problem: Annotated[
-        str, _option("NAME", f"what edits do: {', '.join(PROBLEMS)}", _one_of(tuple(PROBLEMS)))
+        str, _option("NAME", "what edits do, as fact_erasure", _one_of(tuple(PROBLEMS)))
     ] = "error_injection"
     budget: Annotated[
         Any, _option("AMOUNT", "a time (20m, 1h30m), `600 edits`, or none", _budget)
     ] = "20m"
     out: Annotated[
         str | None,
-        _option("DIR", "where it is kept, and goes on; if none, results/MODEL/recommended"),
+        _option("DIR", "where it is kept, and goes on"),
     ] = None
     seed: Annotated[int, _option("N", "of the facts' order", _SEED)] = 0
-    results: Annotated[
-        str, _option("FOLDER", "of a study, whose key statistics and contexts are used")
-    ] = "results"
+    results: Annotated[str, _option("FOLDER", "of a study, for its key statistics")] = "results"
     tokens: Annotated[
         int | None, _option("N", "behind key statistics that are not there", _COUNT)
     ] = None
