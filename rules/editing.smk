@@ -210,15 +210,6 @@ rule edit:
         "../workflow_scripts/edit.py"
 
 
-def edits_of(together):
-    """Tables of edits at layers that every fact of a pair is edited at, so many in one update."""
-    return [
-        EDIT.format(method=method, problem=problem, layer=pairs.place(layer, together))
-        for method, problem in PAIRS
-        for layer in pairs.listed(edit_layers(method, problem))
-    ]
-
-
 # What all of the analysis is of: the fewest facts together
 EDITS = edits_of(TOGETHER[0])
 EDITS_TOGETHER = [path for n in TOGETHER[1:] for path in edits_of(n)]

@@ -154,3 +154,12 @@ def r2_figure(score, **settings):
 def figure_sources(file):
     """Labels and R files of a figure, in their order: those of every figure, and its own."""
     return [LABELS, "frames.R", "theme.R", "figures.R", f"figures_{file}.R"]
+
+
+def edits_of(together):
+    """Tables of edits at layers that every fact of a pair is edited at, so many in one update."""
+    return [
+        EDIT.format(method=method, problem=problem, layer=pairs.place(layer, together))
+        for method, problem in PAIRS
+        for layer in pairs.listed(edit_layers(method, problem))
+    ]

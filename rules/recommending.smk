@@ -6,13 +6,6 @@
 RECOMMENDED = f"{OUT}/recommended/{{method}}"
 
 
-def seconds_allowed():
-    """Of a search; an edit is taken to be two seconds, and `none` to be a day."""
-    budget = Budget.parse(config["recommending"]["budget"])
-    edits = budget.unit == "edits"
-    return min(86400, budget.amount * (2 if edits else 1))
-
-
 rule recommend_layer:
     input:
         unpack(edit_inputs),

@@ -83,3 +83,10 @@ PER_SWEEP = 10 * config["tuning"]["facts"] / MEASURED_FACTS  # settings tried, r
 def per_fact(stage):
     """How many times the facts measured one job of a stage has, which may be one of its shards."""
     return PER_FACT / shards(stage)
+
+
+def seconds_allowed():
+    """Of a search; an edit is taken to be two seconds, and `none` to be a day."""
+    budget = Budget.parse(config["recommending"]["budget"])
+    edits = budget.unit == "edits"
+    return min(86400, budget.amount * (2 if edits else 1))
