@@ -96,7 +96,8 @@ def prepared(snakemake, lm, costs: Costs) -> tuple[Question, Any]:
     logging.getLogger(snakemake.rule).info("%s", said)
     with costs.paid("measuring the unedited model"):
         facts = [(record.from_row(row), row["p_true"]) for row in usable[: settings["facts"]]]
-        subjects = recommending.subjects_of(lm, problem, facts, how, params.min_p_erase)
+        size = batch_facts(snakemake)
+        subjects = recommending.subjects_of(lm, problem, facts, how, params.min_p_erase, size)
     with costs.paid("key statistics and contexts"):
         shared = shared_inputs(snakemake, lm, method, how)
     grid, hyper = kept.choices(
@@ -111,7 +112,7 @@ def prepared(snakemake, lm, costs: Costs) -> tuple[Question, Any]:
         how=how,
         kinds=kinds,
         aggregate=params.aggregate,
-        batch=batch_facts(snakemake),
+        batch=size,
     )
     others = [record.from_row(row) for row in rows if row["status"] == KEPT]
     noise = {"sigma": how.sigma, "n_noise": how.n_noise, "noise_seed": how.noise_seed}

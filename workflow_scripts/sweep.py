@@ -4,14 +4,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from locedit import outcomes, shards
+from locedit import outcomes
 from locedit.errors import LoceditError
 from locedit.facts import record as facts
 from locedit.methods import METHODS, problems
 from locedit.methods.problems import PROBLEMS
 from locedit.store import tables
 from locedit.study import tuning
-from locedit.study.edit import Cell, Measuring, Subject, baseline, batches, edit_cell
+from locedit.study.edit import Cell, Measuring, batches, edit_cell, unedited
 from locedit.workflow.job import (
     batch_facts,
     load_model,
@@ -36,15 +36,8 @@ def main(snakemake) -> None:
         aim = problems.named(problem, params.quirks)
         lm = load_model(snakemake)
         size = batch_facts(snakemake)
-        subjects = []
-        for batch in shards.batches(records, size):
-            some = [facts.from_row(record) for record in batch]
-            p_true = [record["p_true"] for record in batch]
-            before = baseline(lm, aim, some, p_true, how, params.min_p_erase)
-            subjects += [
-                Subject(fact=fact, before=row, texts=[], perplexity=[])
-                for fact, row in zip(some, before, strict=True)
-            ]
+        known = [(facts.from_row(record), record["p_true"]) for record in records]
+        subjects = unedited(lm, aim, known, how, params.min_p_erase, size)
         shared = shared_inputs(snakemake, lm, method, how)
         together = batches(lm, subjects, size)
         grid = list(tuning.settings(params.grid))

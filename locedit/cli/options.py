@@ -112,6 +112,19 @@ Model = Annotated[
     str | None, _option("MODEL", "a name in models/, a YAML file, a folder, or a GGUF file")
 ]
 
+Plugin = Annotated[
+    list[str],
+    _option("FILE", "of methods (.py); any number", default_factory=list, show_default=False),
+]
+Preset = Annotated[
+    str | None, _option("|".join(_PRESETS), "whose hyperparameters", _one_of(_PRESETS))
+]
+Tuned = Annotated[
+    str | None, _option("SET", f"the model's own: {', '.join(_SETS)}", _one_of(_SETS))
+]
+Results = Annotated[str, _option("FOLDER", "of a study, for its key statistics")]
+Tokens = Annotated[int | None, _option("N", "behind key statistics that are not there", _COUNT)]
+
 Save = Annotated[str | None, _option("DIR", "keep the edited model, as a new folder")]
 SaveDelta = Annotated[str | None, _option("FILE", "keep the difference alone (.safetensors)")]
 SaveLora = Annotated[str | None, _option("DIR", "keep it as an adapter, where of low rank")]
@@ -153,16 +166,9 @@ class Edit:
     ] = None
     model: Model = None
     method: Annotated[str, _option("NAME", "an editing method")] = "ROME"
-    plugin: Annotated[
-        list[str],
-        _option("FILE", "of methods (.py); any number", default_factory=list, show_default=False),
-    ]
-    preset: Annotated[
-        str | None, _option("|".join(_PRESETS), "whose hyperparameters", _one_of(_PRESETS))
-    ] = None
-    tuned: Annotated[
-        str | None, _option("SET", f"the model's own: {', '.join(_SETS)}", _one_of(_SETS))
-    ] = None
+    plugin: Plugin
+    preset: Preset = None
+    tuned: Tuned = None
     paraphrase: Annotated[
         str | None, _option("TEXT", "a prompt; {} stands for the subject", _prompt)
     ] = None
@@ -173,10 +179,8 @@ class Edit:
     save: Save = None
     save_delta: SaveDelta = None
     save_lora: SaveLora = None
-    results: Annotated[str, _option("FOLDER", "of a study with key statistics")] = "results"
-    tokens: Annotated[
-        int | None, _option("N", "behind key statistics that are not there", _COUNT)
-    ] = None
+    results: Results = "results"
+    tokens: Tokens = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,20 +196,11 @@ class Apply:
     save: Save = None
     save_delta: SaveDelta = None
     save_lora: SaveLora = None
-    plugin: Annotated[
-        list[str],
-        _option("FILE", "of methods (.py); any number", default_factory=list, show_default=False),
-    ]
-    preset: Annotated[
-        str | None, _option("|".join(_PRESETS), "whose hyperparameters", _one_of(_PRESETS))
-    ] = None
-    tuned: Annotated[
-        str | None, _option("SET", f"the model's own: {', '.join(_SETS)}", _one_of(_SETS))
-    ] = None
-    results: Annotated[str, _option("FOLDER", "of a study, for its key statistics")] = "results"
-    tokens: Annotated[
-        int | None, _option("N", "behind key statistics that are not there", _COUNT)
-    ] = None
+    plugin: Plugin
+    preset: Preset = None
+    tuned: Tuned = None
+    results: Results = "results"
+    tokens: Tokens = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +231,7 @@ class Localize:
     window: Annotated[
         int | None, _option("N", "layers taken together, where one can choose", _COUNT)
     ] = None
-    results: Annotated[str, _option("FOLDER", "of a study, for its key statistics")] = "results"
+    results: Results = "results"
     out: Annotated[str | None, _option("PNG", "save the heat map as a picture, too")] = None
     table: Annotated[str | None, _option("PARQUET", "save all values as a table, too")] = None
 
@@ -256,12 +251,8 @@ class Export:
     statistics: Annotated[
         str | None, _option("FILE", "key statistics; if none, the model's study's")
     ] = None
-    preset: Annotated[
-        str | None, _option("|".join(_PRESETS), "whose hyperparameters", _one_of(_PRESETS))
-    ] = None
-    tuned: Annotated[
-        str | None, _option("SET", f"the model's own: {', '.join(_SETS)}", _one_of(_SETS))
-    ] = None
+    preset: Preset = None
+    tuned: Tuned = None
     name: Annotated[str | None, _option("NAME", "what they call the model")] = None
     dataset: Annotated[str, _option("NAME", "what they call the text")] = "wikipedia"
     samples: Annotated[int, _option("N", "documents that they ask for", _COUNT)] = 100000
@@ -303,10 +294,7 @@ class Recommend:
             show_default=False,
         ),
     ]
-    plugin: Annotated[
-        list[str],
-        _option("FILE", "of methods (.py); any number", default_factory=list, show_default=False),
-    ]
+    plugin: Plugin
     problem: Annotated[
         str, _option("NAME", "what edits do, as fact_erasure", _one_of(tuple(PROBLEMS)))
     ] = "error_injection"
@@ -318,10 +306,8 @@ class Recommend:
         _option("DIR", "where it is kept, and goes on"),
     ] = None
     seed: Annotated[int, _option("N", "of the facts' order", _SEED)] = 0
-    results: Annotated[str, _option("FOLDER", "of a study, for its key statistics")] = "results"
-    tokens: Annotated[
-        int | None, _option("N", "behind key statistics that are not there", _COUNT)
-    ] = None
+    results: Results = "results"
+    tokens: Tokens = None
 
 
 @dataclass(frozen=True, kw_only=True)

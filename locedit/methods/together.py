@@ -5,7 +5,7 @@ their order, each on the model as those before it left it. A fact that fails cos
 edit: its group is edited without it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,10 @@ from locedit.methods.problems import Request
 from locedit.model.language_model import LanguageModel
 
 WITHOUT = "; its group was edited without it"
+
+# An edit, or why there is none: of a fact on its own, of several in one update
+Alone = Callable[[Request], Edit | str]
+Jointly = Callable[[Sequence[Request]], Edit | str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,25 +46,23 @@ def edit(
     side_by_side: int,
 ) -> Together:
     """One update of the facts requested, in their order. side_by_side: those run in one pass."""
-    if method.jointly:
-        jointly = replace(shared, jointly=side_by_side)
-        return _at_once(lm, method, requests, layer, hyper, jointly, shared)
-    return _in_turn(lm, method, requests, layer, hyper, shared)
+
+    def alone(request: Request) -> Edit | str:
+        return _tried(lambda: method.edit(lm, [request], layer, hyper, shared))
+
+    def jointly(some: Sequence[Request]) -> Edit | str:
+        all_in_one = replace(shared, jointly=side_by_side)
+        return _tried(lambda: method.edit(lm, some, layer, hyper, all_in_one))
+
+    return _at_once(requests, jointly, alone) if method.jointly else _in_turn(lm, requests, alone)
 
 
-def _in_turn(
-    lm: LanguageModel,
-    method: Method,
-    requests: Sequence[Request],
-    layer: int,
-    hyper: Any,
-    shared: SharedInputs,
-) -> Together:
+def _in_turn(lm: LanguageModel, requests: Sequence[Request], alone: Alone) -> Together:
     made: list[Updates] = []
     edits: list[tuple[Edit, int] | str] = []
     with writing(lm) as write:
         for request in requests:
-            found = _tried(lm, method, [request], layer, hyper, shared)
+            found = alone(request)
             if isinstance(found, Edit) and 0 not in found.not_edited:
                 made.append(found.updates)
                 write(found.updates)
@@ -68,42 +70,27 @@ def _in_turn(
     return Together(updates=joined(made), edits=edits)
 
 
-def _at_once(
-    lm: LanguageModel,
-    method: Method,
-    requests: Sequence[Request],
-    layer: int,
-    hyper: Any,
-    jointly: SharedInputs,
-    alone: SharedInputs,
-) -> Together:
+def _at_once(requests: Sequence[Request], jointly: Jointly, alone: Alone) -> Together:
     """Where the update fails, facts that fail alone too are left out of it."""
-    found = _tried(lm, method, requests, layer, hyper, jointly)
+    found = jointly(requests)
     if isinstance(found, Edit):
         edits = [_told(found, i) for i in range(len(requests))]
         return Together(updates=found.updates, edits=edits)
-    tries = [_tried(lm, method, [request], layer, hyper, alone) for request in requests]
+    tries = [alone(request) for request in requests]
     bad = {i: one for i, one in enumerate(tries) if isinstance(one, str)}
     good = [request for i, request in enumerate(requests) if i not in bad]
     if not bad or not good:  # then no group is left to be edited without them
         return Together(updates={}, edits=[bad.get(i, found) for i in range(len(requests))])
-    rest = _at_once(lm, method, good, layer, hyper, jointly, alone)
+    rest = _at_once(good, jointly, alone)
     others = iter(rest.edits)
     edits = [_told(bad[i], 0) if i in bad else next(others) for i in range(len(requests))]
     return Together(updates=rest.updates, edits=edits)
 
 
-def _tried(
-    lm: LanguageModel,
-    method: Method,
-    requests: Sequence[Request],
-    layer: int,
-    hyper: Any,
-    shared: SharedInputs,
-) -> Edit | str:
+def _tried(make: Callable[[], Edit]) -> Edit | str:
     """The edit, or the status of facts that it fails for."""
     try:
-        found = method.edit(lm, requests, layer, hyper, shared)
+        found = make()
         norms = [] if 0 in found.not_edited else total_norms(found.updates)
         if not all(torch.tensor(norms).isfinite()):
             raise LoceditError("the edit is not finite")

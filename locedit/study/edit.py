@@ -205,6 +205,29 @@ class Subject:
     perplexity: Sequence[float]
 
 
+def unedited(
+    lm: LanguageModel,
+    problem: Problem,
+    facts: Sequence[tuple[Fact, float]],
+    how: Measuring,
+    min_p_erase: float,
+    size: int,
+) -> list[Subject]:
+    """Facts, each with its p(o_true), with their rows of the baseline table; no essence texts.
+
+    size: facts that are measured side by side.
+    """
+    subjects = []
+    for batch in shards.batches(facts, size):
+        some, p_true = [fact for fact, _ in batch], [p for _, p in batch]
+        before = baseline(lm, problem, some, p_true, how, min_p_erase)
+        subjects += [
+            Subject(fact=fact, before=row, texts=[], perplexity=[])
+            for fact, row in zip(some, before, strict=True)
+        ]
+    return subjects
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """A cell of the grid, with the method's settings there and the quirks that are on.

@@ -29,7 +29,7 @@ from locedit.store import files, tables
 from locedit.study import advice, halving
 from locedit.study.advice import Advice
 from locedit.study.budget import Purse
-from locedit.study.edit import Cell, Measuring, Subject, baseline, batches, edit_cell
+from locedit.study.edit import Cell, Measuring, Subject, batches, edit_cell, unedited
 from locedit.study.localize import Cell as Looking
 from locedit.study.localize import localize_cell
 from locedit.study.scores import KINDS
@@ -258,17 +258,14 @@ def subjects_of(
     facts: Sequence[tuple[Fact, float]],
     how: Measuring,
     min_p_erase: float,
+    size: int = BATCH_FACTS,
 ) -> list[Subject]:
-    """Facts, each with its p(o_true), with what the unedited model says; those that can be edited.
+    """Those facts, each with its p(o_true), that can be edited, `size` measured side by side.
 
     Raises LoceditError where there are fewer than `LEAST_FACTS`.
     """
-    before = baseline(lm, problem, [f for f, _ in facts], [p for _, p in facts], how, min_p_erase)
-    found = [
-        Subject(fact=fact, before=row, texts=[], perplexity=[])
-        for (fact, _), row in zip(facts, before, strict=True)
-        if row["status"] == outcomes.OK
-    ]
+    measured = unedited(lm, problem, facts, how, min_p_erase, size)
+    found = [subject for subject in measured if subject.before["status"] == outcomes.OK]
     if len(found) < LEAST_FACTS:
         raise LoceditError(
             f"{len(found)} facts that the model knows can be edited, and a recommendation takes "
