@@ -1,9 +1,6 @@
 """Key statistics that others collected (`statistics.path`), checked, with where they are from."""
 
-import json
 from pathlib import Path
-
-from safetensors import safe_open
 
 from locedit.engine import key_statistics
 from locedit.store import files
@@ -16,8 +13,7 @@ def main(snakemake) -> None:
         file = Path(snakemake.input.imported)
         key_statistics.check_size(file, load_model(snakemake))
         moments, tokens = key_statistics.moments_of(file)
-        with safe_open(file, framework="pt") as tensors:
-            made = json.loads((tensors.metadata() or {}).get("made", "{}"))
+        made = key_statistics.made_of(file)
         about = {name: made[name] for name in ("model", "imported") if name in made}
         log.info("%s: %s tokens, imported from %s", file, tokens, about.get("imported", "a study"))
         with files.atomic(snakemake.output[0]) as path:

@@ -211,13 +211,11 @@ def moments_from_file(path: Path, device: torch.device, *, ridge: float = 0.0) -
         name = f"layer.{layer}"
         with _opened(path) as tensors:
             moment = tensors.get_tensor(name)
-            made = json.loads((tensors.metadata() or {}).get("made", "{}"))
-            if made.get(name) not in (None, _checksum(moment)):
+            if _made(tensors).get(name) not in (None, _checksum(moment)):
                 raise SafetensorError(f"{name} is not what was written")
         return moment.to(device)
 
-    with _opened(path) as tensors:
-        tokens = json.loads((tensors.metadata() or {}).get("made", "{}")).get("tokens")
+    tokens = made_of(path).get("tokens")
     return KeyMoments(load, tokens=None if tokens is None else int(tokens), ridge=ridge)
 
 
@@ -228,10 +226,20 @@ def moments_of(path: Path) -> tuple[Iterator[tuple[int, Tensor]], int | None]:
     """
     with _opened(path) as tensors:
         layers = sorted(int(name.removeprefix("layer.")) for name in tensors.keys())
-        tokens = json.loads((tensors.metadata() or {}).get("made", "{}")).get("tokens")
+        tokens = _made(tensors).get("tokens")
     moments = moments_from_file(path, torch.device("cpu"))
     found = ((layer, moments.moment(layer)) for layer in layers)
     return found, None if tokens is None else int(tokens)
+
+
+def made_of(path: Path) -> dict[str, str]:
+    """What a file of `write_moments` tells of itself. OSError: as of `moments_from_file`."""
+    with _opened(path) as tensors:
+        return _made(tensors)
+
+
+def _made(tensors: Any) -> dict[str, str]:
+    return json.loads((tensors.metadata() or {}).get("made", "{}"))
 
 
 def check_size(path: Path, lm: LanguageModel) -> None:

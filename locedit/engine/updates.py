@@ -48,9 +48,14 @@ class LowRank:
         squares = (self.left.mT @ self.left) * (self.right.mT @ self.right)
         return squares.sum(dim=(1, 2)).clamp(min=0).sqrt()
 
+    def factors(self, fact: int = 0) -> tuple[Tensor, Tensor]:
+        """One fact's left [d, rank] and right [d_ff, rank]."""
+        left, right = (x[fact].reshape(x.shape[1], -1) for x in (self.left, self.right))
+        return left, right
+
     def matrix(self, fact: int = 0) -> Tensor:
         """One fact's change itself, [d, d_ff]."""
-        left, right = (x[fact].reshape(x.shape[1], -1) for x in (self.left, self.right))
+        left, right = self.factors(fact)
         return left @ right.T
 
 

@@ -68,7 +68,7 @@ def of_updates(
         base[name] = _hash(module.weight)
         flipped = lm.architecture.transposed
         if isinstance(update, LowRank):
-            left, right = update.left[fact][:, None], update.right[fact][:, None]
+            left, right = update.factors(fact)
             pair = (right, left) if flipped else (left, right)
             parts |= dict(zip((f"{name}.left", f"{name}.right"), map(_plain, pair), strict=True))
             continue

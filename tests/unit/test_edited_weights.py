@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from locedit.engine import log_probs, passes
-from locedit.engine.updates import Dense, LowRank, applied
+from locedit.engine.updates import Dense, LowRank, applied, joined
 from locedit.errors import LoceditError
 from locedit.exchange import edited_weights
 from locedit.model.language_model import LanguageModel
@@ -90,6 +90,21 @@ def test_a_difference_is_read_as_it_was_written(kind, tmp_path):
     assert again.base == delta.base
     assert again.about == {"base_model": "tiny", "editor": "X"}
     assert all(torch.equal(again.parts[name], value) for name, value in delta.parts.items())
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_change_that_facts_share_is_kept_with_its_rank(family):
+    lm = LanguageModel(*tiny.pair(family))
+    rows = drawn(lm, "low rank")
+    each = [
+        {la: LowRank(left=row.left[[i]], right=row.right[[i]]) for la, row in rows.items()}
+        for i in range(2)
+    ]
+    delta = edited_weights.of_updates(lm, joined(each), {})
+    for name, row in zip(delta.names, rows.values(), strict=True):
+        change = delta.change(name).T if lm.architecture.transposed else delta.change(name)
+        torch.testing.assert_close(change, row.left.T @ row.right)
+        assert delta.parts[f"{name}.left"].shape[1] == 2
 
 
 def test_a_difference_is_put_on_no_other_model(tmp_path):
