@@ -210,7 +210,7 @@ def test_a_data_file_without_usable_records_ends_the_job(job, tmp_path, text, se
 def test_a_study_without_a_known_fact_ends_the_job(job, tmp_path):
     row = {**RECORD, "status": "kept", "reason": "", "is_correct": False}
     tables.write(tmp_path / "facts.parquet", [row, {**row, "is_correct": None}], "facts")
-    params = {"settings": {"size": None, "seed": 0}}
+    params = {"settings": {"known": "only", "size": None, "seed": 0}}
     said = fails(study_script.main, job("study", [str(tmp_path / "facts.parquet")], params))
     assert "facts.parquet: the model knows none of the 2 facts" in said
     assert "give it more records or another model" in said
