@@ -303,4 +303,4 @@ def _meant(value: Any) -> str:
 def choices(given: Any, known: Iterable[str]) -> str:
     """The known name that is most like the given one, and all of them, for a sentence's end."""
     known = list(known)
-    return f"{nearest(given, known, cutoff=0.5)} (known: {', '.join(known)})"
+    return f"{nearest(given, known, cutoff=0.5)} (known: {', '.join(known) or 'none'})"

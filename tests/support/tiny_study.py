@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import psutil
 import tiny
 import torch
 import yaml
+from warm_python import WarmPython
 
 from locedit.store import tables
 
@@ -101,8 +103,10 @@ def snakemake(
 
     `environment` among the settings is not the workflow's: it goes to the process.
     """
+    call = _call(folder, settings, *arguments, root=root, snakefile=snakefile)
+    call["args"][0] = warm_python().executable
     done = subprocess.run(
-        **_call(folder, settings, *arguments, root=root, snakefile=snakefile),
+        **call,
         stdout=subprocess.PIPE,
         text=True,
         check=False,
@@ -161,10 +165,21 @@ def _call(
     command += ["--snakefile", str(root / snakefile), "--directory", str(folder)]
     command += ["--workflow-profile", str(root / "profiles" / "default")]
     command += ["--configfile", str(overlay)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
+    environment = warm_environment()
     environment["PYTHONPATH"] = str(root)  # the library beside the rules, not the installed one
     environment |= of_its_own
     return {"args": command, "cwd": root, "env": environment, "stderr": subprocess.STDOUT}
+
+
+def warm_environment() -> dict[str, str]:
+    """The environment of a study, but for its own checkout."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
+
+
+@cache
+def warm_python() -> WarmPython:
+    """One for all studies of this process."""
+    return WarmPython(warm_environment())
 
 
 def parted(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
