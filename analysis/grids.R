@@ -63,20 +63,21 @@ outcomes_of <- function(scores, score_names, problems, methods, correct_only) {
 
 # `score`: [facts, edited layers], NA where there is none; `grid`: which of these layers are edited
 # for every fact (`listed`), not as single facts' peaks alone; `half1`, `half2`: the same from
-# halves of the prompts, or NULL; `relation`: of each fact.
+# halves of the prompts, or NULL; `again`: where the edits were made once more; `relation`: of each
+# fact.
 outcome_of <- function(rows, score, keys) {
   facts <- sort(unique(as.character(rows$case_id)), method = "radix")
   layers <- sort(unique(as.integer(rows$layer)))
   at <- cbind(match(rows$case_id, facts), match(rows$layer, layers))
   as_matrix <- function(values) fill_matrix(values, at, facts, layers)
-  halves <- lapply(paste0(score, HALVES), function(column) {
+  more <- lapply(paste0(score, c(HALVES, AGAIN)), function(column) {
     if (column %in% names(rows)) as_matrix(usable_score(rows, column))
   })
   relation <- if (is.null(rows$relation_id)) rows$case_id else rows$relation_id
   list(
     keys = list(problem = keys$problem, method = keys$method, score = score),
-    score = as_matrix(usable_score(rows, score)), half1 = halves[[1]], half2 = halves[[2]],
-    grid = layers %in% listed_edits(rows)$layer, n_rows = nrow(rows),
+    score = as_matrix(usable_score(rows, score)), half1 = more[[1]], half2 = more[[2]],
+    again = more[[3]], grid = layers %in% listed_edits(rows)$layer, n_rows = nrow(rows),
     relation = as.character(relation)[match(facts, rows$case_id)]
   )
 }
@@ -172,6 +173,7 @@ with_values <- function(cell, values, outcome, localizer, near) {
   cell$value_half2 <- half(localizer$half2)
   cell$score_half1 <- outcome$half1[facts, layers, drop = FALSE]
   cell$score_half2 <- outcome$half2[facts, layers, drop = FALSE]
+  cell$score_again <- outcome$again[facts, layers, drop = FALSE]
   cell$peak <- peak_shares(cell$value)
   cell$p_corrupted <- unname(localizer$p_corrupted[facts])
   cell$passes <- localizer$passes

@@ -5,6 +5,7 @@
 # removed, it bounds what an association within facts can be (within.R).
 
 HALVES <- c("_half1", "_half2")
+AGAIN <- "_again" # of a score: where the same edit was made once more
 
 # One row for each localizer, module, window and measure. `measures`: columns E of effects, with
 # E_half1 and E_half2 beside them (NaN where nothing was drawn, or too few noise rows). `scores`:

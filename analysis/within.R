@@ -7,8 +7,9 @@
 # r: by the jackknife over facts on Fisher's z (Student's t, also of `p`), and over relations. Facts
 # that differ more between layers in both would make permutations of facts reject too often.
 # `equivalent`: |r| < `bound` by two one-sided tests (Schuirmann 1987), with their power if r is 0.
-# `reliability_value`, `reliability_score`, `ceiling`: see ceilings; `r_corrected`: r over its
-# ceiling. `covariate`: what else was removed. Arguments: see choice_table.
+# `reliability_value`, `reliability_score`, `repeated`, `ceiling`: see fill_ceiling;
+# `r_corrected`: r over its ceiling. `covariate`: what else was removed. Arguments: see
+# choice_table.
 within_table <- function(scores, effects, score_names, problems = NULL, methods = NULL,
                          primary = NULL, correct_only = TRUE) {
   table <- over_cells(
@@ -45,7 +46,7 @@ within_row <- function(cell) {
     spearman = NA_real_, spearman_low = NA_real_, spearman_high = NA_real_,
     bound = bound_for(nrow(cell$score), ncol(cell$score)), equivalence_p = NA_real_,
     equivalent = NA, equivalence_power = NA_real_, reliability_value = NA_real_,
-    reliability_score = NA_real_, ceiling = NA_real_, r_corrected = NA_real_,
+    reliability_score = NA_real_, repeated = 0L, ceiling = NA_real_, r_corrected = NA_real_,
     r_corrected_low = NA_real_, r_corrected_high = NA_real_, reason = cell$reason
   ))
   if (!can_associate(cell)) {
@@ -157,11 +158,17 @@ fill_equivalence <- function(answer, interval) {
 # ---- reliability ---------------------------------------------------------------------------------
 
 # Reliabilities at the edited layers, of the within-fact parts: the correlation of halves (of noise
-# rows; of prompts) stepped up to the whole (Spearman 1910, Brown 1910). No r can be expected above
-# the root of their product, its ceiling (Spearman 1904); the ratio is jackknifed whole.
+# rows; of prompts) stepped up to the whole (Spearman 1910, Brown 1910); of a score, where some
+# facts' edits were made again with other contexts, that of the two edits instead (`repeated`: how
+# many facts). No r can be expected above the root of their product, its ceiling (Spearman 1904);
+# the ratio is jackknifed whole.
 fill_ceiling <- function(answer, cell, facts) {
   value <- half_reliability(cell$value_half1, cell$value_half2, cell$covariate)
-  score <- half_reliability(cell$score_half1, cell$score_half2, cell$covariate)
+  score <- repeat_reliability(cell$score, cell$score_again, cell$covariate)
+  answer$repeated <- score$n
+  if (is.na(score$whole)) {
+    score <- half_reliability(cell$score_half1, cell$score_half2, cell$covariate)
+  }
   answer[c("reliability_value", "reliability_score")] <- list(value$whole, score$whole)
   ratio <- function(r, x, y) r / sqrt(ifelse(x > 0 & y > 0, x * y, NA_real_))
   answer$ceiling <- 1 / ratio(1, value$whole, score$whole)
@@ -180,6 +187,19 @@ no_ceiling <- function(answer) {
     if (absent[2]) "no halves of the score's prompts that differ within facts",
     if (!any(absent) && is.na(answer$ceiling)) "a reliability below zero: no ceiling"
   )
+}
+
+# Of the facts with two edits at every layer; without any other fact it is what it was.
+repeat_reliability <- function(score, again, covariate) {
+  both <- if (is.null(again)) logical(nrow(score)) else rowSums(is.na(again)) == 0
+  answer <- list(n = sum(both), whole = NA_real_, without = rep(NA_real_, length(both)))
+  cells <- lapply(list(score, again), function(cells) cells[both, , drop = FALSE])
+  if (answer$n < MIN_ROWS || !all(vapply(cells, varies_within, TRUE))) return(answer)
+  found <- within_correlations(cells[[1]], cells[[2]], covariate[both])
+  answer$whole <- found$r
+  answer$without <- rep(found$r, length(both))
+  answer$without[both] <- found$without
+  answer
 }
 
 half_reliability <- function(first, second, covariate) {

@@ -1,7 +1,8 @@
 # In: the study's facts, their peaks, sigma, the model, Wikipedia paragraphs.
 # Out: key_statistics.safetensors, contexts.parquet, essence.parquet, baseline/{problem}.parquet,
 # editing/{method}/{problem}/layer-{layer}.parquet (a row per fact; layer-peak.parquet: each at the
-# layer where its own localizer peaks; layer-{layer}-together-{n}.parquet: n facts in one update),
+# layer where its own localizer peaks; layer-{layer}-together-{n}.parquet: n facts in one update;
+# layer-{layer}-again.parquet: the primary comparison's, with contexts_again.parquet),
 # scores.parquet; scores_together.parquet, where several n are compared.
 # Steps: what all edits share, once; the unedited model, once a problem; the grid; the scores.
 
@@ -110,6 +111,22 @@ rule contexts:
         "../workflow_scripts/contexts.py"
 
 
+use rule contexts as contexts_again with:
+    output:
+        f"{SHARED}/contexts_again.parquet",
+    log:
+        log_of(f"{SHARED}/contexts_again.parquet"),
+    benchmark:
+        benchmark_of(f"{SHARED}/contexts_again.parquet")
+    params:
+        settings=config["contexts"],
+        seed=config["seed"] + 1,
+        model=model_identity(),
+        code=code("contexts"),
+    message:
+        "Sampling context templates for edits that are made again"
+
+
 rule essence:
     input:
         study=f"{OUT}/study.parquet",
@@ -194,11 +211,11 @@ rule edit:
         gpu=GPU,
     params:
         measuring=MEASURING,
-        facts=lambda w: facts_edited(w.method, w.problem),
+        facts=lambda w: facts_edited(w.method, w.problem, w.layer),
         hyperparameters=lambda w: hyperparameters(w.method, w.problem),
         solving=lambda w: solving(w.method),
         quirks=lambda w: edit_quirks(w.method, w.problem),
-        seed=config["seed"],
+        seed=lambda w: seed(w.layer),
         model=model_identity(),
         code=lambda w: code_with("edit", "methods", w.method),
     message:
@@ -219,6 +236,7 @@ EDITS_AT_PEAKS = [
     for method, problem in PAIRS
     if pairs.PEAK in edit_layers(method, problem)
 ]
+EDITS_AGAIN = edits_again()
 
 
 rule scores:
@@ -226,6 +244,7 @@ rule scores:
         study=f"{OUT}/study.parquet",
         edits=EDITS,
         peaks=EDITS_AT_PEAKS,
+        again=EDITS_AGAIN,
     output:
         f"{OUT}/scores.parquet",
     log:
@@ -248,6 +267,7 @@ rule scores:
             f"{method} {problem}": edit_layers(method, problem)
             for method, problem in PAIRS
         },
+        again=len(EDITS_AGAIN) and config["editing"]["repeated"],
         code=code("scores"),
     message:
         "Scoring {MODEL}'s edits"
@@ -262,6 +282,7 @@ if EDITS_TOGETHER:
             study=f"{OUT}/study.parquet",
             edits=EDITS + EDITS_TOGETHER,
             peaks=[],
+            again=[],
         output:
             f"{OUT}/scores_together.parquet",
         log:
@@ -276,6 +297,7 @@ rule editing:
     input:
         EDITS,
         EDITS_AT_PEAKS,
+        EDITS_AGAIN,
         EDITS_TOGETHER,
         f"{OUT}/scores.parquet",
         rules.scores_together.output if EDITS_TOGETHER else [],

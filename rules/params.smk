@@ -28,15 +28,23 @@ def edit_layers(method, problem):
     return pairs.of_pair(config["editing"]["layers"], problem, method)
 
 
-def facts_edited(method, problem):
-    """How many of the study's facts a pair is edited with; None: all."""
-    return pairs.of_pair(config["editing"]["facts"], problem, method)
+def facts_edited(method, problem, place=""):
+    """How many of the study's facts a pair is edited with, once or again; None: all."""
+    facts = pairs.of_pair(config["editing"]["facts"], problem, method)
+    if not pairs.is_again(place):
+        return facts
+    repeated = config["editing"]["repeated"]
+    return repeated if facts is None else min(facts, repeated)
 
 
 def edit_inputs(wildcards):
     """The shared inputs that the method takes, beside those of every edit."""
     needs = methods.METHODS[wildcards.method]
-    return shared_files(statistics=needs.statistics, contexts=needs.contexts)
+    return shared_files(
+        statistics=needs.statistics,
+        contexts=needs.contexts,
+        again=pairs.is_again(wildcards.get("layer", "")),
+    )
 
 
 def localize_inputs(wildcards):
@@ -52,13 +60,13 @@ def localize_inputs(wildcards):
     )
 
 
-def shared_files(statistics, contexts):
-    """Of what is made once for a model, what is asked for."""
+def shared_files(statistics, contexts, again=False):
+    """Of what is made once for a model, what is asked for; `again`: for repeated edits."""
     files = {}
     if statistics:
         files["statistics"] = f"{SHARED}/key_statistics.safetensors"
     if contexts:
-        files["contexts"] = f"{SHARED}/contexts.parquet"
+        files["contexts"] = f"{SHARED}/contexts{'_again' if again else ''}.parquet"
     return files
 
 
@@ -154,6 +162,24 @@ def r2_figure(score, **settings):
 def figure_sources(file):
     """Labels and R files of a figure, in their order: those of every figure, and its own."""
     return [LABELS, "frames.R", "theme.R", "figures.R", f"figures_{file}.R"]
+
+
+def edits_again():
+    """Tables of the primary comparison's edits that are made again."""
+    pair = [config["analysis"]["primary"][key] for key in ("method", "problem")]
+    if not config["editing"]["repeated"] or tuple(pair) not in PAIRS:
+        return []
+    return [
+        EDIT.format(
+            method=pair[0], problem=pair[1], layer=pairs.place(layer, again=True)
+        )
+        for layer in pairs.listed(edit_layers(*pair))
+    ]
+
+
+def seed(place=""):
+    """What edits draw by: other numbers where they are made again."""
+    return config["seed"] + pairs.is_again(place)
 
 
 def edits_of(together):

@@ -1,6 +1,7 @@
 """Scores of every edit, derived from the stored log-probabilities.
 
-Inputs: `edits`, at the layers that every fact is edited at; `peaks`, at each fact's own.
+Inputs: `edits`, at the layers that every fact is edited at; `peaks`, at each fact's own; `again`,
+some of the first, made once more with other contexts and draws.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,7 +13,7 @@ from locedit.messages import commonest
 from locedit.store import tables
 from locedit.study import peaks
 from locedit.study.edit import OK
-from locedit.study.scores import score_row
+from locedit.study.scores import REPEATED, score_row
 from locedit.workflow.job import provenance, running
 
 KEYS = (
@@ -24,11 +25,11 @@ KEYS = (
 def main(snakemake) -> None:
     with running(snakemake):
         study = {row["case_id"]: row for row in tables.records(snakemake.input.study, "facts")}
-        listed, own = (
+        listed, own, again = (
             [scored(record, study, snakemake.params) for record in edits_of(paths)]
-            for paths in (snakemake.input.edits, snakemake.input.peaks)
+            for paths in (snakemake.input.edits, snakemake.input.peaks, snakemake.input.again)
         )
-        rows = list(peaks.marked(listed, own))
+        rows = list(peaks.marked(with_repeats(listed, again), own))
         refuse_nothing_done([row["status"] for row in rows])
         tables.write(snakemake.output[0], rows, "scores", provenance(snakemake))
 
@@ -44,6 +45,20 @@ def scored(record: dict[str, Any], study: dict[str, dict[str, Any]], params) -> 
     row = {"model": params.model, "dataset": params.dataset, **{key: record[key] for key in KEYS}}
     row |= {"relation_id": fact["relation_id"], "is_correct": fact["is_correct"]}
     return row | score_row(record, params.aggregate) if record["status"] == OK else row
+
+
+def with_repeats(
+    rows: Iterable[dict[str, Any]], again: Iterable[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Each edit's row, with the scores of the same edit where it was made again."""
+    keys = ("method", "problem", "layer", "case_id")
+    repeats = {tuple(row[key] for key in keys): row for row in again if row["status"] == OK}
+    empty: dict[str, Any] = {}
+    return [
+        row | {f"{name}_again": repeat[name] for name in REPEATED if repeat}
+        for row in rows
+        for repeat in [repeats.get(tuple(row[key] for key in keys), empty)]
+    ]
 
 
 def refuse_nothing_done(statuses: list[str]) -> None:

@@ -199,6 +199,7 @@ _WITHIN = Layout(
             title="Reliability",
             columns=(
                 *_numbers(Value="reliability_value", Score="reliability_score"),
+                Column(header="Facts edited again", value="repeated", kind="count"),
                 _estimate("r over its ceiling", "r_corrected"),
             ),
         ),

@@ -10,6 +10,10 @@ from locedit.methods.problems import PROBLEMS
 
 KINDS = ("rewrite", "paraphrase", "neighbourhood")
 
+# The scores that a study's primary comparison may be of, of which edits that are made again have a
+# column each
+REPEATED = (*(f"{kind}_log_odds" for kind in KINDS), "essence", "overall")
+
 # log p of the largest probability below 1 that float32 tells from it: p is computed no finer
 _MOST = math.log1p(-float(np.finfo(np.float32).epsneg))
 

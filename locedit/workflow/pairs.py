@@ -11,7 +11,8 @@ from typing import Any
 ALL = "all"
 PEAK = "peak"  # among a pair's edit layers: each fact's own
 _TOGETHER = "-together-"
-PLACE = rf"\d+({_TOGETHER}\d+)?|{PEAK}"  # what `place` makes, for a wildcard
+_AGAIN = "-again"
+PLACE = rf"\d+({_TOGETHER}\d+|{_AGAIN})?|{PEAK}"  # what `place` makes, for a wildcard
 
 
 class NotGiven(LookupError):
@@ -29,15 +30,25 @@ def of_pair(given: Any, problem: str, method: str) -> Any:
     return given
 
 
-def place(layer: int | str, together: int) -> str:
-    """What names a layer's edits in files: the layer, and how many facts share an update."""
+def place(layer: int | str, together: int = 1, *, again: bool = False) -> str:
+    """What names a layer's edits in files: the layer, and how many facts share an update.
+
+    again: whether they are the repeated ones, with contexts and draws of their own.
+    """
+    if again:
+        return f"{layer}{_AGAIN}"
     return str(layer) if together == 1 else f"{layer}{_TOGETHER}{together}"
 
 
 def placed(text: str) -> tuple[str, int]:
     """The layer and the number of facts that `place` made a text of."""
-    layer, _, together = text.partition(_TOGETHER)
+    layer, _, together = text.removesuffix(_AGAIN).partition(_TOGETHER)
     return layer, int(together or 1)
+
+
+def is_again(text: str) -> bool:
+    """Whether `place` named repeated edits."""
+    return text.endswith(_AGAIN)
 
 
 def listed(layers: Sequence[int | str]) -> list[int]:

@@ -241,6 +241,12 @@ class Editing(Section):
         description="facts that share an update: 1, each has an edit of its own; a list compares "
         "them, [1, 10, 100], each a multiple of the one before",
     )
+    repeated: int = Field(
+        0,
+        ge=0,
+        description="of the facts of analysis.primary, edited once more at its listed layers with "
+        "other contexts and draws: how far its score repeats, in the table `within` (40 tell)",
+    )
     preset: Literal["paper", "released"] = Field(
         "paper", description="paper | released: hyperparameters as in METHODS, section 4"
     )

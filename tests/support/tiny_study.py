@@ -81,7 +81,7 @@ class Run:
     @property
     def edits(self) -> set[tuple[str, str, int | str]]:
         """(method, problem, layer) of each edit job."""
-        found = re.findall(r"Editing: (\S+), (\w+), layer (\w+)", self.text)
+        found = re.findall(r"Editing: (\S+), (\w+), layer ([\w-]+)", self.text)
         return {
             (method, problem, int(layer) if layer.isdigit() else layer)
             for method, problem, layer in found

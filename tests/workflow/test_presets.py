@@ -65,6 +65,10 @@ def expected(study):
         for method in editing["methods"]
     ]
     grid = sum(len(listed(some)) * numbers + ("peak" in some) for some in layers)
+    if editing["repeated"]:
+        primary = study["analysis"]["primary"]
+        grid += len(listed(of_pair(editing["layers"], primary["problem"], primary["method"])))
+        once.append("contexts_again")
     return dict.fromkeys(once, 1) | {
         "trace": len(tracing["modules"]) * len(tracing["windows"]),
         "baseline": len(editing["problems"]),

@@ -30,6 +30,7 @@ from tiny_study import (
 
 from locedit.facts.record import EXCLUDED
 from locedit.store import hashing, schemas, tables
+from locedit.study.scores import REPEATED
 from locedit.workflow import plugins
 
 SCORE_FIGURES = {f"figure_{score}_by_layer" for score in (*SCORES, "success", "said")}
@@ -309,6 +310,36 @@ def test_an_added_layer_runs_its_own_edits_alone(study, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in old} == old
     scores = tables.read(grown.out / "scores.parquet", "scores")
     assert set(scores["layer"]) == {*LAYERS, 1}
+
+
+def test_edits_made_again_run_alone_and_tell_how_far_the_score_repeats(study, tmp_path):
+    """The primary comparison's, of some facts, with other contexts; the edits themselves stay."""
+    twice = study.copied(tmp_path / "twice")
+    changes = {"editing": {"repeated": 5}}
+    run = twice.run(str(OUT / "analysis" / "within.parquet"), **changes)
+    assert run.status == 0, run.text
+    assert run.edits == {("ROME", "error_injection", f"{layer}-again") for layer in LAYERS}
+    new = {"contexts_again": 1, "edit": len(LAYERS), "scores": 1, "table_within": 1}
+    assert run.jobs == new
+
+    sets = [
+        tables.context_sets(twice.out.parent / f"{name}.parquet", "rome")
+        for name in ("contexts", "contexts_again")
+    ]
+    assert sets[0] != sets[1]
+    scores = tables.read(twice.out / "scores.parquet", "scores")
+    before = tables.read(study.out / "scores.parquet", "scores")
+    again = [f"{name}_again" for name in REPEATED]
+    pd.testing.assert_frame_equal(scores.drop(columns=again), before.drop(columns=again))
+    repeated = scores[scores["paraphrase_log_odds_again"].notna()]
+    assert set(zip(repeated["method"], repeated["problem"], strict=True)) == {
+        ("ROME", "error_injection")
+    }
+    assert repeated.groupby("layer").size().to_dict() == dict.fromkeys(LAYERS, 5)
+    assert (repeated["paraphrase_log_odds_again"] != repeated["paraphrase_log_odds"]).all()
+    within = tables.read(twice.out / "analysis" / "within.parquet", "within")
+    of = within.query("problem == 'error_injection' and method == 'ROME'")
+    assert set(of.loc[of["score"] == "paraphrase_log_odds", "repeated"]) == {5}
 
 
 PEAKED = {"all": LAYERS, "error_injection": {"all": LAYERS, "ROME": [2, "peak"]}}

@@ -70,6 +70,45 @@ test_that("in forcing the corrupted probability is taken out of each layer, else
   expect_equal(within_table(erased, frames$effects, "rewrite")$r, by_lm(1:n))
 })
 
+test_that("a score's reliability is that of the facts whose edits were made again", {
+  again <- study$score + 4 * seq_len(n) + stats::rnorm(5 * n, 0, 0.7)
+  twice <- seq_len(n) %in% seq(2, n, 2)
+  again[!twice, 3] <- NA # one layer is lacking
+  halves <- lapply(1:4, function(k) study$score + 4 * seq_len(n) + stats::rnorm(5 * n, 0, 0.7))
+  frames <- as_frames(study, more = list(
+    rewrite_half1 = halves[[1]], rewrite_half2 = halves[[2]], rewrite_again = again
+  ))
+  frames$effects$value_half1 <- as.vector(halves[[3]])
+  frames$effects$value_half2 <- as.vector(halves[[4]])
+  row <- within_table(frames$scores, frames$effects, "rewrite")
+  stepped <- function(r) 2 * r / (1 + r)
+  reliability <- function(facts) by_lm(facts, value = again, score = study$score)
+  value <- stepped(by_lm(1:n, value = halves[[3]], score = halves[[4]]))
+  expect_equal(row$repeated, sum(twice))
+  expect_equal(row$reliability_score, reliability(which(twice)))
+  expect_equal(row$ceiling, sqrt(reliability(which(twice)) * value))
+  ratios <- vapply(1:n, function(k) {
+    left <- (1:n)[-k]
+    value <- stepped(by_lm(left, value = halves[[3]], score = halves[[4]]))
+    by_lm(left) / sqrt(reliability(setdiff(which(twice), k)) * value)
+  }, 0)
+  half <- qt(0.975, n - 1) * sqrt((n - 1)^2 / n * stats::var(ratios))
+  expect_equal(row$r_corrected_low, row$r_corrected - half)
+})
+
+test_that("too few facts whose edits were made again leave the halves of the prompts", {
+  halves <- lapply(1:2, function(k) study$score + stats::rnorm(5 * n, 0, 0.7))
+  again <- study$score
+  again[-(1:4), ] <- NA
+  frames <- as_frames(study, more = list(
+    rewrite_half1 = halves[[1]], rewrite_half2 = halves[[2]], rewrite_again = again
+  ))
+  row <- within_table(frames$scores, frames$effects, "rewrite")
+  expect_equal(row$repeated, 4)
+  r <- by_lm(1:n, value = halves[[1]], score = halves[[2]])
+  expect_equal(row$reliability_score, 2 * r / (1 + r))
+})
+
 test_that("the ceiling is the root of both reliabilities, of within-fact halves at these layers", {
   halves <- lapply(1:4, function(k) study$score + 4 * seq_len(n) + stats::rnorm(5 * n, 0, 0.7))
   frames <- as_frames(study, more = list(rewrite_half1 = halves[[1]], rewrite_half2 = halves[[2]]))
