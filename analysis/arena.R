@@ -1,16 +1,66 @@
 # Which localizer tells where to edit? All are compared on the same facts, edits and layers, by how
 # well each fact's order of layers agrees with the order by its values.
 
-# One row for each problem, method, score and localizer (module, window). `rank_r`: mean over facts
-# of Spearman's correlation over layers, layers' means removed, with the interval of Student's t.
-# `behind`: less than the best one's by; `p_adjusted`: of that difference, paired over facts, by one
-# flip of signs over all pairs of localizers (max-T); `with_best`: it is not below .05. As
-# description: `hit`, how often the value peaks at the best layer, and `regret`, what is lost there
-# against the best layer, each beside the mean of its own shuffles; that of regret has the p of
-# choice_table. `passes`: what the localizer costs, in forward passes a fact. Other arguments: see
-# choice_table.
-arena_table <- function(scores, effects, score_names, problems = NULL, methods = NULL,
-                        correct_only = TRUE, permutations = 2000L, seed = 0L) {
+# The one table of all localizers. One row for each problem, method, score and localizer (module,
+# window). Of the tables `choice`, `value` (its strategy `localizer`) and `within`, as they are:
+# `gain` (A), `value` (C), `r` with its `ceiling` (B), each with its interval, p and what p is
+# adjusted to. `control`: one of `controls`. With `hits` (planted.R) also `found`, the share of
+# planted facts that the localizer finds, and its like.
+# Computed here, `rank_r`: mean over facts of Spearman's correlation over layers, layers' means
+# removed, with the interval of Student's t. `behind`: less than the best one's by; `p_adjusted`: of
+# that difference, paired over facts, by one flip of signs over all pairs of localizers (max-T);
+# `with_best`: it is not below .05. As description: `hit`, how often the value peaks at the best
+# layer, and `regret`, what is lost there against the best layer, each beside the mean of its own
+# shuffles; that of regret has the p of choice_table. `passes`: what the localizer costs, in forward
+# passes a fact. Other arguments: see choice_table.
+arena_table <- function(scores, effects, choice, within, value, score_names, hits = NULL,
+                        problems = NULL, methods = NULL, controls = NULL, correct_only = TRUE,
+                        permutations = 2000L, seed = 0L) {
+  table <- compared_table(
+    scores, effects, score_names, problems, methods, correct_only, permutations, seed
+  )
+  table$control <- table$localizer %in% controls
+  of_use <- value[value$strategy %in% "localizer", , drop = FALSE]
+  table <- with_columns(table, choice, "choice", c(
+    with_ends("gain"), shuffle_low = "shuffle_low", shuffle_high = "shuffle_high"
+  ))
+  table <- with_columns(table, of_use, "value", with_ends("value"))
+  table <- with_columns(table, within, "within", c(with_ends("r"), ceiling = "ceiling"))
+  if (!is.null(hits)) table <- with_columns(table, hits, "hits", FOUND, names(empty_localizer()))
+  table[c(setdiff(names(table), c("passes", "reason")), "passes", "reason")]
+}
+
+# Of the table of hits, by the names that its columns have here.
+FOUND <- c(
+  found = "hits", found_low = "low", found_high = "high", found_chance = "chance",
+  found_shuffle_low = "shuffle_low", found_shuffle_high = "shuffle_high", found_p = "p",
+  found_p_adjusted = "p_adjusted", found_placebo = "placebo"
+)
+
+# New names of an estimate's columns in its own table.
+with_ends <- function(name) {
+  new <- c(name, paste(name, c("low", "high", "p", "p_adjusted"), sep = "_"))
+  stats::setNames(c(name, ENDS, "p", "p_adjusted"), new)
+}
+
+# Columns of another table, under new names, at the rows of the same keys; with its reasons.
+with_columns <- function(table, from, name, columns, keys = CHOICE_KEYS) {
+  require_columns(from, c(keys, columns, "reason"), name)
+  key <- function(frame) {
+    do.call(paste, c(lapply(unname(as.list(frame[keys])), as.character), sep = "\r"))
+  }
+  at <- match(key(table), key(from))
+  table[names(columns)] <- from[at, columns]
+  reasons <- ifelse(is.na(at), sprintf("no row in the table %s", name), from$reason[at])
+  table$reason <- vapply(seq_along(at), function(i) {
+    joined_reasons(unique(unlist(strsplit(c(table$reason[i], reasons[i]), "; ", fixed = TRUE))))
+  }, "")
+  table
+}
+
+# What only all localizers of a pair together tell.
+compared_table <- function(scores, effects, score_names, problems, methods, correct_only,
+                           permutations, seed) {
   check_scores(scores, score_names)
   check_localized(effects)
   shuffles <- shuffles_of(study_facts(scores), permutations, seed)

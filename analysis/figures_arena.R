@@ -2,42 +2,43 @@
 
 PANELS <- c(
   gain = "A: gain over\nits own shuffle", value = "C: value against\nthe best fixed layer",
-  r = "B: correlation\nwithin facts"
+  r = "B: correlation\nwithin facts", found = "planted facts\nfound"
 )
 
 # A row for each localizer, sorted by `gain` (choice), with `value` (value), `r` and its `ceiling`
-# (within); filled: cannot be told from the best by rank correlation (arena). Of a localizer that
-# has several places, that at `module` and `window`, else its first. `controls`: localizers that are
-# drawn in grey.
-arena <- function(choice, value, within, arena, study, problem = "error_injection",
-                  method = "ROME", score = "paraphrase_log_odds", module = NULL, window = NULL,
-                  controls = NULL) {
+# (within), of a model with planted facts also `found`; filled: cannot be told from the best by rank
+# correlation. Controls are grey. Of a localizer that has several places, that at `module` and
+# `window`, else its first.
+arena <- function(arena, study, problem = "error_injection", method = "ROME",
+                  score = "paraphrase_log_odds", module = NULL, window = NULL) {
   title <- sprintf("Which localizer tells where to edit? %s", label_of(score, SCORES))
-  value <- value[value$strategy %in% "localizer", , drop = FALSE]
-  mine <- function(table) {
-    same <- table$problem %in% problem & table$method %in% method & table$score %in% score
-    one_place(table[same, , drop = FALSE], module, window)
-  }
-  tables <- list(gain = mine(choice), value = mine(value), r = mine(within))
-  rows <- do.call(rbind, Map(panel_rows, names(tables), tables))
+  require_columns(arena, c("control", "with_best", ARENA_COLUMNS), "arena")
+  same <- arena$problem %in% problem & arena$method %in% method & arena$score %in% score
+  table <- one_place(arena[same, , drop = FALSE], module, window)
+  shown <- intersect(names(PANELS), names(table))
+  rows <- do.call(rbind, lapply(shown, panel_rows, table = table))
   rows <- rows[!is.na(rows$estimate), , drop = FALSE]
   study <- c(study, sprintf(
     "%s with %s", lower(label_of(problem, PROBLEMS)), label_of(method, METHODS)
   ))
   if (nrow(rows) == 0) {
-    reasons <- setdiff(unique(tables$gain$reason), "")
+    reasons <- setdiff(unique(table$reason), "")
     reason <- c(if (length(reasons) > 0) paste(reasons, collapse = "; "), "no edit of this pair")
     return(empty_figure(title, study, reason[1]))
   }
-  standing <- mine(arena)
-  rows$best <- rows$localizer %in% standing$localizer[standing$with_best %in% TRUE]
-  rows$colour <- localizer_colours(rows$localizer, controls)
-  rows <- sorted_rows(rows)
+  rows$best <- rows$localizer %in% table$localizer[table$with_best %in% TRUE]
+  rows$colour <- localizer_colours(rows$localizer, table$localizer[table$control])
+  rows <- sorted_rows(rows, unname(PANELS[shown]))
   with_titles(
-    arena_plot(rows), title, c(study, facts_words(tables$gain$n_facts)), arena_notes(tables),
+    arena_plot(rows), title, c(study, facts_words(table$n_facts)), arena_notes(table),
     c(WIDTH, 1.8 + 0.27 * nlevels(rows$name)), arena_words(rows)
   )
 }
+
+ARENA_COLUMNS <- c(
+  "gain", "gain_low", "gain_high", "gain_p_adjusted", "shuffle_low", "shuffle_high", "value",
+  "value_low", "value_high", "r", "r_low", "r_high", "ceiling"
+)
 
 one_place <- function(table, module, window) {
   own <- (is.null(module) | table$module %in% module) & (is.null(window) | table$window %in% window)
@@ -46,12 +47,15 @@ one_place <- function(table, module, window) {
 }
 
 panel_rows <- function(name, table) {
-  column <- function(name) if (is.null(table[[name]])) rep(NA_real_, nrow(table)) else table[[name]]
+  of <- function(end) table[[paste0(name, "_", end)]]
+  none <- rep(NA_real_, nrow(table))
+  band <- switch(name, gain = "shuffle", found = "found_shuffle", "")
+  drawn <- function(end) if (band == "") none else table[[paste0(band, end)]]
   data.frame(
     panel = rep(PANELS[[name]], nrow(table)), localizer = table$localizer,
-    estimate = table[[name]], low = table$low, high = table$high,
-    band_low = column("shuffle_low"), band_high = column("shuffle_high"), p = column("p_adjusted"),
-    ceiling = ifelse(table[[name]] < 0, -1, 1) * column("ceiling")
+    estimate = table[[name]], low = of("low"), high = of("high"),
+    band_low = drawn("_low"), band_high = drawn("_high"), p = of("p_adjusted"),
+    ceiling = if (name == "r") ifelse(table$r < 0, -1, 1) * table$ceiling else none
   )
 }
 
@@ -60,8 +64,8 @@ localizer_colours <- function(localizer, controls) {
 }
 
 # Panels in their order, localizers by the first of them.
-sorted_rows <- function(rows) {
-  rows$panel <- factor(rows$panel, PANELS)
+sorted_rows <- function(rows, panels) {
+  rows$panel <- factor(rows$panel, panels)
   gain <- rows[as.integer(rows$panel) == 1, , drop = FALSE]
   others <- setdiff(rows$localizer, gain$localizer)
   order <- c(others, gain$localizer[order(gain$estimate)]) # the largest on top
@@ -89,10 +93,10 @@ arena_plot <- function(rows) {
     labs(x = NULL, y = NULL)
 }
 
-arena_notes <- function(tables) {
-  absent <- tables$gain[is.na(tables$gain$gain), , drop = FALSE]
-  most <- max(tables$gain$n_layers)
-  fewer <- tables$gain[tables$gain$n_layers < most & !is.na(tables$gain$gain), , drop = FALSE]
+arena_notes <- function(table) {
+  absent <- table[is.na(table$gain), , drop = FALSE]
+  most <- max(table$n_layers)
+  fewer <- table[table$n_layers < most & !is.na(table$gain), , drop = FALSE]
   c(
     paste(
       "Point and 95 % interval over facts, of controls in grey; grey bands: 95 % of the",
@@ -121,8 +125,8 @@ arena_words <- function(rows) {
       "A localizer picks better layers than its shuffle, at an adjusted p below .05: %d of %d.",
       better, nrow(gain)
     ),
-    alt = sprintf("Three panels of points with intervals for %s.",
-      count_of(nlevels(rows$name), "localizer")
+    alt = sprintf("%s panels of points with intervals for %s.",
+      c("Three", "Four")[nlevels(rows$panel) - 2], count_of(nlevels(rows$name), "localizer")
     )
   )
 }

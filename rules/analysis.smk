@@ -80,8 +80,8 @@ TABLES = {
     "arena": (
         "arena_table",
         [*_MATRICES, "choice.R", "within.R", "arena.R"],
-        {**_CHOICE, **_PERMUTED},
-        _BOTH,
+        {**_CHOICE, **_PERMUTED, "controls": CONTROLS},
+        {**_BOTH, **tables_of("choice", "within", "value")},
         "Which localizer tells where to edit",
     ),
     "power": (
@@ -141,6 +141,12 @@ TABLES = {
         "Reliability of the tracing effect",
     ),
 }
+
+# Hits of planted facts: this study's, or those of another that the configuration names
+if formats.PLANTED in PLACES:
+    TABLES["arena"][3].update(tables_of("hits"))
+elif config["analysis"]["planted"]:
+    TABLES["arena"][3]["hits"] = str(Path(config["analysis"]["planted"]).expanduser())
 
 if formats.PLANTED in PLACES:
     TABLES["hits"] = (

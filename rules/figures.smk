@@ -56,9 +56,8 @@ FIGURES = {
             **config["analysis"]["primary"],
             "module": SHOWN["module"],
             "window": SHOWN["window"],
-            "controls": CONTROLS,
         },
-        tables_of("choice", "value", "within", "arena"),
+        tables_of("arena"),
     ),
     "power": ("arena", "power_by_facts", {}, tables_of("power")),
     # does one inform the other?

@@ -31,7 +31,7 @@ class Column:
     value: str
     ends: tuple[str, str] | None = None
     kind: str = "number"  # number | p | count | text | flag
-    optional: bool = False  # left out of a grid where no row has it
+    optional: bool = False  # left out of a grid where no row has it, or a table has no such column
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,10 +124,14 @@ def cell(row: Mapping[str, Any], column: Column, notes: Notes, labels: Labels) -
     return {"text": text, "note": note, "interval": interval}
 
 
+def _has(rows: pd.DataFrame, column: str) -> bool:
+    return column in rows and bool(rows[column].notna().any())
+
+
 def grid(rows: pd.DataFrame, form: Grid, labels: Labels) -> dict[str, Any]:
     """One grid: headers, lines with their heads (text, number of lines it spans), notes."""
     notes = Notes()
-    columns = [c for c in form.columns if not c.optional or rows[c.value].notna().any()]
+    columns = [c for c in form.columns if not c.optional or _has(rows, c.value)]
     groups = labels.ordered(rows[form.across].dropna()) if form.across else []
     names = [*form.index, *([form.across] if form.across else [])]
     found = dict(zip(_keys(rows, names), rows.to_dict("records"), strict=True))

@@ -145,6 +145,7 @@ def check(config: Config, n_layers: int) -> None:
     _check_shown(config.analysis, config.localizing)
     _check_data(config.dataset)
     _check_statistics(config.statistics.path)
+    _check_planted(config.analysis.planted)
 
 
 def together(editing: Mapping[str, Any]) -> list[int]:
@@ -215,6 +216,14 @@ def _check_statistics(path: str | None) -> None:
         raise ConfigError(
             f"config: statistics.path: no file {one_line(path)}; `locedit import statistics` makes "
             "it of others' npz files (a relative one starts at the working folder)"
+        )
+
+
+def _check_planted(path: str | None) -> None:
+    if path is not None and not is_file(checked_path(path, "config: analysis.planted")):
+        raise ConfigError(
+            f"config: analysis.planted: no file {one_line(path)}; presets/smollm2-planted.yaml "
+            "makes it, results/MODEL/planted/analysis/hits.parquet in its folder"
         )
 
 

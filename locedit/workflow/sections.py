@@ -330,6 +330,11 @@ class Analysis(Section):
     splits: Count = Field(
         20, description="of the facts into halves, each choosing layers for the other"
     )
+    planted: Text | None = Field(
+        None,
+        description="another study's table of hits, .../analysis/hits.parquet: how often each "
+        "localizer finds planted facts, shown beside its answers here",
+    )
     power: Power = Field(
         Power(), description="correlation within facts that a study should find, and how often"
     )

@@ -108,10 +108,12 @@ def test_a_table_has_its_schemas_columns_and_no_empty_one(study, schema, name):
     assert list(table.columns) == schemas.SCHEMAS[schema].names
     assert len(table) > 0
     empty = [column for column in table if table[column].isna().all()]
-    # zeroing draws nothing at random; no method here has a null space, or picks neurons
+    # zeroing draws nothing at random; no method here has a null space, or picks neurons; no edit is
+    # made again
     without = {
         "localizing": ["value_half1", "value_half2"],
         "editing": ["null_space_rank", "neurons"],
+        "scores": [f"{name}_again" for name in REPEATED],
     }
     assert empty == without.get(schema, [])
 
@@ -337,7 +339,7 @@ def test_edits_made_again_run_alone_and_tell_how_far_the_score_repeats(study, tm
     }
     assert repeated.groupby("layer").size().to_dict() == dict.fromkeys(LAYERS, 5)
     assert (repeated["paraphrase_log_odds_again"] != repeated["paraphrase_log_odds"]).all()
-    within = tables.read(twice.out / "analysis" / "within.parquet", "within")
+    within = pd.read_parquet(twice.out / "analysis" / "within.parquet")
     of = within.query("problem == 'error_injection' and method == 'ROME'")
     assert set(of.loc[of["score"] == "paraphrase_log_odds", "repeated"]) == {5}
 

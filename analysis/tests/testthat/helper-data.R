@@ -18,8 +18,19 @@ ALL <- list(
 CHOSEN <- list(
   choice = function(...) choice_table(..., permutations = 50L), within = within_table,
   value = function(...) value_table(..., splits = 2L),
-  arena = function(...) arena_table(..., permutations = 50L)
+  arena = function(...) arena_of(...)
 )
+
+# The arena's table with the tables that it joins. `...`: problems and methods.
+arena_of <- function(scores, effects, score_names, ..., permutations = 50L, seed = 0L,
+                     hits = NULL, controls = NULL) {
+  arena_table(
+    scores, effects, choice_table(scores, effects, score_names, ..., permutations = permutations),
+    within_table(scores, effects, score_names, ...),
+    value_table(scores, effects, score_names, ..., splits = 2L), score_names, ...,
+    hits = hits, controls = controls, permutations = permutations, seed = seed
+  )
+}
 
 cases <- function(n) sprintf("case%02d", seq_len(n))
 

@@ -74,7 +74,7 @@ make_chosen <- function(scores = make_scores(), effects = make_effects(windows =
   }
   list(
     choice = given(choice_table, permutations = 50L), within = given(within_table),
-    value = given(value_table, splits = 2L), arena = given(arena_table, permutations = 50L),
+    value = given(value_table, splits = 2L), arena = given(arena_of),
     hits = hits_table(with_places(effects), permutations = 50L),
     power = power_table(effects)
   )

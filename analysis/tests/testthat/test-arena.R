@@ -10,7 +10,7 @@ localizers <- list(
 effects <- do.call(rbind, lapply(names(localizers), function(name) {
   transform(frames$effects, localizer = name, value = as.vector(localizers[[name]]))
 }))
-table <- arena_table(frames$scores, effects, "rewrite", permutations = 300L, seed = 2L)
+table <- arena_of(frames$scores, effects, "rewrite", permutations = 300L, seed = 2L)
 rows <- split(table, table$localizer)
 
 test_that("mean rank correlations, and how far each is behind the best, are a loop's", {
@@ -46,17 +46,48 @@ test_that("hits and regrets stand beside the means of their own shuffles", {
   expect_lt(rows$good$hit_p, 0.01)
 })
 
+test_that("the answers of the other tables stand beside, as they are", {
+  choice <- choice_table(frames$scores, effects, "rewrite", permutations = 300L)
+  within <- within_table(frames$scores, effects, "rewrite")
+  value <- value_table(frames$scores, effects, "rewrite", splits = 2L)
+  of <- function(table) table[match(c("good", "none"), table$localizer), ]
+  mine <- of(table)
+  expect_equal(mine$gain, of(choice)$gain)
+  expect_equal(mine$gain_low, of(choice)$low)
+  expect_equal(mine$gain_p_adjusted, of(choice)$p_adjusted)
+  expect_equal(mine$r, of(within)$r)
+  expect_equal(mine$r_high, of(within)$high)
+  expect_equal(mine$value, of(value[value$strategy == "localizer", ])$value)
+  expect_false(any(table$control))
+  expect_null(table$found)
+})
+
+test_that("controls are marked, and planted facts found stand beside where they are given", {
+  hits <- data.frame(
+    localizer = c("good", "poor"), module = "mlp", window = 5L, hits = c(0.5, 0.1), low = 0.3,
+    high = 0.7, chance = 0.2, shuffle_low = 0.1, shuffle_high = 0.3, p = 0.01, p_adjusted = 0.02,
+    placebo = 0.2, reason = c("", "too few planted facts (3, at least 5)")
+  )
+  found <- arena_of(frames$scores, effects, "rewrite", hits = hits, controls = "none")
+  found <- split(found, found$localizer)
+  expect_equal(c(found$good$control, found$none$control), c(FALSE, TRUE))
+  expect_equal(c(found$good$found, found$good$found_p_adjusted), c(0.5, 0.02))
+  expect_true(is.na(found$none$found))
+  expect_match(found$none$reason, "no row in the table hits")
+  expect_match(found$poor$reason, "too few planted facts")
+})
+
 test_that("what a localizer costs is the mean over its facts", {
   passes <- ifelse(effects$localizer == "good", as.integer(factor(effects$case_id)), NA)
   costly <- transform(effects, passes = passes)
-  found <- arena_table(frames$scores, costly, "rewrite", permutations = 50L)
+  found <- arena_of(frames$scores, costly, "rewrite", permutations = 50L)
   expect_equal(found$passes[match(c("good", "none"), found$localizer)], c(mean(1:20), NA))
 })
 
 test_that("a localizer without values is named, and the others are compared without it", {
   broken <- transform(effects, value = ifelse(localizer == "poor", NA, value))
-  found <- arena_table(frames$scores, broken, "rewrite", permutations = 50L)
+  found <- arena_of(frames$scores, broken, "rewrite", permutations = 50L)
   found <- split(found, found$localizer)
-  expect_equal(found$poor$reason, "no fact with the localizer's values at every layer")
+  expect_match(found$poor$reason, "no fact with the localizer's values at every layer")
   expect_equal(found$good$rank_r, rows$good$rank_r)
 })

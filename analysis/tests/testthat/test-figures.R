@@ -26,9 +26,7 @@ figures_of <- function(scores, effects, cells, settings, tables) {
     choice_gain = choice_gain(tables$choice, "Model", "rewrite"),
     within_facts = within_facts(tables$within, "Model", "rewrite"),
     value_of_use = value_of_use(tables$value, "Model", "rewrite"),
-    arena = arena(
-      tables$choice, tables$value, tables$within, tables$arena, "Model", score = "rewrite"
-    ),
+    arena = arena(tables$arena, "Model", score = "rewrite"),
     hits_by_localizer = hits_by_localizer(tables$hits, "Model"),
     power_by_facts = power_by_facts(tables$power, "Model"),
     heatmap = heatmap(cells, "Model"),
@@ -323,28 +321,21 @@ test_that("values are averaged over what all strategies have", {
 })
 
 test_that("the arena sorts localizers by their gain and marks those that may be the best", {
-  tables <- CHOSEN_TABLES
-  tables$choice$gain <- ifelse(tables$choice$localizer == "zeroing", 0.3, 0.1)
-  tables$arena$with_best <- tables$arena$localizer == "zeroing"
-  plot <- arena(
-    tables$choice, tables$value, tables$within, tables$arena, "Model", score = "rewrite"
-  )
+  table <- CHOSEN_TABLES$arena
+  table$gain <- ifelse(table$localizer == "zeroing", 0.3, 0.1)
+  table$with_best <- table$localizer == "zeroing"
+  plot <- arena(table, "Model", score = "rewrite")
   expect_equal(levels(plot$data$name), c("tracing", "zeroing")) # the last is on top
-  tables$choice$gain <- ifelse(tables$choice$localizer == "zeroing", -0.3, 0.1)
-  tables$choice$shuffle_low[tables$choice$localizer == "zeroing"] <- NA
-  turned <- arena(
-    tables$choice, tables$value, tables$within, tables$arena, "Model", score = "rewrite"
-  )
+  table$gain <- ifelse(table$localizer == "zeroing", -0.3, 0.1)
+  table$shuffle_low[table$localizer == "zeroing"] <- NA
+  turned <- arena(table, "Model", score = "rewrite")
   drawn <- ggplot_build(turned)$layout$panel_params[[1]]$y$get_labels()
   expect_equal(drawn, c("zeroing", "tracing"))
   expect_equal(unique(plot$data$name[plot$data$best]), factor("zeroing", c("tracing", "zeroing")))
-  grey <- arena(tables$choice, tables$value, tables$within, tables$arena, "Model",
-    score = "rewrite", controls = "zeroing"
-  )$data
+  table$control <- table$localizer == "zeroing"
+  grey <- arena(table, "Model", score = "rewrite")$data
   expect_equal(unique(grey$localizer[grey$colour == "grey45"]), "zeroing")
-  none <- arena(tables$choice, tables$value, tables$within, tables$arena, "Model",
-    method = "another", score = "rewrite"
-  )
+  none <- arena(table, "Model", method = "another", score = "rewrite")
   expect_words(none, "Nothing to show: no edit of this pair")
 })
 

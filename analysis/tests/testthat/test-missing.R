@@ -65,7 +65,7 @@ test_that("tables and figures of all problems hold without the edits that were n
       choice_gain(tables$choice, "Model", "rewrite"),
       within_facts(tables$within, "Model", "rewrite"),
       value_of_use(tables$value, "Model", "rewrite"),
-      arena(tables$choice, tables$value, tables$within, tables$arena, "Model", score = "rewrite"),
+      arena(tables$arena, "Model", score = "rewrite"),
       correlations_by_layer(tables$correlations, "Model"),
       success_by_layer(tables$success, "Model"), score_by_layer(scores, "Model"),
       rewrite_vs_effect(scores, effects, "Model", "fact_erasure"),
