@@ -385,7 +385,7 @@ def stored(tmp_path):
         rows = [{**grid, "case_id": str(i), "status": s} for i, s in enumerate(statuses)]
         tables.write(tmp_path / "edits.parquet", rows, "editing")
         edits = [tmp_path / "edits.parquet"]
-        return Rows([], study=tmp_path / "study.parquet", edits=edits, peaks=[])
+        return Rows([], study=tmp_path / "study.parquet", edits=edits, peaks=[], again=[])
 
     return store
 

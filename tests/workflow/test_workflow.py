@@ -510,7 +510,9 @@ CHANGES: dict[str, tuple[dict, set, dict[str, int]]] = {
     "the number of halvings": (
         {"analysis": {"splits": 3}},
         set(),
-        dict.fromkeys(("table_value", "table_verdict", "figure_value", "figure_arena"), 1),
+        dict.fromkeys(
+            ("table_value", "table_arena", "table_verdict", "figure_value", "figure_arena"), 1
+        ),
     ),
     "the number of folds": (
         {"analysis": {"folds": 5}},
