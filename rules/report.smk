@@ -1,6 +1,7 @@
 # In: the tables and figures of the analysis, with their words; the facts.
-# Out: report.zip, a page with all of them that opens without a network.
-# Steps: compute the opening paragraph, fill the template, pack.
+# Out: report.zip, a page with all of them that opens without a network; facts.html, in the zip too,
+# a page that shows single facts.
+# Steps: gather what is known of each fact; compute the opening paragraph, fill the templates, pack.
 
 
 # What methods and localizers of the study share, where they need it
@@ -12,9 +13,49 @@ SHARED_TABLES = (
 )
 
 
+rule explorer:
+    input:
+        study=f"{OUT}/study.parquet",
+        effects=f"{OUT}/effects.parquet",
+        localized=LOCALIZED,
+        scores=f"{OUT}/scores.parquet",
+        edits=EDITS + EDITS_AT_PEAKS,
+    output:
+        f"{OUT}/facts.html",
+    log:
+        log_of(f"{OUT}/facts.html"),
+    benchmark:
+        benchmark_of(f"{OUT}/facts.html")
+    group:
+        "tables"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=memory(600),
+        runtime=minutes(3, PER_FACT),
+    params:
+        model=MODEL_SETTINGS["label"],
+        dataset=DATASET_WORDS,
+        places=PLACES,
+        pairs=PAIRS,
+        code=code(
+            "explorer",
+            *(path for path in TEMPLATES.iterdir() if path.stem.startswith("facts")),
+            TEMPLATES / "style.css",
+            TEMPLATES / "vega.js",
+            ROOT / "analysis" / LABELS,
+        ),
+    message:
+        "Gathering what is known of each fact"
+    script:
+        "../workflow_scripts/explorer.py"
+
+
 rule report:
     input:
         rules.figures.input,
+        explorer=f"{OUT}/facts.html",
         facts=f"{OUT}/facts.parquet",
         study=f"{OUT}/study.parquet",
         effects=f"{OUT}/effects.parquet",

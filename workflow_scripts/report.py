@@ -1,9 +1,10 @@
 """The report: one zip with a page of every figure and table that opens without a network.
 
-Inputs: `facts`, `study`, `effects`; `analysis`, the tables shown; `upstream`, the tables before
-them, whose origin is shown too. The figures with their words, and the tables as pages and CSV, lie
-beside the report by their names. Params: `design`, of findings.Design; `figures`, the names of
-those shown; `tables`, by name the params of those shown that say how they are laid out.
+Inputs: `facts`, `study`, `effects`; `explorer`, the page of single facts; `analysis`, the tables
+shown; `upstream`, the tables before them, whose origin is shown too. The figures with their words,
+and the tables as pages and CSV, lie beside the report by their names. Params: `design`, of
+findings.Design; `figures`, the names of those shown; `tables`, by name the params of those shown
+that say how they are laid out.
 """
 
 import os
@@ -87,6 +88,7 @@ def make(
     )
     beside = {f"figures/{path.name}": path for figure in figures for path in figure.files.values()}
     beside |= {f"tables/{path.name}": path for table in shown for path in table.files.values()}
+    beside["facts.html"] = Path(inputs.explorer)
     pack(target, page, {"study.yaml": settings}, beside)
 
 

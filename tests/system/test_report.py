@@ -6,11 +6,13 @@ missing is missing. Both are opened from disk in headless Chromium.
 
 import itertools
 import json
+import math
 import shutil
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 import pandas as pd
@@ -19,11 +21,13 @@ import yaml
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from locedit.report import grids, layouts, rbridge
 from locedit.report.page import LARGEST_SVG, Figure, Table, arranged, read_figure
 from locedit.store import tables
-from workflow_scripts import report
+from workflow_scripts import explorer, report
 
 WIDTHS = (1200, 390)
 FLAGS = (
@@ -105,6 +109,8 @@ def hand_made(out: Path, figures: tuple[str, ...], analysis: dict[str, pd.DataFr
         (out / "tables").mkdir(exist_ok=True)
         table.to_csv(out / f"tables/{name}.csv", index=False)
         (out / f"tables/{name}.html").write_text("<html></html>")
+    inputs["explorer"] = out / "facts.html"
+    inputs["explorer"].write_text(empty_explorer(out, inputs))
     params = SimpleNamespace(
         design={
             "model": "Tiny <Llama>",
@@ -119,11 +125,19 @@ def hand_made(out: Path, figures: tuple[str, ...], analysis: dict[str, pd.DataFr
     named = SimpleNamespace(
         **inputs,
         analysis=[out / f"analysis/{name}.parquet" for name in analysis],
-        upstream=list(inputs.values()),
+        upstream=[inputs[name] for name in ("facts", "study", "effects")],
     )
     config = {"model": "tiny", "editing": {"layers": [0, 2]}}
     report.make(out / "report.zip", named, params, config, {"R": "9.8.7"})
     return out / "report.zip"
+
+
+def empty_explorer(out: Path, inputs: dict[str, Path]) -> str:
+    """The page of single facts of a study that traced and edited nothing."""
+    tables.write(out / "scores.parquet", [], "scores", {})
+    named = SimpleNamespace(**inputs, scores=out / "scores.parquet", localized=[], edits=[])
+    said = SimpleNamespace(model="Tiny <Llama>", dataset="hand-made", places={}, pairs=[])
+    return explorer.made(named, said)
 
 
 def write_figure(out: Path, name: str, **parts: str) -> None:
@@ -443,3 +457,111 @@ def test_an_empty_study_says_that_nothing_could_be_computed(lacking, browser):
     assert "none was traced or edited" in first
     assert "The comparison that was named before the study is missing: its table is empty." in first
     assert first.endswith("This study does not say whether tracing tells where to edit.")
+
+
+# ---- single facts, in a browser ------------------------------------------------------------------
+
+
+def show(browser, folder: Path, case: str = "") -> None:
+    """Open the page of single facts at a fact, and wait for its charts."""
+    address = (folder / "facts.html").as_uri() + (f"#fact={quote(case, safe='')}" if case else "")
+    browser.get(address)
+    wait_for(browser, case)
+
+
+def wait_for(browser, case: str = "") -> None:
+    def ready(driver) -> bool:
+        opened = driver.execute_script("return document.getElementById('fact').dataset.ready")
+        return opened == case if case else bool(opened)
+
+    WebDriverWait(browser, 30).until(ready)
+
+
+@pytest.fixture
+def facts_page(whole, browser):
+    """The browser with the tiny study's facts open, wide; what it logged before is forgotten."""
+    browser.get_log("performance")
+    browser.get_log("browser")
+    resize(browser, WIDTHS[0])
+    browser.get("about:blank")  # an address that differs behind the # alone loads nothing
+    show(browser, whole)
+    return browser
+
+
+def rows_of(browser, name: str) -> dict[str, list[str]]:
+    """A table's cells by its rows' headers; it is unfolded first."""
+    script = """
+      const place = document.getElementById('fact');
+      for (const d of place.querySelectorAll('details')) {
+        d.open = true; d.dispatchEvent(new Event('toggle')); }
+      const table = place.querySelector(`[data-table="${arguments[0]}"]`);
+      return [...table.rows].map(row => [...row.cells].map(cell => cell.textContent));"""
+    return {first: rest for first, *rest in browser.execute_script(script, name)}
+
+
+def same(shown: str, value: float) -> bool:
+    """A number as the page rounds it; a dash for none."""
+    if math.isnan(value):
+        return shown == "–"
+    return math.isclose(float(shown), value, rel_tol=1e-4, abs_tol=1e-300)
+
+
+def test_every_fact_opens_and_its_numbers_are_those_of_the_tables(study, facts_page, whole):
+    effects = tables.read(study.out / "effects.parquet", "effects")
+    scores = tables.read(study.out / "scores.parquet", "scores")
+    tracing = sorted(study.settings["localizing"]["windows"])
+    facts = tables.records(study.out / "study.parquet", "facts")
+    assert len(facts) == 6
+    for fact in facts:
+        case = fact["case_id"]
+        show(facts_page, whole, case)
+        title = facts_page.find_element(By.ID, "fact-title").text
+        assert title == f"{fact['prompt']} {fact['target_true']}"
+        assert facts_page.find_elements(By.CSS_SELECTOR, ".chart svg")
+        places = tables.read(study.out / f"tracing/mlp/window-{tracing[0]}.parquet", "tracing")
+        cells = places[places["case_id"] == case]
+        found = [r for i in range(len(tracing)) if (r := rows_of(facts_page, f"tracing-{i}"))]
+        expected = cells.pivot(index="token", columns="layer", values="p_restored").to_numpy()
+        heat_maps = [list(rows.values())[1:] for rows in found]
+        assert any(
+            all(
+                same(cell, p)
+                for row, ps in zip(rows, expected, strict=True)
+                for cell, p in zip(row, ps, strict=True)
+            )
+            for rows in heat_maps
+        )
+        values = rows_of(facts_page, "values")
+        by_place = effects[effects["case_id"] == case].groupby(["localizer", "module", "window"])
+        assert len(values) - 1 == effects.groupby(["localizer", "module", "window"]).ngroups
+        shown = sorted(row[:-1] for row in list(values.values())[1:])
+        told = [rows.sort_values("layer")["value"].tolist() for _, rows in by_place]
+        for numbers in told:
+            assert any(
+                all(same(c, v) for c, v in zip(row, numbers, strict=True)) for row in shown
+            )
+        mine = scores[(scores["case_id"] == case) & scores["listed"]]
+        for i, (method, problem) in enumerate(pairs_of(facts_page, study)):
+            Select(facts_page.find_element(By.ID, "pair")).select_by_index(i)
+            rows = rows_of(facts_page, "scores")
+            columns = [name for name in scores if name in ("rewrite", "paraphrase", "essence")]
+            head = rows["layer"]
+            for row in mine[(mine["method"] == method) & (mine["problem"] == problem)].to_dict(
+                "records"
+            ):
+                shown_row = next(v for k, v in rows.items() if k.split(" ")[0] == str(row["layer"]))
+                for name in columns:
+                    label = f"{name.capitalize()} score"
+                    assert same(shown_row[head.index(label)], row[name])
+                assert (shown_row[-1] == "–") or row["status"] in shown_row[-1] or any(
+                    math.isnan(row[name]) for name in explorer.explorer.scored(scores)
+                )
+    assert facts_page.get_log("browser") == []
+    urls = requests_of(facts_page)
+    assert [url for url in urls if not url.startswith(("file://", "data:", "about:"))] == []
+
+
+def pairs_of(browser, study) -> list[tuple[str, str]]:
+    """The methods and problems of the study, in the order of the page."""
+    editing = study.settings["editing"]
+    return [(method, problem) for method in editing["methods"] for problem in editing["problems"]]
