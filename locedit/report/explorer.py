@@ -151,14 +151,20 @@ def collected(
         mine = by_place.get((localizer, module, window), effects.head(0))
         values.append(localized(mine, told))
         if localizer == localizers.TRACING:
-            heat_maps.append((labels.place({"module": module, "window": window}), traced(told)))
+            heat_maps.append(({"module": module, "window": window}, traced(told)))
     for method, problem in pairs:
         mine = scores[(scores["method"] == method) & (scores["problem"] == problem)]
         outcome.append(edited(mine, texts.get((method, problem), {}), columns))
     return {
         "digits": DIGITS,
         "scores": [{"name": name, "label": _score_label(name, labels)} for name in columns],
-        "heat_maps": [", ".join(place) for place, _ in heat_maps],
+        "heat_maps": [
+            {
+                "file": "{module}/window-{window}".format(**at),
+                "label": ", ".join(labels.place(at)),
+            }
+            for at, _ in heat_maps
+        ],
         "places": [_place(*place, labels) for place in places],
         "pairs": [
             {"method": labels.of("method", method), "problem": labels.of("problem", problem)}

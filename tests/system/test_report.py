@@ -9,6 +9,7 @@ import json
 import math
 import shutil
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +26,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from locedit.report import grids, layouts, rbridge
+from locedit.report.labels import Labels
 from locedit.report.page import LARGEST_SVG, Figure, Table, arranged, read_figure
 from locedit.store import tables
 from workflow_scripts import explorer, report
@@ -506,62 +508,160 @@ def same(shown: str, value: float) -> bool:
     return math.isclose(float(shown), value, rel_tol=1e-4, abs_tol=1e-300)
 
 
-def test_every_fact_opens_and_its_numbers_are_those_of_the_tables(study, facts_page, whole):
+def numbers_equal(shown: list[list[str]], told: list[list[float]]) -> bool:
+    assert [len(row) for row in shown] == [len(row) for row in told]
+    pairs = zip(itertools.chain(*shown), itertools.chain(*told), strict=True)
+    return all(same(text, value) for text, value in pairs)
+
+
+def opened(browser, folder: Path, facts: list[dict[str, Any]]) -> Iterator[str]:
+    """Open fact after fact, by its address; their names."""
+    for fact in facts:
+        show(browser, folder, fact["case_id"])
+        title = browser.find_element(By.ID, "fact-title").text
+        assert title == f"{fact['prompt']} {fact['target_true']}"
+        assert browser.find_elements(By.CSS_SELECTOR, ".chart svg")
+        yield fact["case_id"]
+
+
+def test_every_fact_opens_with_the_numbers_of_its_localizers(study, facts_page, whole):
     effects = tables.read(study.out / "effects.parquet", "effects")
-    scores = tables.read(study.out / "scores.parquet", "scores")
-    tracing = sorted(study.settings["localizing"]["windows"])
+    traced = {
+        f"tracing/{path.parent.name}/{path.stem}": tables.read(path, "tracing")
+        for path in study.out.glob("tracing/*/*.parquet")
+    }
+    labels = Labels.read(report.ANALYSIS / "labels.yaml")
     facts = tables.records(study.out / "study.parquet", "facts")
     assert len(facts) == 6
-    for fact in facts:
-        case = fact["case_id"]
-        show(facts_page, whole, case)
-        title = facts_page.find_element(By.ID, "fact-title").text
-        assert title == f"{fact['prompt']} {fact['target_true']}"
-        assert facts_page.find_elements(By.CSS_SELECTOR, ".chart svg")
-        places = tables.read(study.out / f"tracing/mlp/window-{tracing[0]}.parquet", "tracing")
-        cells = places[places["case_id"] == case]
-        found = [r for i in range(len(tracing)) if (r := rows_of(facts_page, f"tracing-{i}"))]
-        expected = cells.pivot(index="token", columns="layer", values="p_restored").to_numpy()
-        heat_maps = [list(rows.values())[1:] for rows in found]
-        assert any(
-            all(
-                same(cell, p)
-                for row, ps in zip(rows, expected, strict=True)
-                for cell, p in zip(row, ps, strict=True)
-            )
-            for rows in heat_maps
-        )
+    assert len(traced) > 1
+    for case in opened(facts_page, whole, facts):
+        for name, cells in traced.items():
+            mine = cells[cells["case_id"] == case]
+            grid = mine.pivot(index="token", columns="layer", values="p_restored")
+            shown = rows_of(facts_page, name)
+            assert shown.pop("token") == [str(layer) for layer in grid.columns]
+            assert numbers_equal(list(shown.values()), grid.to_numpy().tolist())
         values = rows_of(facts_page, "values")
-        by_place = effects[effects["case_id"] == case].groupby(["localizer", "module", "window"])
-        assert len(values) - 1 == effects.groupby(["localizer", "module", "window"]).ngroups
-        shown = sorted(row[:-1] for row in list(values.values())[1:])
-        told = [rows.sort_values("layer")["value"].tolist() for _, rows in by_place]
-        for numbers in told:
-            assert any(
-                all(same(c, v) for c, v in zip(row, numbers, strict=True)) for row in shown
-            )
-        mine = scores[(scores["case_id"] == case) & scores["listed"]]
-        for i, (method, problem) in enumerate(pairs_of(facts_page, study)):
-            Select(facts_page.find_element(By.ID, "pair")).select_by_index(i)
-            rows = rows_of(facts_page, "scores")
-            columns = [name for name in scores if name in ("rewrite", "paraphrase", "essence")]
-            head = rows["layer"]
-            for row in mine[(mine["method"] == method) & (mine["problem"] == problem)].to_dict(
-                "records"
-            ):
-                shown_row = next(v for k, v in rows.items() if k.split(" ")[0] == str(row["layer"]))
-                for name in columns:
-                    label = f"{name.capitalize()} score"
-                    assert same(shown_row[head.index(label)], row[name])
-                assert (shown_row[-1] == "–") or row["status"] in shown_row[-1] or any(
-                    math.isnan(row[name]) for name in explorer.explorer.scored(scores)
-                )
+        layers = values.pop("localizer")[:-1]
+        mine = effects[effects["case_id"] == case]
+        for place, rows in mine.groupby(["localizer", "module", "window"]):
+            at = dict(zip(("module", "window"), place[1:], strict=True))
+            where = ", ".join(labels.place(at)) or "no module"
+            row = values.pop(f"{labels.of('localizer', place[0])}, {where}")
+            assert layers == [str(layer) for layer in rows["layer"]]
+            assert numbers_equal([row[:-1]], [rows["value"].tolist()])
+        assert not values
     assert facts_page.get_log("browser") == []
     urls = requests_of(facts_page)
     assert [url for url in urls if not url.startswith(("file://", "data:", "about:"))] == []
 
 
-def pairs_of(browser, study) -> list[tuple[str, str]]:
-    """The methods and problems of the study, in the order of the page."""
+def test_every_edit_of_every_fact_is_shown_with_its_scores_and_texts(study, facts_page, whole):
+    scores = tables.read(study.out / "scores.parquet", "scores")
+    names = explorer.explorer.scored(scores)
     editing = study.settings["editing"]
-    return [(method, problem) for method in editing["methods"] for problem in editing["problems"]]
+    pairs = [(m, p) for m in editing["methods"] for p in editing["problems"]]
+    facts = tables.records(study.out / "study.parquet", "facts")
+    for case in opened(facts_page, whole, facts):
+        for i, (method, problem) in enumerate(pairs):
+            Select(facts_page.find_element(By.ID, "pair")).select_by_index(i)
+            of = scores[["case_id", "method", "problem"]] == [case, method, problem]
+            mine = scores[of.all(axis=1)].sort_values("layer")
+            shown = rows_of(facts_page, "scores")
+            assert len(shown.pop("layer")) == len(names) + 1
+            assert numbers_equal([row[:-1] for row in shown.values()], mine[names].values.tolist())
+            for row, status in zip(shown.values(), mine["status"], strict=True):
+                if status != "ok":
+                    assert row[-1] == status
+                else:
+                    assert (row[-1] == "–") != ("–" in row[:-1])
+            layers = mine.loc[mine["listed"] & (mine["status"] == "ok"), "layer"]
+            if not layers.empty:
+                path = f"editing/{method}/{problem}/layer-{layers.iloc[0]}.parquet"
+                table = tables.read(study.out / path, "editing").set_index("case_id").loc[case]
+                texts = rows_of(facts_page, "texts")
+                assert texts["before"] == ["\n\n".join(table["generations_before"])]
+                after = next(t for k, t in texts.items() if k.split()[0] == str(layers.iloc[0]))
+                assert after == ["\n\n".join(table["generations_after"])]
+    assert facts_page.get_log("browser") == []
+
+
+def listed(browser) -> list[list[str]]:
+    """The facts of the list, each with its number."""
+    return browser.execute_script(
+        "return [...document.querySelectorAll('#facts a')]"
+        ".map(a => [a.dataset.fact, a.lastChild.textContent])"
+    )
+
+
+def test_facts_are_sorted_and_filtered_by_a_score(study, facts_page):
+    scores = tables.read(study.out / "scores.parquet", "scores")
+    editing = study.settings["editing"]
+    at = {"method": editing["methods"][0], "problem": editing["problems"][0]}
+    layer = int(scores.loc[scores["listed"], "layer"].min())
+    mine = scores[(scores[[*at]] == pd.Series(at)).all(axis=1) & (scores["layer"] == layer)]
+    Select(facts_page.find_element(By.ID, "score")).select_by_visible_text("Paraphrase score")
+    Select(facts_page.find_element(By.ID, "layer")).select_by_value(str(layer))
+    Select(facts_page.find_element(By.ID, "order")).select_by_value("down")
+    told = mine.set_index("case_id")["paraphrase"].dropna().sort_values(ascending=False)
+    shown = [pair for pair in listed(facts_page) if pair[1] != "–"]
+    assert sorted(case for case, _ in shown) == sorted(told.index)
+    assert numbers_equal([[number for _, number in shown]], [told.tolist()])
+    bound = told.iloc[len(told) // 2]
+    facts_page.find_element(By.ID, "low").send_keys(f"{bound - 1e-3:.4f}")
+    left = [case for case, _ in listed(facts_page)]
+    assert 0 < len(left) < 6
+    assert set(left) == set(told[told >= round(bound - 1e-3, 4)].index)
+
+
+def test_the_keyboard_alone_leads_from_fact_to_fact(facts_page):
+    first, second = (case for case, _ in listed(facts_page)[:2])
+    wait_for(facts_page, first)
+    link = facts_page.find_element(By.CSS_SELECTOR, "#facts li:nth-child(2) a")
+    facts_page.execute_script("document.querySelector('#facts a').focus()")
+    facts_page.switch_to.active_element.send_keys(Keys.TAB)
+    assert facts_page.switch_to.active_element == link
+    link.send_keys(Keys.ENTER)
+    wait_for(facts_page, second)
+    assert facts_page.current_url.endswith(f"#fact={quote(second, safe='')}")
+    facts_page.find_element(By.ID, "previous").send_keys(Keys.ENTER)
+    wait_for(facts_page, first)
+
+
+def test_an_address_of_an_unknown_fact_says_so(whole, browser):
+    browser.get("about:blank")
+    browser.get((whole / "facts.html").as_uri() + "#fact=<b>nobody</b>")
+    said = browser.find_element(By.ID, "fact").text
+    assert "the study has no fact named <b>nobody</b>" in said
+
+
+def test_a_study_without_facts_has_a_page_of_them_that_says_so(lacking, browser):
+    browser.get_log("browser")
+    browser.get((lacking / "facts.html").as_uri())
+    assert "no fact was traced or edited" in browser.find_element(By.ID, "fact").text
+    assert "Tiny <Llama>" in browser.find_element(By.TAG_NAME, "header").text
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_part_of_a_fact_reaches_beyond_the_window(facts_page, whole, width):
+    resize(facts_page, width)
+    facts_page.refresh()
+    wait_for(facts_page)
+    widest = facts_page.execute_script("return document.documentElement.scrollWidth")
+    assert widest <= width
+    heads = facts_page.execute_script(
+        "return [...document.querySelectorAll('h1,h2,h3,h4')].map(h => +h.tagName[1])"
+    )
+    assert all(b - a <= 1 for a, b in itertools.pairwise(heads))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_about_a_fact_stands_out_from_its_ground(facts_page, scheme):
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    facts_page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    try:
+        pairs = facts_page.execute_script(CONTRAST)
+    finally:
+        facts_page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert [pair for pair in pairs if pair[0] < 4.5] == []

@@ -180,13 +180,13 @@ function section(title, intro, ...parts) {
 
 function tracing(fact, later) {
   const parts = fact.heat_maps.map((map, i) => {
-    const title = data.heat_maps[i];
+    const {label: title, file} = data.heat_maps[i];
     if (map.reason) return make("figure", {}, make("figcaption", {}, title), missing(map.reason));
     const [figure, draw] = heatMap(title, map);
     later.push(draw);
     figure.append(folded("Numbers", () => table(title, ["token", ...map.layers.map(String)],
       map.cells.map((row, j) => [`${map.positions[j]} ${visible(map.tokens[j])}`,
-        ...row.map(value => value)]), `tracing-${i}`)));
+        ...row]), `tracing/${file}`)));
     const known = `p clean ${text(map.p_clean)}, corrupted ${text(map.p_corrupted)}`;
     figure.firstChild.append(make("span", {class: "interval"}, ` (${known})`));
     return figure;
