@@ -288,9 +288,9 @@ function show() {
     scores(current, later), edit(current));
   const fact = $("fact");
   fact.dataset.ready = "";
-  const all = current;
+  const opened = current;
   Promise.all(later.map(draw => draw())).then(() => {
-    if (all === current) fact.dataset.ready = current.id;
+    if (opened === current) fact.dataset.ready = opened.id;
   });
 }
 
@@ -311,8 +311,9 @@ function open() {
 options($("pair"), data.pairs.map((pair, i) => [String(i), pairLabel(pair)]));
 options($("score"), data.scores.map((score, i) => [String(i), score.label]));
 layerOptions();
-for (const id of ["layer", "order", "low", "high", "words"]) $(id).addEventListener("input", list);
-for (const id of ["pair", "score"]) $(id).addEventListener("input", () => {
+for (const id of ["low", "high", "words"]) $(id).addEventListener("input", list);
+for (const id of ["layer", "order"]) $(id).addEventListener("change", list);
+for (const id of ["pair", "score"]) $(id).addEventListener("change", () => {
   layerOptions();
   list();
   if (current) show();
