@@ -32,7 +32,7 @@ rule explorer:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory(600),
+        mem_mb=memory(311),
         runtime=minutes(3, PER_FACT),
     params:
         model=MODEL_SETTINGS["label"],

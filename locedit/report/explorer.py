@@ -170,6 +170,7 @@ def collected(
             {"method": labels.of("method", method), "problem": labels.of("problem", problem)}
             for method, problem in pairs
         ],
+        "colours": {labels.of("method", method): _colour(method, labels) for method, _ in pairs},
         "facts": [
             {
                 "id": record["case_id"],
@@ -193,6 +194,11 @@ NOT_EDITED = {"reason": "this fact was not edited in this way (editing.facts say
 def _place(localizer: str, module: str, window: int, labels: Labels) -> dict[str, str]:
     at = labels.place({"module": module, "window": window})
     return {"localizer": labels.of("localizer", localizer), "at": ", ".join(at) or "no module"}
+
+
+def _colour(method: str, labels: Labels) -> str | None:
+    """As in the figures; None of what has none of its own."""
+    return labels.kinds["colours"].get(labels.kinds["methods"].get(method, {}).get("colour", ""))
 
 
 def _score_label(name: str, labels: Labels) -> str:

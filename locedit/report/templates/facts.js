@@ -101,7 +101,7 @@ function chart(title, description, values, parts) {
   const place = make("div", {class: "chart"});
   const spec = {
     width: "container", autosize: {type: "fit-x", contains: "padding"}, description,
-    data: {values}, config: {view: {stroke: null}, range: {category: COLOURS}, font: "sans-serif",
+    data: {values}, config: {view: {stroke: null}, font: "sans-serif",
       legend: {orient: "bottom", columns: 1, labelLimit: 0, labelFontSize: 12},
       axis: {labelFontSize: 12, titleFontSize: 12}}, ...parts,
   };
@@ -116,13 +116,21 @@ function chart(title, description, values, parts) {
 const AXIS = {field: "layer", type: "ordinal", title: "layer",
   axis: {labelAngle: 0, labelOverlap: true}};
 
-function lines(title, values, y, series, scale = {}) {
+// A method's colour is that of the figures; whatever has none takes one that is left.
+function colours(series) {
+  const own = series.map(name => data.colours[name]);
+  const left = COLOURS.filter(colour => !own.includes(colour));
+  return own.map(colour => colour ?? left.shift() ?? "#56606a");
+}
+
+function lines(title, values, y, series) {
   return chart(title, `${title}, by layer`, values, {
     height: 130, mark: {type: "line", point: true},
     encoding: {
       x: {field: "layer", type: "quantitative", title: "layer", axis: {tickMinStep: 1, format: "d"}},
-      y: {field: "y", type: "quantitative", title: y, scale},
-      color: {field: "series", type: "nominal", title: null, sort: series, scale: {domain: series},
+      y: {field: "y", type: "quantitative", title: y},
+      color: {field: "series", type: "nominal", title: null, sort: series,
+        scale: {domain: series, range: colours(series)},
         ...series.length > 1 ? {} : {legend: null}},
       tooltip: [{field: "series", title: "of"}, {field: "layer"}, {field: "y", title: y ?? "value"}],
     },
