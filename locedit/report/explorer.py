@@ -121,9 +121,13 @@ def _texts(cell: Any) -> list[str]:
 
 
 def scored(scores: pd.DataFrame) -> list[str]:
-    """The columns of `scores` that are scores; halves, which only tell how reliable one is, not."""
-    numeric = scores.select_dtypes("number").columns
-    return [name for name in numeric if name not in NOT_SCORED and "_half" not in name]
+    """The columns of `scores` that are scores, of which the study has any number.
+
+    Without halves and repeated measurements, which only tell how reliable a score is.
+    """
+    numeric = [name for name in scores.select_dtypes("number") if name not in NOT_SCORED]
+    own = [name for name in numeric if "_half" not in name and not name.endswith("_again")]
+    return [name for name in own if scores[name].notna().any()] or own
 
 
 # ---- all of it -----------------------------------------------------------------------------------
