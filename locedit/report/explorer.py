@@ -92,7 +92,7 @@ def edited(
     for case, mine in rows.sort_values("layer").groupby("case_id", sort=False):
         layers = [None if pd.isna(layer) else int(layer) for layer in mine["layer"]]
         said = [texts.get((str(case), layer), {}) for layer in layers]
-        before = next((text["before"] for text in said if text.get("before")), [])
+        before: list[str] = next((text["before"] for text in said if text.get("before")), [])
         found[str(case)] = {
             "layers": layers,
             "peak": [bool(flag) for flag in mine["at_peak"]],
@@ -202,7 +202,8 @@ def _place(localizer: str, module: str, window: int, labels: Labels) -> dict[str
 
 def _colour(method: str, labels: Labels) -> str | None:
     """As in the figures; None of what has none of its own."""
-    return labels.kinds["colours"].get(labels.kinds["methods"].get(method, {}).get("colour", ""))
+    colours: Mapping[str, Any] = labels.kinds["colours"]  # of names, unlike what else has labels
+    return colours.get(labels.kinds["methods"].get(method, {}).get("colour", ""))
 
 
 def _score_label(name: str, labels: Labels) -> str:
