@@ -27,7 +27,7 @@ from locedit.engine.key_statistics import KeyMoments, key_moments
 from locedit.facts.corpus import paragraphs
 from locedit.localizers import restoration
 from locedit.methods import METHODS, SharedInputs
-from locedit.model import hooks
+from locedit.model import hooks, linear
 from locedit.store import assets
 from locedit.study import measure
 
@@ -79,6 +79,11 @@ def torchs_products() -> AbstractContextManager:
     return torch.backends.mkldnn.flags(enabled=False)
 
 
+def weights_put_in_order_each_time() -> AbstractContextManager:
+    """oneDNN puts a layer's weights into its order at each product."""
+    return changed(linear, "_packed", lambda _layer, _x, weight: weight)
+
+
 def whole_vocabulary() -> AbstractContextManager:
     """The head's logits of all tokens at once, also where no gradient is asked for."""
     return changed(log_probs, "HEAD_BLOCK", 1 << 30)
@@ -99,6 +104,7 @@ SAVINGS = {
     "mlps": ("no MLP where its output is put in", mlps_run_everywhere),
     "keys": ("keys shared by query heads", copied_keys),
     "products": ("products by oneDNN", torchs_products),
+    "order": ("weights kept in oneDNN's order", weights_put_in_order_each_time),
     "vocabulary": ("vocabulary in parts", whole_vocabulary),
     "rows": ("rows packed, not padded", padded_rows),
 }
@@ -140,7 +146,7 @@ def main() -> None:
         restoration.trace(lm, *fact, module="mlp", window=5, sigma=bench.SIGMA, **settings)
 
     compare("tracing: all layers of a token together", trace, lambda: trace(batch_tokens=1))
-    switch("tracing", trace, ["mlps", "keys", "products", "vocabulary"])
+    switch("tracing", trace, ["mlps", "keys", "products", "order", "vocabulary"])
 
     contexts = {
         None: [["{}"]],
@@ -159,7 +165,7 @@ def main() -> None:
             for request in requests:
                 edit([request])
 
-        switch(method, edit, ["rows", "keys", "products"])
+        switch(method, edit, ["rows", "keys", "products", "order"])
         compare(f"{method}: six facts side by side", edit, alone)
 
     def texts_alone() -> None:
@@ -168,13 +174,14 @@ def main() -> None:
 
     texts = functools.partial(bench.essence_texts, lm, bench.EXAMPLES)
     compare("essence texts: six facts side by side", texts, texts_alone)
+    switch("essence texts", texts, ["order"])
     texts_about = bench.essence_texts(lm, bench.EXAMPLES[:2])
     probes = bench.probes_of(bench.EXAMPLES[:2], texts_about)
 
     def score() -> None:
         measure.measure(lm, probes)
 
-    switch("scoring", score, ["rows", "products", "vocabulary"])
+    switch("scoring", score, ["rows", "products", "order", "vocabulary"])
 
 
 if __name__ == "__main__":

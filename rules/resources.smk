@@ -3,13 +3,15 @@
 # Measured: the default study (SmolLM2-135M in float32, 11 facts, one core of two), each job's seconds
 # and largest resident memory as `logs/benchmarks` has them. docs/how-to/cluster.md has the table.
 # Asked for: three times the seconds, 1.5 times the memory and two Snakemake processes of 170 MB
-# beside it, as the Slurm plug-in starts them; scaled to model and facts; more with each attempt.
+# beside it, as the Slurm plug-in starts them, and what is kept twice of the weights; scaled to model
+# and facts; more with each attempt.
 
 import json
 import math
 
 SNAKEMAKE_MB = 350
 MEASURED_WEIGHTS_MB = 540
+PACKED_MB = 1074  # of weights at most that a CPU keeps twice: PACKED_BYTES of locedit.model.linear
 MEASURED_FACTS = 11
 
 
@@ -62,8 +64,10 @@ def model_memory(measured, moments=0):
     """Likewise of a job that loads the model and holds so many layers' key moments."""
 
     def mb(wildcards, attempt):
-        more = max(0, weights_mb() - MEASURED_WEIGHTS_MB) + moments * moments_mb()
-        return attempt * (SNAKEMAKE_MB + math.ceil(1.5 * measured + 1.15 * more))
+        weights = max(weights_mb(), MEASURED_WEIGHTS_MB)
+        more = weights - MEASURED_WEIGHTS_MB + moments * moments_mb()
+        asked = 1.5 * measured + 1.15 * more + min(weights, PACKED_MB)
+        return attempt * (SNAKEMAKE_MB + math.ceil(asked))
 
     return mb
 

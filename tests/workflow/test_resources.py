@@ -1,11 +1,14 @@
 """What jobs ask of a cluster: memory and time by rules/resources.smk, cards by profiles/slurm."""
 
 import json
+import math
 import re
 from pathlib import Path
 
 import pytest
 import yaml
+
+from locedit.model.linear import PACKED_BYTES
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
@@ -38,16 +41,23 @@ def asked(resource, attempt=1):
 
 def test_the_measured_model_asks_for_half_as_much_again_and_for_snakemake(tmp_path):
     known = resources(fetched(tmp_path, SMOLLM2, 0.54))
-    assert asked(known["model_memory"](1254)) == 350 + 1254 * 3 / 2
+    assert asked(known["model_memory"](1254)) == 350 + 1254 * 3 / 2 + 540  # weights kept twice
     assert asked(known["memory"](1002)) == 350 + 1002 * 3 / 2
     assert asked(known["memory"](125)) == 1000
 
 
 def test_memory_grows_with_the_weights_in_float32(tmp_path):
     whole = resources(fetched(tmp_path, GPTJ, 24.2))["model_memory"](1254)
-    assert 24_200 + 1254 < asked(whole) < 30_000
+    assert 24_200 + 1254 < asked(whole) < 31_000
     half = resources(fetched(tmp_path, GPTJ, 12.1, dtype="float16"))["model_memory"](1254)
     assert asked(half) == asked(whole)
+
+
+def test_no_more_of_the_weights_is_counted_twice_than_is_kept_so(tmp_path):
+    known = resources(fetched(tmp_path, GPTJ, 24.2))
+    assert known["PACKED_MB"] == math.ceil(PACKED_BYTES / 1e6)
+    once = math.ceil(1.5 * 1254 + 1.15 * (24_200 - 540) + known["PACKED_MB"])
+    assert asked(known["model_memory"](1254)) == 350 + once
 
 
 def test_memory_grows_with_the_layers_whose_key_moments_are_held(tmp_path):
@@ -58,7 +68,7 @@ def test_memory_grows_with_the_layers_whose_key_moments_are_held(tmp_path):
 
 
 def test_before_the_model_is_fetched_it_is_taken_for_the_measured_one(tmp_path):
-    assert asked(resources(tmp_path)["model_memory"](1254, moments=3)) == 350 + 1254 * 3 / 2
+    assert asked(resources(tmp_path)["model_memory"](1254, moments=3)) == 350 + 1254 * 3 / 2 + 540
 
 
 def test_every_attempt_asks_for_more(tmp_path):
