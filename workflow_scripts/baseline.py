@@ -30,7 +30,7 @@ def main(snakemake) -> None:
             p_true = [record["p_true"] for record in records]
             return baseline(lm, problem, some, p_true, how, params.min_p_erase)
 
-        rows = batch_by_batch(log, batches_of(snakemake, study), rows_of)
+        rows = batch_by_batch(log, batches_of(snakemake, lm, study), rows_of)
         rows = whole_cell(snakemake, rows, log, "baseline")
         tables.write(snakemake.output[0], rows, "baseline", provenance(snakemake))
 

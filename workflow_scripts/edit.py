@@ -49,7 +49,7 @@ def main(snakemake) -> None:
         lm = load_model(snakemake)
         shared = shared_inputs(snakemake, lm, method, how)
         # whole batches of all facts at a layer, so that no number depends on the shards
-        size = batch_facts(snakemake)
+        size = batch_facts(snakemake, lm)
         together = [
             (layer, batch)
             for layer, some in by_layer(snakemake, at, subjects)

@@ -1,6 +1,7 @@
 """Texts about each subject, sampled once, with the unedited model's perplexity of them."""
 
 from locedit.engine import sampling
+from locedit.model.memory import in_batches
 from locedit.store import tables
 from locedit.study import measure
 from locedit.workflow.job import batch_by_batch, batches_of, load_model, provenance, running
@@ -12,7 +13,7 @@ def main(snakemake) -> None:
         settings, seed = snakemake.params.settings, snakemake.params.seed
         lm = load_model(snakemake)
 
-        def rows_of(records):
+        def texts_of(records):
             texts = sampling.essence_texts(
                 lm,
                 [record["subject"] for record in records],
@@ -21,10 +22,15 @@ def main(snakemake) -> None:
                 seed=seed,
             )
             perplexity = measure.perplexities(lm, texts)
-            for record, of_fact, values in zip(records, texts, perplexity, strict=True):
-                yield {"case_id": record["case_id"], "texts": of_fact, "perplexity": values}
+            return [
+                {"case_id": record["case_id"], "texts": of_fact, "perplexity": values}
+                for record, of_fact, values in zip(records, texts, perplexity, strict=True)
+            ]
 
-        rows = batch_by_batch(log, batches_of(snakemake, study), rows_of)
+        def rows_of(records):
+            return in_batches(texts_of, records, "facts")
+
+        rows = batch_by_batch(log, batches_of(snakemake, lm, study), rows_of)
         tables.write(snakemake.output[0], rows, "essence", provenance(snakemake))
 
 

@@ -29,7 +29,7 @@ def main(snakemake) -> None:
         log.info("%s", cell)
         lm = load_model(snakemake)
         shared = localizer_inputs(snakemake, lm, study)
-        together = batches_of(snakemake, study)
+        together = batches_of(snakemake, lm, study)
         with progress(log, sum(map(len, together)), "facts") as advance:
             found = localize_cell(lm, cell, together, shared, progress=advance)
             rows = whole_cell(snakemake, found, log, "localize")

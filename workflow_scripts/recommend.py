@@ -96,7 +96,7 @@ def prepared(snakemake, lm, costs: Costs) -> tuple[Question, Any]:
     logging.getLogger(snakemake.rule).info("%s", said)
     with costs.paid("measuring the unedited model"):
         facts = [(record.from_row(row), row["p_true"]) for row in usable[: settings["facts"]]]
-        size = batch_facts(snakemake)
+        size = batch_facts(snakemake, lm)
         subjects = recommending.subjects_of(lm, problem, facts, how, params.min_p_erase, size)
     with costs.paid("key statistics and contexts"):
         shared = shared_inputs(snakemake, lm, method, how)

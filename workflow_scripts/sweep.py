@@ -35,7 +35,7 @@ def main(snakemake) -> None:
         records = outside_study(snakemake, params, problem)
         aim = problems.named(problem, params.quirks)
         lm = load_model(snakemake)
-        size = batch_facts(snakemake)
+        size = batch_facts(snakemake, lm)
         known = [(facts.from_row(record), record["p_true"]) for record in records]
         subjects = unedited(lm, aim, known, how, params.min_p_erase, size)
         shared = shared_inputs(snakemake, lm, method, how)

@@ -1,6 +1,7 @@
 """Key second moments C_l = E[k k^T] of every layer in one streaming pass (METHODS section 5)."""
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from locedit.messages import listed
 from locedit.model import hooks
 from locedit.model.language_model import LanguageModel
 from locedit.model.linear import linear
+from locedit.model.memory import in_batches, moments_together
 from locedit.stated import AGAIN, check_stated
 
 
@@ -36,16 +38,45 @@ def key_moments(
 
     k is the input of layer l's down projection. Each text is tokenised alone and cut to
     `max_tokens`; texts are read until `tokens` tokens (all, by default). Sums are float32 or the
-    model's dtype, whichever is finer.
+    model's dtype, whichever is finer. Layers that a card does not hold together take a pass over
+    the text each in turn, and wait in the machine's own memory.
     """
     layers = list(range(lm.n_layers) if layers is None else layers)
     dtype = torch.promote_types(lm.dtype, torch.float32)
+    passed, left = 0.0, iter(texts)
+
+    def of_layers(some: Sequence[int]) -> list[tuple[Tensor, int]]:
+        def advance(n: int) -> None:
+            nonlocal passed
+            before, passed = int(passed), passed + n * len(some) / len(layers)
+            progress(int(passed) - before)
+
+        nonlocal left
+        left, own = itertools.tee(left)  # each pass reads the text from its beginning
+        found = _batches(lm, own, max_tokens, tokens, batch)
+        sums, count = _key_moments(lm, found, some, dtype, advance)
+        kept = sums if len(some) == len(layers) else {la: c.cpu() for la, c in sums.items()}
+        return [(kept[layer], count) for layer in some]
+
+    at_once = moments_together(lm, dtype.itemsize)
+    found = in_batches(of_layers, layers, "layers' key moments", at_once)
+    return {la: moment for la, (moment, _) in zip(layers, found, strict=True)}, found[0][1]
+
+
+def _key_moments(
+    lm: LanguageModel,
+    batches: Iterable[tuple[Tensor, list[int]]],
+    layers: Sequence[int],
+    dtype: torch.dtype,
+    progress: Callable[[int], None],
+) -> tuple[dict[int, Tensor], int]:
+    """C_l of these layers in one pass over batches of token rows, and the tokens of these."""
     sums = {
         layer: torch.zeros(lm.inner_size, lm.inner_size, dtype=dtype, device=lm.device)
         for layer in layers
     }
     count = 0
-    for ids, lengths in _batches(lm, texts, max_tokens, tokens, batch):
+    for ids, lengths in batches:
         width = ids.shape[1]
         cells = [row * width + i for row, length in enumerate(lengths) for i in range(length)]
         real = torch.tensor(cells, device=lm.device)  # not padding

@@ -22,7 +22,7 @@ from locedit.facts.record import Fact
 from locedit.localizers.base import Localization, NoSettings, Place, SharedInputs
 from locedit.model import hooks
 from locedit.model.language_model import LanguageModel
-from locedit.model.memory import token_budget
+from locedit.model.memory import in_batches, token_budget
 from locedit.windows import window_layers
 
 EFFECTS = ("effect_max", "fraction_max", "effect_last", "fraction_last")
@@ -187,15 +187,17 @@ def sweep(
             corrupted=corrupted,
             first_restored=first_restored,
         )
-        size = max(1, batch_tokens // (n_rows * (length - token)))
-        of_token = []
-        for low in range(0, lm.n_layers, size):
-            chunk = windows[low : low + size]
-            hidden = restoration.run(chunk)
+
+        def measured(
+            some: Sequence[range], token: int = token, restoration: _Restoration = restoration
+        ) -> list[np.ndarray]:
+            hidden = restoration.run(some)
             values = measure(torch.cat(list(hidden.values())), token)
             rows = dict(zip(hidden, np.split(values, len(hidden)), strict=True))
-            of_token += [rows[window] for window in chunk]
-        restored.append(of_token)
+            return [rows[window] for window in some]
+
+        size = max(1, batch_tokens // (n_rows * (length - token)))
+        restored.append(in_batches(measured, windows, "restored layers", size))
     last = lm.n_layers
     return Sweep(
         clean=measure(clean.inputs[last], 0)[0],

@@ -18,7 +18,7 @@ from locedit.facts.record import Fact
 from locedit.localizers.base import Localization, NoSettings, Place, SharedInputs
 from locedit.model import hooks
 from locedit.model.language_model import LanguageModel
-from locedit.model.memory import token_budget
+from locedit.model.memory import in_batches, token_budget
 from locedit.windows import window_layers
 
 
@@ -75,16 +75,17 @@ def zero(
 
     windows = [window_layers(centre, window, lm.n_layers) for centre in range(lm.n_layers)]
     budget = token_budget(lm) if batch_tokens is None else batch_tokens
+
+    def without(some: Sequence[range]) -> list[float]:
+        return probability(_walk(lm, clean, some, module, b, e, instead), b).tolist()
+
     size = max(1, budget // (ids.shape[1] - b))
-    zeroed = []
-    for low in range(0, lm.n_layers, size):
-        hidden = _walk(lm, clean, windows[low : low + size], module, b, e, instead)
-        zeroed.append(probability(hidden, b))
+    zeroed = in_batches(without, windows, "zeroed layers", size)
     last = clean.inputs[lm.n_layers]
     run = sum(lm.n_layers - window.start for window in windows) / lm.n_layers
     return Zeroed(
         p_clean=float(probability(last, 0)[0]),
-        p_zeroed=np.concatenate(zeroed),
+        p_zeroed=np.array(zeroed),
         passes=1 + run * (ids.shape[1] - b) / ids.shape[1],
     )
 

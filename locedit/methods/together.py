@@ -17,6 +17,7 @@ from locedit.errors import LoceditError
 from locedit.methods.base import Edit, Method, SharedInputs
 from locedit.methods.problems import Request
 from locedit.model.language_model import LanguageModel
+from locedit.model.memory import fitting
 
 WITHOUT = "; its group was edited without it"
 
@@ -51,8 +52,10 @@ def edit(
         return _tried(lambda: method.edit(lm, [request], layer, hyper, shared))
 
     def jointly(some: Sequence[Request]) -> Edit | str:
-        all_in_one = replace(shared, jointly=side_by_side)
-        return _tried(lambda: method.edit(lm, some, layer, hyper, all_in_one))
+        def made(size: int) -> Edit:
+            return method.edit(lm, some, layer, hyper, replace(shared, jointly=size))
+
+        return _tried(lambda: fitting(made, side_by_side, "facts")[0])
 
     return _at_once(requests, jointly, alone) if method.jointly else _in_turn(lm, requests, alone)
 

@@ -74,6 +74,10 @@ class LanguageModel:
         """d_ff: the width of the down projection's input."""
         return self.down_weight(0).shape[1]
 
+    @cached_property
+    def weight_bytes(self) -> int:
+        return sum(parameter.nbytes for parameter in self.model.parameters())
+
     @property
     def device(self) -> torch.device:
         return self.embedding.weight.device

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from locedit import outcomes
+from locedit.model.memory import in_batches
 from locedit.shards import Item
 
 logger = logging.getLogger(__name__)
@@ -15,12 +16,12 @@ def together_or_alone(
 ) -> list[dict[str, Any]]:
     """Rows of items that are done together; where that fails, one by one: only a bad one is lost.
 
-    Its row then tells why.
+    Its row then tells why. Where memory runs out, half as many are done together.
     """
     if not items:
         return []
     try:
-        return do(items)
+        return in_batches(do, items, "facts")
     except Exception as error:  # of a plug-in any may come
         if len(items) == 1:
             return [{"status": outcomes.failure(error)}]

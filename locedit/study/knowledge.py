@@ -9,6 +9,7 @@ from locedit.engine import log_probs, passes, sampling
 from locedit.facts.formats import LISTS
 from locedit.facts.record import EXCLUDED, KEPT, one_remark
 from locedit.model.language_model import LanguageModel
+from locedit.model.memory import in_batches
 from locedit.text.subjects import in_template
 
 
@@ -30,20 +31,24 @@ def add_knowledge(
     """
     usable = [row for row in rows if row["status"] == KEPT and _fits(lm, row, completion_tokens)]
     usable.sort(key=lambda row: (len(lm.encode(row["prompt"])), row["case_id"]))
-    for low in range(0, len(usable), batch):
-        chunk = usable[low : low + batch]
+
+    def said_of(chunk: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         objects = [row["target_true"].lower() for row in chunk]
 
-        def said(index: int, text: str, objects: list[str] = objects) -> bool:
+        def said(index: int, text: str) -> bool:
             return objects[index] in text.lower()
 
         prompts = [row["prompt"] for row in chunk]
         completions = sampling.complete(lm, prompts, completion_tokens, said)
-        for index, (row, text, p) in enumerate(
-            zip(chunk, completions, _p_true(lm, chunk), strict=True)
-        ):
-            row.update(completion=text, is_correct=said(index, text), p_true=p)
+        p_true = _p_true(lm, chunk)
         progress(len(chunk))
+        return [
+            {"completion": text, "is_correct": said(index, text), "p_true": p}
+            for index, (text, p) in enumerate(zip(completions, p_true, strict=True))
+        ]
+
+    for row, found in zip(usable, in_batches(said_of, usable, "facts", batch), strict=True):
+        row.update(found)
 
 
 def _fits(lm: LanguageModel, row: dict[str, Any], extra: int) -> bool:

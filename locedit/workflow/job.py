@@ -18,7 +18,7 @@ from tqdm import tqdm
 from locedit import outcomes
 from locedit.errors import LoceditError, bug, ran_out_of_memory
 from locedit.messages import shown
-from locedit.shards import BATCH_FACTS, WHOLE, Shard, batches
+from locedit.shards import WHOLE, Shard, batches
 from locedit.stated import check_layers
 from locedit.store.files import exclusive_lock
 from locedit.workflow import config as configuration
@@ -174,9 +174,11 @@ def batch_tokens(snakemake: Any) -> int | None:
     return _at_most(snakemake, "batch_tokens", None)
 
 
-def batch_facts(snakemake: Any) -> int:
-    """Facts that are edited side by side, the job's resource; else BATCH_FACTS."""
-    return _at_most(snakemake, "batch_facts", BATCH_FACTS)
+def batch_facts(snakemake: Any, lm: Any) -> int:
+    """Facts that are edited side by side, the job's resource; else as many as memory holds."""
+    from locedit.model.memory import facts_together
+
+    return _at_most(snakemake, "batch_facts", facts_together(lm))
 
 
 def _at_most(snakemake: Any, resource: str, otherwise: Any) -> Any:
@@ -189,12 +191,12 @@ def _at_most(snakemake: Any, resource: str, otherwise: Any) -> Any:
     return given
 
 
-def batches_of(snakemake: Any, records: Sequence[Any]) -> Sequence[Sequence[Any]]:
+def batches_of(snakemake: Any, lm: Any, records: Sequence[Any]) -> Sequence[Sequence[Any]]:
     """The job's share of the facts, as many together as are edited side by side.
 
     Whole batches of all facts, so that no number depends on the shards.
     """
-    return shard_of(snakemake).part(batches(records, batch_facts(snakemake)))
+    return shard_of(snakemake).part(batches(records, batch_facts(snakemake, lm)))
 
 
 def batch_by_batch(

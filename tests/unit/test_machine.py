@@ -10,6 +10,8 @@ from locedit.errors import LoceditError
 from locedit.shards import BATCH_FACTS, WHOLE, Shard
 from locedit.workflow import job
 
+A_MODEL = SimpleNamespace(device=SimpleNamespace(type="cpu"))
+
 
 def a_job(**resources) -> SimpleNamespace:
     return SimpleNamespace(rule="edit", resources=resources, wildcards={})
@@ -36,16 +38,16 @@ def test_a_misspelt_device_is_named(monkeypatch):
 
 def test_a_job_takes_the_batches_that_its_resources_allow():
     assert job.batch_tokens(a_job()) is None
-    assert job.batch_facts(a_job()) == BATCH_FACTS
+    assert job.batch_facts(a_job(), A_MODEL) == BATCH_FACTS
     assert job.batch_tokens(a_job(batch_tokens=100)) == 100
-    assert job.batch_facts(a_job(batch_facts=3)) == 3
+    assert job.batch_facts(a_job(batch_facts=3), A_MODEL) == 3
 
 
 @pytest.mark.parametrize("given", [0, -1, "many", 2.5, True])
 def test_batches_of_no_size_are_named(given):
     said = rf"^the resource batch_facts of edit is {given!r}; give a whole number from 1$"
     with pytest.raises(LoceditError, match=said):
-        job.batch_facts(a_job(batch_facts=given))
+        job.batch_facts(a_job(batch_facts=given), A_MODEL)
 
 
 def test_a_jobs_shard_is_snakemakes_scatter_item():

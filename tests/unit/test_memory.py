@@ -1,27 +1,35 @@
 """Batches are cut by what the machine holds, always in the same places."""
 
 import os
+import weakref
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import tiny
 import torch
 
+from locedit.engine import key_statistics
+from locedit.engine.updates import LowRank
+from locedit.localizers import restoration
+from locedit.methods import Edit, Method, SharedInputs, together
 from locedit.model import memory
+from locedit.shards import BATCH_FACTS
+from locedit.study.batching import together_or_alone
 
 
 @pytest.fixture
 def machine(monkeypatch):
     """A machine of so many bytes, and a model of so wide layers on it."""
 
-    def make(total: int, inner: int, hidden: int, dtype=torch.float32, device="cpu"):
+    def make(total: int, inner: int, hidden: int, dtype=torch.float32, device="cpu", **more):
         monkeypatch.setattr(
             os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": total // 4096}.get
         )
         properties = SimpleNamespace(total_memory=total)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
-        return SimpleNamespace(
-            inner_size=inner, hidden_size=hidden, dtype=dtype, device=torch.device(device)
-        )
+        sizes = {"inner_size": inner, "hidden_size": hidden, "dtype": dtype, "weight_bytes": 0}
+        return SimpleNamespace(**sizes | more, device=torch.device(device))
 
     return make
 
@@ -44,3 +52,141 @@ def test_a_card_is_filled(machine):
 
 def test_at_least_one_row(machine):
     assert memory.token_budget(machine(4096, inner=16384, hidden=4096)) == 1
+    assert memory.token_budget(machine(4096, inner=16384, hidden=4096, weight_bytes=2**30)) == 1
+
+
+GPTJ = {"inner": 16384, "hidden": 4096, "n_layers": 28, "weight_bytes": int(24.2e9)}
+SMOLLM2 = {"inner": 1536, "hidden": 576, "n_layers": 30, "weight_bytes": int(0.54e9)}
+
+
+def test_weights_leave_less_for_the_work(machine):
+    row = (3 * 16384 + 8 * 4096) * 4
+    lm = machine(int(80e9), device="cuda", **GPTJ)
+    assert memory.token_budget(lm) == int(80e9 - 24.2e9) // 8 // row
+
+
+@pytest.mark.parametrize(
+    ("card", "model", "facts", "layers"),
+    [
+        (80e9, GPTJ, 8, 28),  # FT-5's 5.4 GB a fact; 30 GB of key moments beside 24 of weights
+        (48e9, GPTJ, 2, 19),
+        (26e9, GPTJ, 1, 1),
+        (80e9, SMOLLM2, 64, 30),
+        (2e9, SMOLLM2, 2, 30),
+    ],
+)
+def test_a_cards_batches_follow_from_its_memory_and_the_model(machine, card, model, facts, layers):
+    lm = machine(int(card), device="cuda", **model)
+    assert memory.facts_together(lm) == facts
+    assert memory.moments_together(lm, 4) == layers
+
+
+def test_a_cpus_batches_are_the_same_everywhere(machine):
+    lm = machine(2**33, **GPTJ)
+    assert memory.facts_together(lm) == BATCH_FACTS
+    assert memory.moments_together(lm, 4) == 28
+
+
+def out_of_memory(items):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+def test_a_batch_that_memory_does_not_hold_is_halved_and_stays_so(caplog):
+    tried = []
+
+    def double(items):
+        tried.append(len(items))
+        return [2 * i for i in items] if len(items) <= 3 else out_of_memory(items)
+
+    assert memory.in_batches(double, range(20), "facts", 16) == [*range(0, 40, 2)]
+    assert tried == [16, 8, 4, *[2] * 10]
+    assert [record.message for record in caplog.records] == [
+        f"memory ran out with {n} facts together; going on with {n // 2}" for n in (16, 8, 4)
+    ]
+
+
+def test_nothing_of_a_failed_batch_is_held_when_it_is_tried_again():
+    held: list[weakref.ref] = []
+
+    def heavy(n: int) -> int:
+        assert not [one for one in held if one() is not None]
+        big = torch.zeros(3)
+        held.append(weakref.ref(big))
+        return n if n < 3 else out_of_memory(big)
+
+    assert memory.fitting(heavy, 8, "facts") == (2, 2)
+
+
+def test_memory_that_runs_out_for_one_is_said_and_other_errors_go_through():
+    with pytest.raises(torch.OutOfMemoryError):
+        memory.in_batches(out_of_memory, [1, 2, 3], "facts")
+    with pytest.raises(ZeroDivisionError):
+        memory.in_batches(lambda items: [1 // 0 for _ in items], [1, 2, 3], "facts")
+
+
+def test_facts_go_on_in_halves_and_a_bad_one_alone_is_lost():
+    def invert(items):
+        return [{"x": 1 / i} for i in items] if len(items) < 3 else out_of_memory(items)
+
+    assert together_or_alone(invert, [1, 2, 4, 5]) == [{"x": 1 / i} for i in (1, 2, 4, 5)]
+    rows = together_or_alone(invert, [1, 2, 4, 0])
+    assert rows[:3] == [{"x": 1.0}, {"x": 0.5}, {"x": 0.25}]
+    assert rows[3]["status"].startswith("failed: ")
+    with pytest.raises(torch.OutOfMemoryError):  # the machine's fault, and no fact's
+        together_or_alone(out_of_memory, [1, 2])
+
+
+def test_a_tracing_goes_on_with_fewer_layers(tiny_lm, monkeypatch):
+    fact = ("The city of Madrid is", "Madrid", "old")
+    settings = {"module": "mlp", "window": 3, "sigma": 0.3, "n_noise": 3}
+    expected = restoration.trace(tiny_lm, *fact, **settings)
+    walk, tried = restoration._Restoration.run, []
+
+    def run(self, windows):
+        tried.append(len(windows))
+        return walk(self, windows) if len(windows) <= 2 else out_of_memory(windows)
+
+    monkeypatch.setattr(restoration._Restoration, "run", run)
+    found = restoration.trace(tiny_lm, *fact, **settings)
+    np.testing.assert_allclose(found.restored, expected.restored, rtol=0, atol=1e-12)
+    assert max(tried) == tiny_lm.n_layers > 2 in tried
+
+
+@pytest.mark.parametrize("how", ["planned", "after memory ran out"])
+def test_key_moments_that_do_not_fit_are_summed_in_several_passes(tiny_lm, monkeypatch, how):
+    expected, count = key_statistics.key_moments(tiny_lm, tiny.SENTENCES)
+    made = key_statistics._key_moments
+    passes: list[list[int]] = []
+    told: list[int] = []
+
+    def some(lm, batches, layers, *more):
+        passes.append(list(layers))
+        return made(lm, batches, layers, *more) if len(layers) <= 2 else out_of_memory(layers)
+
+    monkeypatch.setattr(key_statistics, "_key_moments", some)
+    if how == "planned":
+        monkeypatch.setattr(key_statistics, "moments_together", lambda *_: 2)
+    found, again = key_statistics.key_moments(tiny_lm, iter(tiny.SENTENCES), progress=told.append)
+    assert again == count == sum(told)
+    assert list(found) == list(expected)
+    for layer, moment in found.items():
+        assert moment.equal(expected[layer])
+    done = [layers for layers in passes if len(layers) <= 2]
+    assert [layer for layers in done for layer in layers] == list(range(tiny_lm.n_layers))
+    assert (len(done) < len(passes)) == (how != "planned")
+
+
+def test_facts_that_share_an_update_are_optimised_fewer_at_a_time():
+    """What an edit is told is how many run in one pass; the update is of all."""
+    sizes = []
+
+    def edit(lm, requests, layer, hyper, shared):
+        sizes.append((len(requests), shared.jointly))
+        if shared.jointly > 2:
+            out_of_memory(requests)
+        return Edit(updates={3: LowRank(left=torch.ones(1, 2), right=torch.ones(1, 2))}, steps=[])
+
+    method = Method(name="a method", function=edit, settings=dict, jointly=True)
+    made = together.edit(None, method, [1, 2, 3], 3, None, SharedInputs(), side_by_side=8)
+    assert sizes == [(3, 8), (3, 4), (3, 2)]
+    assert not [one for one in made.edits if isinstance(one, str)]
