@@ -5,7 +5,9 @@ network, one (token, layer) per eleven-row pass, whole-network optimisation step
 the essence texts are sampled and the unedited model is scored anew. Each measurement checks that
 both give the same numbers before it prints one JSON line; a table follows, and both are stored
 under benchmarks/results/. `cheap_localizers` compares otherwise: causal tracing of one window, by
-the engine too, with all localizers together that the registry calls cheap.
+the engine too, with all localizers together that the registry calls cheap. `tracing.batched` has in
+the published procedure's place what an engineer writes in an afternoon: all layers' noise rows of a
+token in one hooked pass of the same model, by the same matrix products, window 5.
 
     python benchmarks/bench.py            tracing of each fact, edits of all six side by side
     python benchmarks/bench.py --quick    one fact traced, two edited; within five minutes
@@ -38,6 +40,7 @@ from procedures import (  # noqa: E402
     EXAMPLES,
     SIGMA,
     Example,
+    batched_trace,
     counted,
     published_edit,
     request_of,
@@ -179,6 +182,12 @@ def tracing_case(
         lambda: oracle.trace(plain.model, plain.tokenizer, *fact, **arguments)["p_restored"],
         lambda: restoration.trace(lm, *fact, **arguments).p_restored,
     )
+
+
+def batched_case(lm: language_model.LanguageModel, example: Example, window: int):
+    """As `tracing_case`; in the published procedure's place what is quickly written."""
+    _, engine = tracing_case(lm, lm, example, window)
+    return lambda: batched_trace(lm, example, window=window), engine
 
 
 def probes_of(examples: list[Example], texts: list[list[str]]) -> list[measure.Probe]:
@@ -353,6 +362,9 @@ def main() -> None:
             continue
         cases = [tracing_case(lm, plain, example, window) for example in traced]
         results.append(compare(f"tracing.window{window}", cases, 1e-5))
+    if wanted("tracing.batched"):
+        cases = [batched_case(lm, example, 5) for example in traced]
+        results.append(compare("tracing.batched", cases, 1e-5))
     if wanted("cheap_localizers"):
         results.append(cheap_localizers(lm, traced, [contexts["rome"]], moments))
     sampling_s, texts_about = timed(lambda: essence_texts(lm, edited))
