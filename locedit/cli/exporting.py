@@ -1,4 +1,4 @@
-"""`locedit export`: key statistics, settings and projections for other people's code."""
+"""`locedit export`: key statistics, settings, projections and results for other people's code."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from locedit.cli.options import Export as Options
 from locedit.cli.saying import say
 from locedit.engine import key_statistics
 from locedit.errors import LoceditError
-from locedit.exchange import easyedit_settings, moments_npz, projection
+from locedit.exchange import easyedit_results, easyedit_settings, moments_npz, projection
 from locedit.methods import METHODS
 from locedit.store.files import atomic
 from locedit.windows import window_layers
@@ -22,11 +22,25 @@ PROBLEM = "error_injection"
 
 def run(options: Options) -> None:
     """Write what is asked for."""
+    if options.what == "results":  # which needs no model
+        return _results(options)
     seen = look(options.model, say=say)
     terminal.quieten()
     {"statistics": _statistics, "settings": _settings, "projection": _projection}[options.what](
         seen, options
     )
+    return None
+
+
+def _results(options: Options) -> None:
+    if options.run is None:
+        raise LoceditError(
+            "--run: name a run's folder, results/MODEL/DATASET/rome/METHOD/run_ID, as `snakemake "
+            "rome_layout` writes them"
+        )
+    cases = easyedit_results.read_run(Path(options.run))
+    easyedit_results.write(Path(options.out), cases)
+    say(f"{options.out}: {len(cases)} edited facts")
 
 
 def _file(seen: Look, options: Options) -> Path:

@@ -97,7 +97,7 @@ def _option(metavar: str, help: str, parser: Callable[[str], Any] = str, **more:
 
 
 _COUNT, _SEED = _whole(1, 999_999_999), _whole(0, 2**32 - 1)
-_EXPORTS, _IMPORTS = ("statistics", "settings", "projection"), ("statistics", "settings")
+_EXPORTS, _IMPORTS = ("statistics", "settings", "projection", "results"), ("statistics", "settings")
 _PRESETS = ("paper", "released")
 _SETS = ("unsaturated", "saturating", "none")  # of a model's hyperparameters
 
@@ -238,11 +238,11 @@ class Localize:
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """Key statistics, settings and projections for other people's code."""
+    """Key statistics, settings, projections and results for other people's code."""
 
     what: Annotated[
         str,
-        Argument(metavar="WHAT", help="|".join(_EXPORTS), parser=_one_of(_EXPORTS)),
+        Argument(metavar="WHAT", help=", ".join(_EXPORTS), parser=_one_of(_EXPORTS)),
     ]
     out: Annotated[str, _option("PATH", "the file; of statistics, their stats_dir")]
     model: Model = None
@@ -256,6 +256,9 @@ class Export:
     name: Annotated[str | None, _option("NAME", "what they call the model")] = None
     dataset: Annotated[str, _option("NAME", "what they call the text")] = "wikipedia"
     samples: Annotated[int, _option("N", "documents that they ask for", _COUNT)] = 100000
+    run: Annotated[
+        str | None, _option("FOLDER", "a run in the ROME suite's layout, of results")
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,7 +267,7 @@ class Import:
 
     what: Annotated[
         str,
-        Argument(metavar="WHAT", help="|".join(_IMPORTS), parser=_one_of(_IMPORTS)),
+        Argument(metavar="WHAT", help=", ".join(_IMPORTS), parser=_one_of(_IMPORTS)),
     ]
     source: Annotated[
         str, Argument(metavar="PATH", help="npz files' folder; settings' YAML", parser=str)

@@ -16,6 +16,7 @@ import pytest
 import tiny
 from tiny_study import record
 
+from locedit.cli.main import main
 from locedit.exchange import rome_layout
 from locedit.methods.problems import PROBLEMS
 from locedit.store import tables
@@ -264,3 +265,55 @@ def test_facts_are_numbered_for_readers_that_want_numbers(case_ids, numbers):
 @pytest.mark.parametrize(("values", "mean"), [([50, 100, 25], 300 / 7), ([0, 100, 100], 0.0)])
 def test_the_harmonic_mean(values, mean):
     assert math.isclose(rome_layout.harmonic_mean(values), mean)
+
+
+# ---- EasyEdit's list -----------------------------------------------------------------------------
+
+
+def test_easyedits_list_has_the_runs_successes_and_perplexities(laid_out, tmp_path, capsys):
+    """Counted from the run's own cases, as their suite's summary counts them."""
+    base, edits = laid_out
+    run = base / "rome" / "ROME" / rome_layout.run_name("fact_erasure", 3, N_LAYERS)
+    arguments = ["export", "results", "--run", str(run), "--out", str(tmp_path / "results.json")]
+    assert main(arguments) == 0, capsys.readouterr().err
+    listed = json.loads((tmp_path / "results.json").read_text())
+    rows = [row for row in edits["ROME", run.name] if row["status"] == "ok"]
+    assert len(listed) == len(rows) == 3
+    for entry, row in zip(listed, rows, strict=True):
+        assert set(entry) == {"pre", "case_id", "requested_rewrite", "post"}
+        asked = entry["requested_rewrite"]
+        assert asked["prompt"] == "The capital of France is"
+        assert (asked["target_new"], asked["ground_truth"]) == (row["other"], row["target"])
+        case = json.loads((run / f"case_{entry['case_id']}.json").read_text())
+        for stage in ("pre", "post"):
+            got, theirs = entry[stage], case[stage]
+            (pair,) = theirs["rewrite_prompts_probs"]
+            assert got["rewrite_acc"] == [float(pair["target_new"] < pair["target_true"])]
+            assert got["rewrite_ppl"] == pytest.approx([math.exp(pair["target_new"])])
+            assert len(got["rephrase_acc"]) == 2
+            near = got["locality"].get("neighborhood", {}).get("neighborhood_acc", [])
+            pairs = theirs.get("neighborhood_prompts_probs", [])
+            assert near == [float(p["target_new"] >= p["target_true"]) for p in pairs]
+            assert got["portability"] == {}
+            assert got["fluency"]["ngram_entropy"] == theirs["ngram_entropy"]
+    assert [len(e["post"]["locality"]) for e in listed] == [1, 1, 0]  # the third has no neighbours
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ({}, "has no case_I.json; `snakemake rome_layout` writes folders of them"),
+        ({"case_0.json": "{"}, "case_0.json cannot be read as JSON"),
+        ({"case_0.json": "[1]"}, "case_0.json is no case of the ROME suite's layout"),
+        ({"case_0.json": '{"case_id": 0}'}, "is no case of the ROME suite's layout"),
+    ],
+)
+def test_a_folder_that_is_no_run_is_named(files, sentence, tmp_path, capsys):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    out = tmp_path / "results.json"
+    assert main(["export", "results", "--run", str(tmp_path), "--out", str(out)]) == 1
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+    assert not out.exists()
