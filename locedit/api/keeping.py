@@ -1,8 +1,7 @@
-"""Edits to take home: many facts written one after another, and what is kept of edits on a disk."""
+"""Edits to take home: many facts written into a model, and what is kept of edits on a disk."""
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +11,14 @@ import torch
 
 from locedit import outcomes
 from locedit.api.look import Look, check_known, check_length
-from locedit.api.one_fact import check_edited, scores_of
-from locedit.engine.updates import total_norms
+from locedit.api.one_fact import scores_of
 from locedit.errors import LoceditError
 from locedit.exchange import edited_weights, model_card
 from locedit.exchange.edited_weights import Delta
 from locedit.exchange.model_card import Line
 from locedit.facts.record import Fact
 from locedit.methods import METHODS, SharedInputs
+from locedit.methods import together as joint
 from locedit.methods.problems import PROBLEMS, Request
 from locedit.model.language_model import LanguageModel
 from locedit.shards import BATCH_FACTS, batches
@@ -80,7 +79,7 @@ def about(
 # ---- many facts ----------------------------------------------------------------------------------
 
 
-def one_after_another(
+def written(
     seen: Look,
     facts: Sequence[Fact],
     method: str,
@@ -88,32 +87,51 @@ def one_after_another(
     hyper: Any,
     shared: SharedInputs,
     *,
+    together: bool = False,
     progress: Callable[[Line], None] = lambda _line: None,
 ) -> Edited:
-    """Write each fact's target_new into the model that those before it left (error injection).
+    """Write each fact's target_new into the model (error injection), as one difference of weights.
 
-    The model itself is as before in the end. Contexts and key statistics stay those of the unedited
-    model, as in the published sequential edits. Scores are of all edits together, of a fact that
-    cannot be edited the status says why. progress: told of each fact once it is written or not.
+    Each into the model that those before it left, or all `together` in one update, by a method that
+    can. Contexts and key statistics stay those of the unedited model, as in the published
+    sequential edits, and the model itself is as before in the end. Scores are of all edits; of a
+    fact that cannot be edited the status says why. progress: told of each fact once it is written
+    or not.
 
-    Raises LoceditError where no fact could be edited.
+    Raises LoceditError where the method writes one fact at a time alone, or no fact was edited.
     """
-    lm, requests = seen.lm, [_request(fact) for fact in facts]
-    total, statuses = Delta(parts={}, base={}), []
+    lm, requests, of = seen.lm, [_request(fact) for fact in facts], METHODS[method]
+    if together and not of.jointly:
+        able = ", ".join(name for name, one in METHODS.items() if one.jointly)
+        raise LoceditError(
+            f"--together: {method} writes one fact at a time; leave it out, or choose a method "
+            f"that writes many in one update ({able})"
+        )
+    statuses = {request: _unfit(lm, request) for request in requests}
+
+    def told(request: Request, status: str) -> None:
+        statuses[request] = status if together else status.removesuffix(joint.WITHOUT)
+        progress(Line(prompt=request.prompt, target=request.target, status=statuses[request]))
+
+    fit = [request for request in requests if statuses[request] == outcomes.OK]
     for request in requests:
-        with edited_weights.changed(lm, total):
-            delta, status = _written(lm, [request], method, layer, hyper, shared)
-        if delta is not None:
-            total = edited_weights.added_up([total, delta], {})
-        statuses.append(status)
-        progress(Line(prompt=request.prompt, target=request.target, status=status))
+        if request not in fit:
+            told(request, statuses[request])
+    made = joint.edit(
+        *(lm, of if together else dataclasses.replace(of, jointly=False), fit, layer, hyper),
+        *(shared,),
+        side_by_side=BATCH_FACTS,
+        told=told,
+    )
+    became = [statuses[request] for request in requests]
     advice = "mend the facts, or choose another layer or smaller settings"
-    outcomes.refuse_all_failed(statuses, f"{method} at layer {layer}", "edited", advice)
-    if outcomes.OK not in statuses:
+    outcomes.refuse_all_failed(became, f"{method} at layer {layer}", "edited", advice)
+    if outcomes.OK not in became:
         raise LoceditError(f"{method} at layer {layer}: there is no fact to edit")
-    done = [r for r, status in zip(requests, statuses, strict=True) if status == outcomes.OK]
-    total = dataclasses.replace(total, about=about(seen, method, layer, hyper, done))
-    return Edited(delta=total, lines=_lines(lm, facts, requests, statuses, total))
+    done = [request for request in requests if statuses[request] == outcomes.OK]
+    origin = about(seen, method, layer, hyper, done)
+    total = edited_weights.of_updates(lm, made.updates, origin)
+    return Edited(delta=total, lines=_lines(lm, facts, requests, became, total))
 
 
 def _request(fact: Fact) -> Request:
@@ -127,26 +145,14 @@ def _request(fact: Fact) -> Request:
     )
 
 
-def _written(
-    lm: LanguageModel,
-    group: Sequence[Request],
-    method: str,
-    layer: int,
-    hyper: Any,
-    shared: SharedInputs,
-) -> tuple[Delta | None, str]:
-    """The difference that one update makes for a group of facts, here always of one; a status."""
+def _unfit(lm: LanguageModel, request: Request) -> str:
+    """The status of a fact that the model cannot read; ok of any other."""
     try:
-        for one in group:
-            check_length(lm, [one.prompt], one.target)
-            check_known(lm, one.template, one.subject, [one.prompt], one.target)
-        found = METHODS[method].edit(lm, group, layer, hyper, shared)
-        check_edited(found, method, layer)
-        if not math.isfinite(total_norms(found.updates)[0]):
-            raise LoceditError("the edit is not finite")
-        return edited_weights.of_updates(lm, found.updates, {}), outcomes.OK
-    except Exception as error:  # of a plug-in any may come
-        return None, outcomes.failure(error)
+        check_length(lm, [request.prompt], request.target)
+        check_known(lm, request.template, request.subject, [request.prompt], request.target)
+    except LoceditError as error:
+        return outcomes.failure(error)
+    return outcomes.OK
 
 
 def _lines(

@@ -91,8 +91,10 @@ def _applied(
         failed = "" if line.status == outcomes.OK else f": {line.status}"
         say(f'{done} of {len(facts)}: "{line.prompt}" -> "{line.target}"{failed}')
 
-    made = keeping.one_after_another(
-        seen, facts, method, options.layer, hyper, shared, progress=progress
+    made = keeping.written(
+        *(seen, facts, method, options.layer, hyper, shared),
+        together=options.together,
+        progress=progress,
     )
     say()
     for line in made.lines:

@@ -185,13 +185,16 @@ class Edit:
 
 @dataclass(frozen=True, kw_only=True)
 class Apply:
-    """Many edits, one after another, or a difference that was kept, into a model to take home."""
+    """Many edits, or a difference that was kept, into a model to take home."""
 
     file: Annotated[
         str, Argument(metavar="FILE", help="of facts, or a difference (.safetensors)", parser=str)
     ]
     layer: Annotated[int | None, _option("N", "the edit layer, from 0; of facts", _layer)] = None
     method: Annotated[str, _option("NAME", "an editing method")] = "MEMIT"
+    together: Annotated[
+        bool, Option("--together", metavar="", help="all in one update, not one after another")
+    ] = False
     model: Model = None
     save: Save = None
     save_delta: SaveDelta = None

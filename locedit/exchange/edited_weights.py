@@ -10,7 +10,7 @@ written whole or not at all.
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,28 +84,6 @@ def of_updates(
 def of_changes(lm: LanguageModel, changes: Mapping[int, Tensor], about: Mapping[str, str]) -> Delta:
     """The same of whole changes of down projections, [d, d_ff] by layer."""
     return of_updates(lm, {la: Dense(weights=[change]) for la, change in changes.items()}, about)
-
-
-def added_up(deltas: Sequence[Delta], about: Mapping[str, str]) -> Delta:
-    """The difference that several make one after another, each made from what those before it left.
-
-    A tensor's base is that of the first that changes it. Low ranks stand side by side, so that
-    their ranks add up; beside a whole change they become a part of it.
-    """
-    parts: dict[str, Tensor] = {}
-    base: dict[str, str] = {}
-    for delta in deltas:
-        base = {**delta.base, **base}
-    for name in base:
-        of_name = [delta for delta in deltas if name in delta.base]
-        if any(f"{name}.delta" in delta.parts for delta in of_name):
-            changes = [delta.change(name) for delta in of_name]
-            parts[f"{name}.delta"] = torch.stack(changes).sum(dim=0)
-            continue
-        for side in ("left", "right"):
-            sides = [delta.parts[f"{name}.{side}"] for delta in of_name]
-            parts[f"{name}.{side}"] = torch.cat(sides, dim=1)
-    return Delta(parts=parts, base=base, about=dict(about))
 
 
 @contextmanager

@@ -118,7 +118,9 @@ def joint_right_factor(keys: Tensor, mapped: Tensor, ridge: float) -> Tensor:
     """
     gram = keys @ mapped.T + ridge * torch.eye(len(keys), dtype=keys.dtype, device=keys.device)
     factor, failed = torch.linalg.cholesky_ex((gram + gram.T) / 2)
-    if failed:
+    # of keys that depend on each other rounding may leave a pivot above zero
+    least, rounding = factor.diagonal().square().min(), keys.shape[1] * torch.finfo(gram.dtype).eps
+    if failed or (ridge == 0 and least <= rounding * gram.diagonal().max()):
         raise LoceditError(
             f"the keys of the {len(keys)} facts edited together depend on each other, as those of "
             "one subject in two facts do; set the method's ridge above 0, or edit fewer together"

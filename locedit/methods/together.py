@@ -45,8 +45,12 @@ def edit(
     shared: SharedInputs,
     *,
     side_by_side: int,
+    told: Callable[[Request, str], None] = lambda _request, _status: None,
 ) -> Together:
-    """One update of the facts requested, in their order. side_by_side: those run in one pass."""
+    """One update of the facts requested, in their order.
+
+    side_by_side: those run in one pass. told: of each fact's status, once that is known.
+    """
 
     def alone(request: Request) -> Edit | str:
         return _tried(lambda: method.edit(lm, [request], layer, hyper, shared))
@@ -57,10 +61,24 @@ def edit(
 
         return _tried(lambda: fitting(made, side_by_side, "facts")[0])
 
-    return _at_once(requests, jointly, alone) if method.jointly else _in_turn(lm, requests, alone)
+    if not method.jointly:
+        return _in_turn(lm, requests, alone, told)
+    made = _at_once(requests, jointly, alone) if requests else Together(updates={}, edits=[])
+    for request, found in zip(requests, made.edits, strict=True):
+        told(request, _status(found))
+    return made
 
 
-def _in_turn(lm: LanguageModel, requests: Sequence[Request], alone: Alone) -> Together:
+def _status(found: tuple[Edit, int] | str) -> str:
+    return found if isinstance(found, str) else outcomes.OK
+
+
+def _in_turn(
+    lm: LanguageModel,
+    requests: Sequence[Request],
+    alone: Alone,
+    told: Callable[[Request, str], None],
+) -> Together:
     made: list[Updates] = []
     edits: list[tuple[Edit, int] | str] = []
     with writing(lm) as write:
@@ -70,6 +88,7 @@ def _in_turn(lm: LanguageModel, requests: Sequence[Request], alone: Alone) -> To
                 made.append(found.updates)
                 write(found.updates)
             edits.append(_told(found, 0))
+            told(request, _status(edits[-1]))
     return Together(updates=joined(made), edits=edits)
 
 

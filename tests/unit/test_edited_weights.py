@@ -41,6 +41,19 @@ def drawn(lm, kind, layers=(1, 3)):
     }
 
 
+def of_one(updates, fact):
+    """One fact's updates, as those of a fact alone."""
+    alone: dict[int, LowRank | Dense] = {}
+    for layer, update in updates.items():
+        if isinstance(update, LowRank):
+            left, right = update.left[[fact]], update.right[[fact]]
+            alone[layer] = LowRank(left=left, right=right)
+        else:
+            biases = update.biases and [update.biases[fact]]
+            alone[layer] = Dense(weights=[update.weights[fact]], biases=biases)
+    return alone
+
+
 def log_p_of_engine(lm, updates, fact):
     prompt, target = lm.encode(PROMPT), lm.encode_target(TARGET, PROMPT)
     ids = torch.tensor([prompt + target[:-1]]).expand(2, -1)
@@ -149,14 +162,14 @@ def test_in_single_precision_the_folder_says_the_same_to_1e_5(family, tmp_path):
 def test_several_differences_add_up_to_one(family, kinds, tmp_path):
     lm = LanguageModel(*tiny.pair(family))
     before = {name: value.clone() for name, value in lm.model.state_dict().items()}
-    first = edited_weights.of_updates(lm, drawn(lm, kinds[0], layers=(1, 2)), {})
-    with edited_weights.changed(lm, first):
-        second = edited_weights.of_updates(lm, drawn(lm, kinds[1], layers=(2, 3)), {}, fact=1)
-        with edited_weights.changed(lm, second):
-            wanted = log_p_of_model(lm.model, lm.tokenizer)
+    first = of_one(drawn(lm, kinds[0], layers=(1, 2)), 0)
+    second = of_one(drawn(lm, kinds[1], layers=(2, 3)), 1)
+    deltas = [edited_weights.of_updates(lm, one, {}) for one in (first, second)]
+    with edited_weights.changed(lm, deltas[0]), edited_weights.changed(lm, deltas[1]):
+        wanted = log_p_of_model(lm.model, lm.tokenizer)
     after = lm.model.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
-    both = edited_weights.added_up([first, second], {"editor": "X"})
+    both = edited_weights.of_updates(lm, joined([first, second]), {"editor": "X"})
     edited_weights.check_base(lm, both)
     assert both.about == {"editor": "X"}
     edited_weights.write_folder(lm, both, tmp_path / "edited")
@@ -200,10 +213,9 @@ def test_peft_loads_the_adapter_and_says_what_the_engine_says(family, tmp_path):
 
 def test_an_adapter_has_the_rank_of_each_layers_change(tmp_path):
     lm = LanguageModel(*tiny.pair())
-    deltas = [
-        edited_weights.of_updates(lm, drawn(lm, "low rank", las), {}) for las in ((1, 3), (3,))
-    ]
-    edited_weights.write_adapter(lm, edited_weights.added_up(deltas, {}), tmp_path / "a", base="b")
+    several = [of_one(drawn(lm, "low rank", layers), 0) for layers in ((1, 3), (3,))]
+    delta = edited_weights.of_updates(lm, joined(several), {})
+    edited_weights.write_adapter(lm, delta, tmp_path / "a", base="b")
     settings = json.loads((tmp_path / "a" / "adapter_config.json").read_text())
     ranks = {"model.layers.1.mlp.down_proj": 1, "model.layers.3.mlp.down_proj": 2}
     assert settings["rank_pattern"] == settings["alpha_pattern"] == ranks

@@ -109,6 +109,39 @@ def test_facts_are_written_one_after_another(pair, run, tmp_path):
         assert float(shown) == pytest.approx(torch.tensor(found).exp().item(), rel=2e-3)
 
 
+def test_facts_are_written_together_in_one_update(pair, run, tmp_path):
+    """As the textbook's one update of them all; a method that has none is told."""
+    lm = LanguageModel(copy.deepcopy(pair.model), pair.tokenizer)
+    requests = [
+        Request(
+            case_id=str(number),
+            template=fact["template"],
+            subject=fact["subject"],
+            target=fact["target_new"],
+            problem=PROBLEMS["error_injection"],
+        )
+        for number, fact in enumerate(FACTS)
+    ]
+    hyper = METHODS["FT-M"].hyperparameters("error_injection", "paper")
+    shared = inputs.SharedInputs(jointly=len(FACTS))
+    found = METHODS["FT-M"].edit(lm, requests, 2, hyper, shared)
+    with torch.no_grad():
+        for layer, update in found.updates.items():
+            lm.down_weight(layer).add_(update.weights[0])
+    command = ("apply", facts(tmp_path), "--layer", "2", "--tuned", "none", "--together")
+    status, out = run(*command, "--method", "FT-M", "--save", "edited")
+    assert status == 0, out
+    assert f"{len(FACTS)} of {len(FACTS)}: " in out
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "edited", dtype=torch.float32)
+    for fact in FACTS:
+        wanted = log_p(lm.model, lm.tokenizer, fact)
+        assert log_p(model, pair.tokenizer, fact) == pytest.approx(wanted, abs=1e-5)
+    status, said = run(*command, "--method", "FT-1", "--save", "other")
+    assert (status, said.count("\n")) == (1, 1)
+    assert "--together: FT-1 writes one fact at a time" in said
+    assert not (tmp_path / "other").exists()
+
+
 def test_the_card_tells_base_facts_method_settings_hashes_and_scores(run, tmp_path):
     odd = {**FACTS[0], "subject": "Spain", "target_new": "Paris"}
     status, out = run("apply", facts(tmp_path, odd), "--layer", "2", *FT, "--save", "edited")
