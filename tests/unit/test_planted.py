@@ -1,10 +1,14 @@
 """Planted facts: what is invented, where it is put, and that training reaches nothing else."""
 
+import copy
 import json
 import math
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -12,6 +16,7 @@ import torch
 from locedit.errors import LoceditError
 from locedit.facts import planted, record
 from locedit.facts.bundled import read_rows
+from locedit.localizers import LOCALIZERS, Localization, Place, SharedInputs
 from locedit.model.language_model import LanguageModel
 from locedit.study import planting
 
@@ -207,6 +212,66 @@ def test_without_placebo_facts_only_the_drawn_layers_change():
     settings = planted.Training(steps=2, look=1, ridge=0.1, text_tokens=4)
     made = planting.plant(lm, facts, tiny.SENTENCES, settings)
     assert list(made.changes) == [1]
+
+
+# ---- whether places are found --------------------------------------------------------------------
+
+LOOKING = ("lens_rise", "zeroing", "mean_ablation", "attribution")  # the cheapest ones
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A tiny model, the same with facts planted behind its first layer, and these facts.
+
+    The lens has no value for the first layer. Each fact is trained on its own prompt, since so
+    small a model carries nothing over to others.
+    """
+    lm = LanguageModel(*tiny.pair(layers=5, hidden_size=64, intermediate_size=256))
+    facts = [
+        replace(one, trained=one.trained[:1])
+        for one in facts_of(lm, layers=[1, 2, 3, 4], count=16, placebo=0)
+    ]
+    settings = planted.Training(
+        steps=40, look=40, lr=0.1, ridge=0.1, kl_factor=0, rest=1, texts=1, text_tokens=8
+    )
+    made = planting.plant(lm, facts, tiny.SENTENCES, settings)
+    variant = copy.deepcopy(lm)
+    with torch.no_grad():
+        for layer, change in made.changes.items():
+            variant.down_projection(layer).weight += change
+    return lm, variant, facts
+
+
+def p_of_hits(name: str, lm: LanguageModel, facts: Sequence[planted.Planted]) -> float:
+    """How often as many peaks lie at the facts' places where these are permuted."""
+    plain = [one.fact for one in facts]
+    shared = SharedInputs(study=plain, records=plain, sigma=0.3, n_noise=3, noise_seed=1, seed=7)
+    localizer = LOCALIZERS[name]
+    where = Place(module=(*localizer.modules, "none")[0], window=1)
+    answers = localizer.localize(lm, plain, where, localizer.settings(), shared)
+    assert all(isinstance(answer, Localization) for answer in answers)
+    peaks = np.array([np.nanargmax(answer.values) for answer in answers])
+    places = np.array([one.layer for one in facts])
+    drawn = np.random.RandomState(0)
+    shuffled = [np.sum(peaks == drawn.permutation(places)) for _ in range(1999)]
+    return (1 + np.sum(shuffled >= np.sum(peaks == places))) / 2000
+
+
+def test_a_planted_place_is_found_by_a_localizer_and_not_by_random(trained):
+    _, variant, facts = trained
+    prompts, objects = zip(*((one.fact.prompt, one.fact.target_true) for one in facts), strict=True)
+    known = planting._log_probs(variant, prompts, objects, {}).exp()
+    assert float(known.detach().median()) > 0.5, "the facts are learned"
+    found = {name: p_of_hits(name, variant, facts) for name in LOOKING}
+    assert min(found.values()) < 0.01 / len(LOOKING), found
+    assert p_of_hits("random", variant, facts) > 0.05
+
+
+def test_no_place_is_found_where_nothing_was_planted(trained):
+    """The same facts, places and localizers, on the model before: what is found is the planting."""
+    lm, _, facts = trained
+    found = {name: p_of_hits(name, lm, facts) for name in LOOKING}
+    assert min(found.values()) > 0.05 / len(LOOKING), found
 
 
 def zeros(lm):
