@@ -56,8 +56,9 @@ def vendored() -> str:
         package=PACKAGE,
         version=metadata.version(PACKAGE),
     )
+    bundle = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # optional, but in its stub
     # names of its own: as a classic script it would put some hundreds into the page's
-    return f"{head}(() => {{\n{vl_convert.javascript_bundle()}\n}})();\n"
+    return f"{head}(() => {{\n{bundle}\n}})();\n"
 
 
 if __name__ == "__main__":
