@@ -172,8 +172,11 @@ def _call(
 
 
 def warm_environment() -> dict[str, str]:
-    """The environment of a study, but for its own checkout."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
+    """The environment of a study, but for its own checkout, and for what loading a model sets."""
+    own = {
+        name: value for name, value in os.environ.items() if name != "TRANSFORMERS_SDPA_FORCE_GQA"
+    }
+    return {**own, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
 
 
 @cache

@@ -44,10 +44,10 @@ def main(folder: str, python: str, *arguments: str) -> int:
     folder = os.getcwd()  # noqa: PTH109
     request = {"arguments": arguments, "environment": dict(os.environ), "folder": folder}
     text = json.dumps(request).encode()
-    for one in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, lambda number, _: server.sendall(bytes([number])))
     socket.send_fds(server, [len(text).to_bytes(8, "big")], [0, 1, 2])
     server.sendall(text)
+    for one in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, lambda number, _: server.sendall(bytes([number])))
     told = server.recv(4)
     code = int.from_bytes(told, "big", signed=True) if told else -signal.SIGKILL
     if code < 0:  # it was ended by a signal: so is this

@@ -60,10 +60,8 @@ class WarmPython:
             [sys.executable, __file__, str(listening.fileno()), str(self.executable)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            env={
-                **environment,
-                "OMP_NUM_THREADS": "1",
-            },  # only a process of one thread can be forked
+            # a fork has one thread: a pool's others would be lacking
+            env={**environment, "OMP_NUM_THREADS": "1"},
             pass_fds=[listening.fileno()],
         )
         listening.close()
@@ -74,7 +72,11 @@ class WarmPython:
         atexit.unregister(self.end)
         if self._server.stdin is not None:
             self._server.stdin.close()
-        self._server.wait()
+        try:
+            self._server.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._server.kill()
+            self._server.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -100,19 +102,29 @@ class _Server:
 
     def serve(self) -> dict[str, Any]:
         """Serve for good; in each fork, return what it is to run."""
-        while True:
-            for key, _ in self.selector.select():
-                request = key.data()
-                if request is not None:
-                    return request
+        try:
+            while True:
+                for key, _ in self.selector.select():
+                    request = key.data()
+                    if request is not None:
+                        return request
+        except BaseException:
+            self._kill()
+            raise
 
     def _fork(self) -> dict[str, Any] | None:
         caller, _ = self.listening.accept()
-        size, streams, *_ = socket.recv_fds(caller, 8, 3)
-        text = b""
-        while len(text) < int.from_bytes(size, "big"):
-            text += caller.recv(1 << 16)
-        pid = os.fork()
+        caller.settimeout(10)
+        streams: list[int] = []
+        try:
+            size, streams, *_ = socket.recv_fds(caller, 8, 3)
+            text = _whole(caller, int.from_bytes(size, "big"))
+            pid = os.fork()
+        except OSError:  # the caller has ended before it had asked, or there is no memory for more
+            caller.close()
+            for stream in streams:
+                os.close(stream)
+            return None
         if pid == 0:
             self._leave(caller, streams)
             return json.loads(text)
@@ -135,7 +147,9 @@ class _Server:
 
     def _hand_on(self, pid: int) -> None:
         """Give a fork the signal that its caller was sent; a caller that is gone takes it along."""
-        caller = self.callers[pid]
+        caller = self.callers.get(pid)
+        if caller is None:  # it has ended in the meantime
+            return
         told = caller.recv(1)
         os.kill(pid, told[0] if told else signal.SIGKILL)  # not waited for yet: it is still there
         if not told:
@@ -156,9 +170,23 @@ class _Server:
             caller.close()
 
     def _end(self) -> None:
+        self._kill()
+        os._exit(0)
+
+    def _kill(self) -> None:
         for pid in self.callers:
             os.kill(pid, signal.SIGKILL)
-        os._exit(0)
+
+
+def _whole(caller: socket.socket, size: int) -> bytes:
+    """So many bytes of what a caller sends; ConnectionError where it ends before."""
+    text = b""
+    while size == 0 or len(text) < size:
+        more = caller.recv(1 << 16)
+        if not more:
+            raise ConnectionError
+        text += more
+    return text
 
 
 # ---- a fork --------------------------------------------------------------------------------------

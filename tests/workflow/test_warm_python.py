@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -59,6 +60,29 @@ def test_a_call_ends_and_prints_as_the_real_one(name, tmp_path):
         real.stdout,
         real.stderr,
     )
+
+
+def test_only_a_call_like_the_servers_own_is_a_fork(tmp_path, monkeypatch):
+    """Else the comparison above would be of the real one with itself.
+
+    Also once this process has loaded a model, which sets a variable.
+    """
+    monkeypatch.setenv("TRANSFORMERS_SDPA_FORCE_GQA", "1")
+    code = ["-c", "import sys; print('torch' in sys.modules)"]
+    assert run(warm_python().executable, code, tmp_path).stdout == "True\n"
+    other = run(warm_python().executable, code, tmp_path, PYTHONHASHSEED="1")
+    assert other.stdout == "False\n"
+
+
+def test_a_caller_that_ends_before_it_has_asked_costs_no_other_its_answer(tmp_path):
+    run(warm_python().executable, ["-c", ""], tmp_path)  # the imports are done
+    for sent in (b"", (100).to_bytes(8, "big"), (100).to_bytes(8, "big") + b"{"):
+        caller = socket.socket(socket.AF_UNIX)
+        caller.connect(str(warm_python().folder / "socket"))
+        if sent:
+            socket.send_fds(caller, [sent], [0, 1, 2])
+        caller.close()
+    assert run(warm_python().executable, ["-c", "print(1)"], tmp_path).stdout == "1\n"
 
 
 def test_none_of_the_project_is_imported_before(tmp_path):
