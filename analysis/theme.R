@@ -190,18 +190,14 @@ scale_x_layer <- function(layers, ...) {
   )
 }
 
-# All of few layers, of many neighbours round numbers, of others every second (third, ...); none so
-# near to the one before that their numbers would read as one.
+# Of few layers all, of many neighbours round numbers, of others some; none so near to the one
+# before that their numbers would read as one.
 layer_breaks <- function(shown) {
   if (length(shown) < 2) return(shown)
-  breaks <- if (length(shown) <= 6) {
-    shown
-  } else if (all(diff(shown) == 1)) {
-    whole_breaks(range(shown))
-  } else {
-    shown[seq(1, length(shown), by = ceiling(length(shown) / 6))]
-  }
-  apart <- diff(range(shown)) / 10
+  many <- length(shown) > 8
+  neighbours <- all(diff(shown) == 1)
+  breaks <- if (many && neighbours) whole_breaks(range(shown)) else shown
+  apart <- diff(range(shown)) / (if (many && !neighbours) 7 else 10)
   Reduce(function(kept, one) if (one - tail(kept, 1) < apart) kept else c(kept, one), breaks)
 }
 

@@ -165,9 +165,15 @@ def figure_sources(file):
 
 
 def edits_again():
-    """Tables of the primary comparison's edits that are made again."""
+    """Tables of the primary comparison's edits that are made again.
+
+    None of an editor that takes no contexts, whose edits would be the same, nor of edits that
+    several facts share.
+    """
     pair = [config["analysis"]["primary"][key] for key in ("method", "problem")]
     if not config["editing"]["repeated"] or tuple(pair) not in PAIRS:
+        return []
+    if TOGETHER[0] > 1 or not methods.METHODS[pair[0]].contexts:
         return []
     return [
         EDIT.format(

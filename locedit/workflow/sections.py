@@ -245,7 +245,8 @@ class Editing(Section):
         0,
         ge=0,
         description="of the facts of analysis.primary, edited once more at its listed layers with "
-        "other contexts and draws: how far its score repeats, in the table `within` (40 tell)",
+        "other contexts: how far its score repeats, in the table `within` (40 tell); none by an "
+        "editor without contexts, or where facts share an update",
     )
     preset: Literal["paper", "released"] = Field(
         "paper", description="paper | released: hyperparameters as in METHODS, section 4"

@@ -372,6 +372,8 @@ test_that("axes of layers name edited layers, or round numbers among many neighb
   expect_equal(layer_breaks(seq(3, 27, 3)), c(3, 9, 15, 21, 27))
   expect_equal(layer_breaks(1:30), c(1, 5, 10, 15, 20, 25, 30))
   expect_equal(layer_breaks(c(1, 3, 5, 15, 25)), c(1, 5, 15, 25))
+  expect_equal(layer_breaks(c(1, 2, 3, 5, 8, 15, 25)), c(1, 5, 8, 15, 25))
+  expect_equal(layer_breaks(1:7), 1:7)
   expect_equal(layer_breaks(7), 7)
 })
 
