@@ -171,11 +171,13 @@ def _call(
     return {"args": command, "cwd": root, "env": environment, "stderr": subprocess.STDOUT}
 
 
+# What loading a model and starting R set in this process, and in a study's own again
+SET_HERE = ("TRANSFORMERS_SDPA_FORCE_GQA", "PYTHON_SESSION_INITIALIZED")
+
+
 def warm_environment() -> dict[str, str]:
-    """The environment of a study, but for its own checkout, and for what loading a model sets."""
-    own = {
-        name: value for name, value in os.environ.items() if name != "TRANSFORMERS_SDPA_FORCE_GQA"
-    }
+    """The environment of a study, but for its own checkout."""
+    own = {name: value for name, value in os.environ.items() if name not in SET_HERE}
     return {**own, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
 
 

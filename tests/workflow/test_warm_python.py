@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from tiny_study import warm_environment, warm_python
+from tiny_study import SET_HERE, warm_environment, warm_python
 
 SCRIPT = "import sys\nprint(__file__, __name__, sys.argv, sys.path[0])\nsys.exit(3)\n"
 TORCH = "import torch; print(torch.get_num_threads(), torch.rand(2), {1: 'a'}['no'])"
@@ -65,9 +65,10 @@ def test_a_call_ends_and_prints_as_the_real_one(name, tmp_path):
 def test_only_a_call_like_the_servers_own_is_a_fork(tmp_path, monkeypatch):
     """Else the comparison above would be of the real one with itself.
 
-    Also once this process has loaded a model, which sets a variable.
+    Also once this process has loaded a model and started R, which set variables.
     """
-    monkeypatch.setenv("TRANSFORMERS_SDPA_FORCE_GQA", "1")
+    for name in SET_HERE:
+        monkeypatch.setenv(name, "1")
     code = ["-c", "import sys; print('torch' in sys.modules)"]
     assert run(warm_python().executable, code, tmp_path).stdout == "True\n"
     other = run(warm_python().executable, code, tmp_path, PYTHONHASHSEED="1")
