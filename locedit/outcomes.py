@@ -26,10 +26,15 @@ def failure(error: Exception) -> str:
 
     Raises the error again where it is the machine's and no fact's: a file, or too little memory.
     """
-    if isinstance(error, OSError) or ran_out_of_memory(error):
+    if is_the_machines(error):
         raise error
     _log_once(error)
     return FAILED + in_words(error)
+
+
+def is_the_machines(error: Exception) -> bool:
+    """Whether it would befall any fact: what cannot be read or written, or too little memory."""
+    return isinstance(error, OSError) or ran_out_of_memory(error)
 
 
 def in_words(error: Exception) -> str:

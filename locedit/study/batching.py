@@ -23,6 +23,8 @@ def together_or_alone(
     try:
         return in_batches(do, items, "facts")
     except Exception as error:  # of a plug-in any may come
+        if outcomes.is_the_machines(error):
+            raise
         if len(items) == 1:
             return [{"status": outcomes.failure(error)}]
         logger.info("%d facts together, now one by one: %s", len(items), outcomes.in_words(error))
