@@ -63,7 +63,7 @@ best_layers <- function(means) {
     by_layer <- by_layer[table(group$rows$layer) == length(unique(group$rows$problem))]
     if (length(by_layer) < 2) return(NULL) # nothing to choose among
     layer <- as.integer(names(by_layer)[which.max(by_layer)]) + 1L
-    sprintf("%d for %s", layer, group$keys$method)
+    sprintf("%s for %s", layer_label(layer), group$keys$method)
   }))
   if (length(best) > 0) sprintf("Best edit layer over these problems: %s.", listed(best))
 }

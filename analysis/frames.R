@@ -64,6 +64,12 @@ facts_under_study <- function(scores, correct_only = TRUE) {
 # well there, and its mean compares with no other layer's.
 listed_edits <- function(scores) scores[scores$listed %in% TRUE, , drop = FALSE]
 
+# Of edits those at layers of the model. The embedding, in whose place stands a layer below the
+# first, has no value of any localizer; figures and tables of scores alone have it.
+in_layers <- function(scores) {
+  scores[is.na(scores$layer) | scores$layer >= 0, , drop = FALSE]
+}
+
 # A score as numbers, NA where the edit failed or the score is not finite.
 usable_score <- function(scores, score) {
   value <- as.numeric(scores[[score]])

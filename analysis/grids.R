@@ -17,6 +17,7 @@ check_localized <- function(effects) {
 over_cells <- function(scores, effects, score_names, problems, methods, correct_only, summarise) {
   check_scores(scores, score_names)
   check_localized(effects)
+  scores <- in_layers(scores)
   origin <- c("model", "dataset")
   parts <- list()
   for (setting in split_by(unique(rbind(scores[origin], effects[origin])), origin)) {

@@ -12,12 +12,12 @@ KEYS <- c(
 # `score_names`: columns of scores; `measures`: columns of effects, each giving its own groups for
 # the localizers that have it, `value` alone for others. `problems`, `methods`: the expected ones;
 # those absent from scores get groups without rows. Edits at layers that are single facts' own
-# peaks alone are left out (listed_edits).
+# peaks alone are left out (listed_edits), and those of the embedding (in_layers).
 over_groups <- function(scores, effects, score_names, measures, problems, methods, correct_only,
                         summarise) {
   check_scores(scores, score_names)
   check_effects(effects, c("value", measures))
-  scores <- listed_edits(scores)
+  scores <- in_layers(listed_edits(scores))
   parts <- list()
   origin <- c("model", "dataset")
   for (setting in split_by(unique(rbind(scores[origin], effects[origin])), origin)) {

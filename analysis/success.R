@@ -3,8 +3,9 @@
 # an edit's outcome can be measured by.
 
 SCORED <- c(
-  "rewrite", "paraphrase", "neighbourhood", "essence", "overall", "overall_essence"
+  "rewrite", "paraphrase", "neighbourhood", "essence", "text", "overall", "overall_essence"
 )
+UNASKED <- "text" # without a value where a study does not ask for it, which is no reason
 OUTCOMES <- c(
   "rewrite_log_odds", "paraphrase_log_odds", "neighbourhood_log_odds", "update_norm", "steps"
 )
@@ -91,7 +92,7 @@ harmonic_mean <- function(values) {
 success_reason <- function(answer, n_edits) {
   if (n_edits == 0) return("no edits of the facts under study")
   if (answer$n == 0) return(sprintf("none of %d edits could be scored", n_edits))
-  named <- c(SCORED, OUTCOMES)
+  named <- setdiff(c(SCORED, OUTCOMES), UNASKED)
   counted <- unlist(answer[paste0(named, "_n")])
   absent <- named[counted == 0]
   lost <- c(SUCCESSES, AVERAGED)[is.na(unlist(answer[c(SUCCESSES, AVERAGED)]))]

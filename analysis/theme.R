@@ -182,13 +182,15 @@ module_words <- function(module) {
 
 # ---- axes and panels -----------------------------------------------------------------------------
 
-# Layers are zero-based in the data and one-based on every axis.
+# Layers are zero-based in the data and one-based on every axis. At 0 then stands the embedding.
 scale_x_layer <- function(layers, ...) {
   shown <- sort(unique(layers)) + 1
   scale_x_continuous(
-    breaks = layer_breaks(shown), guide = guide_axis(check.overlap = TRUE), ...
+    breaks = layer_breaks(shown), labels = layer_label, guide = guide_axis(check.overlap = TRUE), ...
   )
 }
+
+layer_label <- function(shown) ifelse(shown %in% 0, "embedding", shown)
 
 # Of few layers all, of many neighbours round numbers, of others some; none so near to the one
 # before that their numbers would read as one.

@@ -11,7 +11,8 @@ LAID_OUT = ("locedit.report.grids", "locedit.report.layouts")
 TEMPLATES = ROOT / "locedit" / "report" / "templates"
 
 
-SCORES = ["rewrite", "paraphrase", "neighbourhood", "essence", "overall"]
+TEXT = ["text"] if config["scores"]["text_paragraphs"] else []
+SCORES = ["rewrite", "paraphrase", "neighbourhood", "essence", *TEXT, "overall"]
 
 # What the choice of a layer is judged by: on the log-odds scale where there is one
 CHOSEN = [
@@ -19,6 +20,7 @@ CHOSEN = [
     "paraphrase_log_odds",
     "neighbourhood_log_odds",
     "essence",
+    *TEXT,
     "overall",
 ]
 PRIMARY = {**SHOWN, **config["analysis"]["primary"]}

@@ -1,5 +1,5 @@
 # In: the study's facts, their peaks, sigma, the model, Wikipedia paragraphs.
-# Out: key_statistics.safetensors, contexts.parquet, essence.parquet, baseline/{problem}.parquet,
+# Out: key_statistics.safetensors, contexts.parquet, held_out.parquet, essence.parquet, baseline/{problem}.parquet,
 # editing/{method}/{problem}/layer-{layer}.parquet (a row per fact; layer-peak.parquet: each at the
 # layer where its own localizer peaks; layer-{layer}-together-{n}.parquet: n facts in one update;
 # layer-{layer}-again.parquet: the primary comparison's, with contexts_again.parquet),
@@ -9,6 +9,7 @@
 BASELINE = f"{OUT}/baseline/{{problem}}.parquet"
 EDIT = f"{OUT}/editing/{{method}}/{{problem}}/layer-{{layer}}.parquet"
 
+HELD_OUT = f"{SHARED}/held_out.parquet"  # asked for where a study scores by it
 MEASURING = {
     **picked(
         "scores",
@@ -127,6 +128,36 @@ use rule contexts as contexts_again with:
         "Sampling context templates for edits that are made again"
 
 
+rule held_out:
+    input:
+        corpus=ancient(CORPUS),
+        model=ancient(WEIGHTS),
+    output:
+        HELD_OUT,
+    log:
+        log_of(HELD_OUT),
+    benchmark:
+        benchmark_of(HELD_OUT)
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=model_memory(1094),
+        runtime=minutes(6),
+        gpu=GPU,
+    params:
+        settings=picked("scores", "text_paragraphs", "text_tokens"),
+        read=COLLECTING,
+        seed=config["seed"],
+        model=model_identity(),
+        corpus=CORPUS_IDENTITY,  # not the data, which is the facts
+        code=code("held_out"),
+    message:
+        "Drawing held-out paragraphs"
+    script:
+        "../workflow_scripts/held_out.py"
+
+
 rule essence:
     input:
         study=f"{OUT}/study.parquet",
@@ -191,6 +222,7 @@ rule edit:
     input:
         unpack(edit_inputs),
         unpack(peak_inputs),
+        unpack(text_inputs),
         study=f"{OUT}/study.parquet",
         noise=f"{OUT}/noise.json",
         essence=f"{OUT}/essence.parquet",

@@ -34,7 +34,7 @@ rule rome_layout:
         n_layers=MODEL_SETTINGS["n_layers"],
         dataset=DATASET,
         seed=config["seed"],
-        layers={f"{m} {p}": pairs.listed(edit_layers(m, p)) for m, p in PAIRS},
+        layers={f"{m} {p}": pairs.everywhere(edit_layers(m, p)) for m, p in PAIRS},
         code=code("rome_layout"),
     message:
         "Laying the edits out as the ROME suite does"

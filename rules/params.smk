@@ -83,6 +83,11 @@ def peak_inputs(wildcards):
     return {"peaks": PEAKS} if wildcards.layer == pairs.PEAK else {}
 
 
+def text_inputs(_wildcards):
+    """The paragraphs whose perplexity is taken under each edit, if any are."""
+    return {"held_out": HELD_OUT} if config["scores"]["text_paragraphs"] else {}
+
+
 def localizer_settings(name):
     """A localizer's settings, the configuration's over its own defaults."""
     given = config["localizing"]["settings"].get(name, {})
@@ -193,5 +198,5 @@ def edits_of(together):
     return [
         EDIT.format(method=method, problem=problem, layer=pairs.place(layer, together))
         for method, problem in PAIRS
-        for layer in pairs.listed(edit_layers(method, problem))
+        for layer in pairs.everywhere(edit_layers(method, problem))
     ]

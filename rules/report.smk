@@ -10,7 +10,7 @@ SHARED_TABLES = (
     if any(methods.METHODS[method].contexts for method in METHODS)
     or any("contexts" in localizers.LOCALIZERS[name].needs for name in LOCALIZERS)
     else []
-)
+) + list(text_inputs(None).values())
 
 
 rule explorer:

@@ -12,6 +12,7 @@ from locedit.stated import check_facts
 from locedit.store import tables
 from locedit.study import peaks
 from locedit.study.edit import Cell, Measuring, Subject, batches, edit_cell, groups
+from locedit.study.held_out import HeldOut
 from locedit.workflow.job import (
     batch_facts,
     load_model,
@@ -23,7 +24,7 @@ from locedit.workflow.job import (
     shard_of,
     whole_cell,
 )
-from locedit.workflow.pairs import PEAK, placed
+from locedit.workflow.pairs import PEAK, number, placed
 from locedit.workflow.shared_inputs import shared_inputs
 
 
@@ -33,7 +34,10 @@ def main(snakemake) -> None:
         study = tables.records(snakemake.input.study, "facts")[: snakemake.params.facts]
         subjects = subjects_of(snakemake, study)
         how = Measuring.from_settings(
-            snakemake.params.measuring, sigma=read_sigma(snakemake), seed=snakemake.params.seed
+            snakemake.params.measuring,
+            sigma=read_sigma(snakemake),
+            seed=snakemake.params.seed,
+            held_out=held_out(snakemake),
         )
         method = snakemake.wildcards.method
         at, n = placed(snakemake.wildcards.layer)
@@ -90,12 +94,21 @@ def subjects_of(snakemake, study: list[dict[str, Any]]) -> list[Subject]:
     ]
 
 
+def held_out(snakemake) -> HeldOut | None:
+    """The paragraphs whose perplexity is taken under each edit, if the study asks for it."""
+    path = snakemake.input.get("held_out")
+    if path is None:
+        return None
+    rows = tables.records(path, "held_out")
+    return HeldOut([row["tokens"] for row in rows], [row["perplexity"] for row in rows])
+
+
 def by_layer(
     snakemake, layer: str, subjects: list[Subject]
 ) -> list[tuple[int | None, list[Subject]]]:
     """The subjects by the layer at which they are edited: the job's, or each one's own."""
     if layer != PEAK:
-        return [(int(layer), subjects)]
+        return [(number(layer), subjects)]
     peaked = tables.records(snakemake.input.peaks, "peaks")
     return peaks.grouped(subjects, {row["case_id"]: row["layer"] for row in peaked})
 

@@ -25,6 +25,7 @@ from locedit.shards import BATCH_FACTS, batches
 from locedit.store import folders
 from locedit.study import measure as measuring
 from locedit.study.batching import together_or_alone
+from locedit.windows import layer_words
 
 PROBLEM = PROBLEMS["error_injection"]
 TERMS = ("LICENSE*", "LICENCE*", "NOTICE*", "*TERMS*", "USE_POLICY*")  # they go with the weights
@@ -125,9 +126,9 @@ def written(
     )
     became = [statuses[request] for request in requests]
     advice = "mend the facts, or choose another layer or smaller settings"
-    outcomes.refuse_all_failed(became, f"{method} at layer {layer}", "edited", advice)
+    outcomes.refuse_all_failed(became, f"{method} at {layer_words(layer)}", "edited", advice)
     if outcomes.OK not in became:
-        raise LoceditError(f"{method} at layer {layer}: there is no fact to edit")
+        raise LoceditError(f"{method} at {layer_words(layer)}: there is no fact to edit")
     done = [request for request in requests if statuses[request] == outcomes.OK]
     origin = about(seen, method, layer, hyper, done)
     total = edited_weights.of_updates(lm, made.updates, origin)
@@ -214,7 +215,7 @@ def save(seen: Look, edited: Edited, targets: Targets) -> list[str]:
     lm, delta, said = seen.lm, edited.delta, []
     edited_weights.check_base(lm, delta)
     if targets.adapter is not None:
-        edited_weights.check_low_rank(delta)
+        edited_weights.check_adapter(lm, delta)
     if targets.folder is not None:
         dtype = _dtype(seen)
         told = _rounding(lm, delta, dtype)

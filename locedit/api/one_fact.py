@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 from locedit.api.inputs import shared_inputs
 from locedit.api.look import Look, check_length, look
-from locedit.engine.updates import Updates, total_norms
+from locedit.engine.updates import Updates, felt, total_norms
 from locedit.errors import LoceditError
 from locedit.facts import wording
 from locedit.localizers import MODULES, restoration
@@ -26,7 +26,7 @@ from locedit.model.language_model import LanguageModel
 from locedit.study import measure as measuring
 from locedit.study import scores
 from locedit.text import subjects
-from locedit.windows import window_layers
+from locedit.windows import EMBEDDING, layer_words, window_layers
 from locedit.workflow import config as configuration
 from locedit.workflow.sections import TUNED
 
@@ -109,8 +109,9 @@ class FactEdit:
     """One fact's edit, as data: the model's weights stay as they are.
 
     request: what was asked for. settings: the method's hyperparameters. updates: layer -> change of
-    its down projection, for a batch of one fact. steps: of the optimiser. losses: first and last,
-    where the method has any. sigma, n_noise, seed: the noise of fact forcing.
+    its down projection, or -1 -> of the embedding, for a batch of one fact. steps: of the
+    optimiser. losses: first and last, where the method has any. sigma, n_noise, seed: the noise of
+    fact forcing.
     """
 
     request: Request
@@ -150,8 +151,9 @@ def edit(
     """Edit one fact at one layer (Hase et al. 2023, section 5; Methods, sections 3 to 5).
 
     prompt, subject: as `trace` takes them. target: the object that the edit makes likelier, or, in
-    fact erasure, less likely. layer: from 0; a method with a window edits the layers around it.
-    method: a registered one (`locedit.methods.METHODS`). problem: one of
+    fact erasure, less likely. layer: from 0; a method with a window edits the layers around it;
+    -1: the embedding, of which FT-1, FT-5 and FT-M change the rows of the subject's tokens. method:
+    a registered one (`locedit.methods.METHODS`). problem: one of
     `locedit.methods.problems.PROBLEMS`. true: the object that the edit replaces, which KN alone has
     to know. preset: "paper" or "released", of hyperparameters; over it are laid those of the
     model's file that `tuned` names ("unsaturated": the edit moves p some way; "saturating": as far
@@ -173,11 +175,7 @@ def edit(
     _check_one_of("tuned", tuned, TUNED)
     _check_numbers(1, n_noise=n_noise, **({} if tokens is None else {"tokens": tokens}))
     _check_numbers(0, seed=seed)
-    if not 0 <= layer < lm.n_layers:
-        raise LoceditError(
-            f"layer: the model has no layer {layer}; its {lm.n_layers} layers are numbered 0 to "
-            f"{lm.n_layers - 1}"
-        )
+    check_layer(lm, layer, method)
     known = target if PROBLEMS[problem].target == "true" else true
     request = Request(
         case_id="prompt",
@@ -211,14 +209,33 @@ def edit(
         **noise,
     )
     if not math.isfinite(edited.norm):
-        raise LoceditError(f"{method} at layer {layer}: the edit is not finite; try a smaller rate")
+        raise LoceditError(
+            f"{method} at {layer_words(layer)}: the edit is not finite; try a smaller rate"
+        )
     return edited
+
+
+def check_layer(lm: LanguageModel, layer: int, method: str | None, said: str = "layer") -> None:
+    """Raise LoceditError, beginning with `said`, for a layer that the model does not have.
+
+    method: the editor; with one, the embedding is as good as a layer where that writes to it.
+    """
+    if layer == EMBEDDING and method is not None:
+        reason = METHODS[method].unfit(layer)
+        if reason is not None:
+            able = ", ".join(name for name, one in METHODS.items() if one.embedding)
+            raise LoceditError(f"{said}: {reason}; name a layer, or a method that has ({able})")
+    elif not 0 <= layer < lm.n_layers:
+        raise LoceditError(
+            f"{said}: the model has no layer {layer}; its {lm.n_layers} layers are numbered 0 to "
+            f"{lm.n_layers - 1}"
+        )
 
 
 def check_edited(found: Edit, method: str, layer: int) -> None:
     """Raise LoceditError with the reason where a method has no edit of its one fact."""
     if found.not_edited:
-        raise LoceditError(f"{method} at layer {layer}: not edited, {found.not_edited[0]}")
+        raise LoceditError(f"{method} at {layer_words(layer)}: not edited, {found.not_edited[0]}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,9 +285,9 @@ def measure(
     )
     check_length(lm, [*probe.paraphrases, *probe.neighbourhood], request.target)
     noise: dict[str, Any] = {"sigma": edit.sigma, "n_noise": edit.n_noise, "seed": edit.seed}
-    before, after = (
-        measuring.measure(lm, [probe], updates, **noise)[0] for updates in (None, edit.updates)
-    )
+    [before] = measuring.measure(lm, [probe], **noise)
+    with felt(lm, edit.updates) as updates:
+        [after] = measuring.measure(lm, [probe], updates, **noise)
     return scores_of(before, after, maximise=request.problem.maximise)
 
 

@@ -8,9 +8,9 @@ from locedit.api import keeping
 from locedit.api.inputs import shared_inputs
 from locedit.api.keeping import Edited, Targets
 from locedit.api.look import Look, look
-from locedit.api.one_fact import overlays
+from locedit.api.one_fact import check_layer, overlays
 from locedit.cli import terminal
-from locedit.cli.edit import check_layer, method_named, told
+from locedit.cli.edit import method_named, told
 from locedit.cli.options import Apply as Options
 from locedit.cli.saying import say
 from locedit.errors import LoceditError
@@ -19,7 +19,7 @@ from locedit.exchange.model_card import Line
 from locedit.facts import formats, record, records
 from locedit.methods import METHODS
 from locedit.store import shipped
-from locedit.windows import window_layers
+from locedit.windows import layer_words, window_layers
 from locedit.workflow import plugins
 
 
@@ -72,14 +72,14 @@ def _applied(
     if options.layer is None:
         raise LoceditError("--layer: facts are written at a layer; name it, counted from 0")
     terminal.quieten()
-    check_layer(seen.lm, options.layer)
+    check_layer(seen.lm, options.layer, method, "--layer")
     editing = seen.config.editing
     hyper = METHODS[method].hyperparameters(
         keeping.PROBLEM.name,
         editing.preset if options.preset is None else options.preset,
         *overlays(seen, method, tuned=editing.tuned if options.tuned is None else options.tuned),
     )
-    say(f"{seen.settings['label']}: {len(facts)} facts by {method} at layer {options.layer}")
+    say(f"{seen.settings['label']}: {len(facts)} facts by {method} at {layer_words(options.layer)}")
     say(f"settings: {told(hyper)}")
     layers = window_layers(options.layer, getattr(hyper, "window", 1), seen.lm.n_layers)
     shared = shared_inputs(seen, method, layers, Path(options.results), options.tokens)

@@ -14,13 +14,13 @@ from locedit.api import keeping
 from locedit.api.inputs import shared_inputs
 from locedit.api.keeping import Edited, Targets
 from locedit.api.look import Look, check_known, check_length, look, next_word
-from locedit.api.one_fact import check_edited, overlays
+from locedit.api.one_fact import check_edited, check_layer, overlays
 from locedit.cli import drawing, terminal
 from locedit.cli.options import Edit as Options
 from locedit.cli.prompts import Prompt, neighbour, paraphrase, relation_of
 from locedit.cli.saying import say, say_joins, say_place
 from locedit.engine import passes
-from locedit.engine.updates import Updates, applied, total_norms
+from locedit.engine.updates import Updates, applied, felt, total_norms
 from locedit.errors import LoceditError
 from locedit.exchange import edited_weights
 from locedit.exchange.model_card import Line
@@ -31,7 +31,7 @@ from locedit.model.language_model import LanguageModel
 from locedit.store import shipped
 from locedit.study import measure
 from locedit.study.scores import neighbourhood_score, rewrite_score
-from locedit.windows import window_layers
+from locedit.windows import EMBEDDING, layer_words, window_layers
 from locedit.workflow import plugins
 
 PROBLEM = PROBLEMS["error_injection"]
@@ -47,7 +47,7 @@ def run(options: Options) -> None:
     plugins.load(options.plugin, [Path.cwd(), shipped.root()])
     method = method_named(options.method)
     terminal.quieten()
-    check_layer(seen.lm, options.layer)
+    check_layer(seen.lm, options.layer, method, "--layer")
     text = wording.filled(options.template, options.subject)
     known = next_word(seen.lm, text)
     request = Request(
@@ -76,8 +76,10 @@ def run(options: Options) -> None:
     edit = METHODS[method].edit(seen.lm, [request], options.layer, hyper, shared)
     seconds = time.perf_counter() - started
     check_edited(edit, method, options.layer)
-    before, after = (top_predictions(seen.lm, texts, u, options.top) for u in (None, edit.updates))
-    shift = measured(seen.lm, request, texts, None), measured(seen.lm, request, texts, edit.updates)
+    before, p_before = _look(seen.lm, request, texts, {}, options.top)
+    with felt(seen.lm, edit.updates) as updates:
+        after, p_after = _look(seen.lm, request, texts, updates, options.top)
+    shift = p_before, p_after
     _say_prompts(prompts, options.to, before, after, shift)
     _say_edit(edit, request, seconds)
     if targets:
@@ -117,15 +119,6 @@ def method_named(name: str, option: str = "--method") -> str:
     near = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.4)
     hint = f"; did you mean {lower[near[0]]!r}?" if near else ""
     raise LoceditError(f"{option}: unknown method {name!r}{hint} (known: {', '.join(METHODS)})")
-
-
-def check_layer(lm: LanguageModel, layer: int) -> None:
-    """Raise LoceditError for a layer that the model does not have."""
-    if not 0 <= layer < lm.n_layers:
-        raise LoceditError(
-            f"--layer: the model has no layer {layer}; its {lm.n_layers} layers are numbered 0 to "
-            f"{lm.n_layers - 1}"
-        )
 
 
 def _prompts(options: Options, text: str, known: str) -> dict[str, Prompt]:
@@ -172,8 +165,16 @@ def measured(
     return [math.exp(log_p) for log_p in (found.rewrite[0], *found.paraphrase[0])]
 
 
+def _look(
+    lm: LanguageModel, request: Request, texts: Sequence[str], updates: Updates, k: int
+) -> tuple[Predictions, list[float]]:
+    return top_predictions(lm, texts, updates, k), measured(lm, request, texts, updates)
+
+
 def _say_what(seen: Look, options: Options, request: Request, method: str, hyper: Any) -> None:
-    place = f"layer {options.layer} (number {options.layer + 1} of {seen.lm.n_layers})"
+    place = layer_words(options.layer)
+    if options.layer != EMBEDDING:
+        place += f" (number {options.layer + 1} of {seen.lm.n_layers})"
     say(f'{seen.settings["label"]}: {method} at {place}: "{request.prompt}" -> "{request.target}"')
     say_place(request.template, request.subject)
     say(f"settings: {told(hyper)}")
@@ -213,7 +214,9 @@ def _say_prompts(
 def _say_edit(edit: Edit, request: Request, seconds: float) -> None:
     norm = total_norms(edit.updates)[0]
     changed = sorted(edit.updates)
-    where = f"layer {changed[0]}" if len(changed) == 1 else f"layers {changed[0]} to {changed[-1]}"
+    where = (
+        layer_words(changed[0]) if len(changed) == 1 else f"layers {changed[0]} to {changed[-1]}"
+    )
     say()
     what = f"{edit.steps[0]} steps"
     if edit.neurons is not None:

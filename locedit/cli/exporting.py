@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from locedit.api.look import Look, look
-from locedit.api.one_fact import overlays
+from locedit.api.one_fact import check_layer, overlays
 from locedit.cli import terminal
-from locedit.cli.edit import check_layer, method_named
+from locedit.cli.edit import method_named
 from locedit.cli.options import Export as Options
 from locedit.cli.saying import say
 from locedit.engine import key_statistics
@@ -99,7 +99,7 @@ def _projection(seen: Look, options: Options) -> None:
 def _hyper(seen: Look, options: Options) -> tuple[str, int, Any]:
     if options.layer is None:
         raise LoceditError("--layer: name the edit layer, counted from 0")
-    check_layer(seen.lm, options.layer)
+    check_layer(seen.lm, options.layer, None, "--layer")
     method = method_named(options.method)
     tuned = seen.config.editing.tuned if options.tuned is None else options.tuned
     preset = seen.config.editing.preset if options.preset is None else options.preset

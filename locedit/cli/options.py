@@ -18,6 +18,7 @@ from locedit.localizers.base import MODULES
 from locedit.messages import listed, nearest, shown
 from locedit.methods.problems import PROBLEMS
 from locedit.study.budget import Budget
+from locedit.windows import EMBEDDING, EMBEDDING_NAME
 
 # ---- what a value may be; a default comes by here too --------------------------------------------
 
@@ -46,10 +47,13 @@ def _template(text: str) -> str:
 
 
 def _layer(text: str) -> int:
+    if text == EMBEDDING_NAME:
+        return EMBEDDING
     try:
         return int(text)
     except ValueError as error:
-        raise BadParameter(f"expected a whole number, got {shown(text)}") from error
+        said = f"expected a whole number, or {EMBEDDING_NAME}, got {shown(text)}"
+        raise BadParameter(said) from error
 
 
 def _whole(low: int, high: int) -> Callable[[str | int], int]:
@@ -159,7 +163,7 @@ class Edit:
     template: Template
     subject: Subject
     to: Annotated[str, _option("TEXT", "the object to be edited in", _prompt)]
-    layer: Annotated[int, _option("N", "the edit layer, from 0", _layer)]
+    layer: Annotated[int, _option("N", "the edit layer, from 0, or embedding", _layer)]
     true: Annotated[
         str | None,
         _option("TEXT", "the object that KN writes over; if none, the model's next word", _prompt),

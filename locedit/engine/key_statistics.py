@@ -100,6 +100,26 @@ def _key_moments(
     return sums, count
 
 
+def texts_read(
+    lm: LanguageModel, texts: Iterable[str], *, max_tokens: int, tokens: int | None
+) -> int:
+    """How many of the texts `key_moments` reads."""
+    return sum(1 for _ in _rows(lm, texts, max_tokens, tokens))
+
+
+def _rows(
+    lm: LanguageModel, texts: Iterable[str], max_tokens: int, tokens: int | None
+) -> Iterator[list[int]]:
+    """The tokens that are read of each text, until there are enough."""
+    left = float("inf") if tokens is None else tokens
+    for text in texts:
+        row = lm.encode(text)[: int(min(max_tokens, left))]
+        left -= len(row)
+        yield row
+        if left <= 0:
+            return
+
+
 def _batches(
     lm: LanguageModel,
     texts: Iterable[str],
@@ -108,17 +128,11 @@ def _batches(
     batch: int,
 ) -> Iterator[tuple[Tensor, list[int]]]:
     rows: list[list[int]] = []
-    left = float("inf") if tokens is None else tokens
-    for text in texts:
-        row = lm.encode(text)[: int(min(max_tokens, left))]
-        if row:
-            rows.append(row)
-            left -= len(row)
-        if len(rows) == batch or (left <= 0 and rows):
+    for row in _rows(lm, texts, max_tokens, tokens):
+        rows += [row] if row else []
+        if len(rows) == batch:
             yield passes.pad(rows, lm.device)
             rows = []
-        if left <= 0:
-            return
     if rows:
         yield passes.pad(rows, lm.device)
 

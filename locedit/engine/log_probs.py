@@ -1,6 +1,6 @@
 """Log-probabilities of targets, from the head's logits of their tokens alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,14 +74,20 @@ class Queries:
         )
         return cls(row=row, column=column, tokens=tokens, target=index, count=len(targets))
 
-    def log_probs(self, lm: LanguageModel, hidden: Tensor) -> Tensor:
+    def log_probs(
+        self,
+        lm: LanguageModel,
+        hidden: Tensor,
+        logits: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """log p of each target, [targets], from last-layer outputs [B, Q, d].
 
-        Only the positions that are asked pass through the head.
+        Only the positions that are asked pass through the head. logits: the head that they pass
+        with a gradient, [n, d] -> [n, vocabulary]; the model's own if none is given.
         """
         states = hidden[self.row, self.column]
         if states.requires_grad:
-            values = token_log_probs(lm.logits(states), self.tokens)
+            values = token_log_probs((logits or lm.logits)(states), self.tokens)
         else:
             values = _blockwise_log_probs(lm, states, self.tokens)
         total = torch.zeros(self.count, dtype=values.dtype, device=lm.device)

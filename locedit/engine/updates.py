@@ -1,15 +1,17 @@
-"""Changes to down-projection weights, as data, and how a forward pass feels them.
+"""Changes to down-projection weights, or the embedding's, as data; how a forward pass feels them.
 
 A change is never written into a weight: inside `applied`, each row's activations get what the
 changed weight would have added, y += dW x. So rows of one batch can carry different edits, and the
 model is the unedited one before, after and in between. Updates of a single fact may also be felt by
 the rows of many, which share them. Where edits follow each other, each has to find the weights as
-the others left them: `writing` puts them there for a while.
+the others left them: `writing` puts them there for a while. So it does with a change of the
+embedding, which the head may share: `felt`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +19,9 @@ from torch import Tensor
 from locedit.model import hooks
 from locedit.model.language_model import LanguageModel
 from locedit.model.linear import linear
+from locedit.windows import EMBEDDING
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +63,10 @@ class LowRank:
         left, right = self.factors(fact)
         return left @ right.T
 
+    def of_fact(self, fact: int) -> "LowRank":
+        """One fact's change alone."""
+        return LowRank(left=self.left[fact : fact + 1], right=self.right[fact : fact + 1])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dense:
@@ -88,8 +97,20 @@ class Dense:
         """One fact's change of the weight itself, [d, d_ff]."""
         return self.weights[fact]
 
+    def of_fact(self, fact: int) -> "Dense":
+        """One fact's change alone."""
+        biases = None if self.biases is None else [self.biases[fact]]
+        return Dense(weights=[self.weights[fact]], biases=biases)
 
-Updates = dict[int, LowRank | Dense]  # layer -> change of its down projection
+
+# layer -> change of its down projection; EMBEDDING -> of the embedding, with [tokens, d] for [d,
+# d_ff] in the shapes above
+Updates = dict[int, LowRank | Dense]
+
+
+def of_fact(updates: Updates, fact: int) -> Updates:
+    """One fact's part of updates, as updates of one fact."""
+    return {layer: update.of_fact(fact) for layer, update in updates.items()}
 
 
 @contextmanager
@@ -97,8 +118,11 @@ def applied(lm: LanguageModel, updates: Updates, counts: Sequence[int]) -> Itera
     """Run the model as if edited: batches inside hold counts[f] rows of each fact f, in order.
 
     Or cells, where rows are packed: counts are shares of a batch's [B, Q] cells in their order.
-    Updates of one fact are shared by all rows, of however many facts.
+    Updates of one fact are shared by all rows, of however many facts. None may be of the embedding:
+    see `felt`.
     """
+    if EMBEDDING in updates:
+        raise ValueError("a change of the embedding is felt in the weights alone, by `felt`")
 
     def hook(update: LowRank | Dense) -> hooks.Hook:
         def add(inner: Tensor, output: Tensor) -> Tensor:
@@ -153,10 +177,10 @@ def writing(lm: LanguageModel) -> Iterator[Callable[[Updates], None]]:
     @torch.no_grad()
     def write(updates: Updates) -> None:
         for layer, update in updates.items():
-            module = lm.down_projection(layer)
+            module = lm.edited_module(layer)
             if layer not in before:
                 before[layer] = [(p, p.detach().clone()) for p in module.parameters()]
-            lm.down_weight(layer).add_(update.matrix())
+            lm.edited_weight(layer).add_(update.matrix())
             if isinstance(update, Dense) and update.biases is not None:
                 module.bias.add_(update.biases[0])
 
@@ -167,3 +191,33 @@ def writing(lm: LanguageModel) -> Iterator[Callable[[Updates], None]]:
             for pairs in before.values():
                 for parameter, value in pairs:
                     parameter.copy_(value)
+
+
+@contextmanager
+def felt(lm: LanguageModel, updates: Updates, fact: int = 0) -> Iterator[Updates]:
+    """Updates as `applied` takes them. Of the embedding's, one fact's are in the weights meanwhile,
+    and none are left to be applied.
+    """
+    if EMBEDDING not in updates:
+        yield updates
+        return
+    with writing(lm) as write:
+        write(of_fact(updates, fact))
+        yield {}
+
+
+def each_felt(
+    lm: LanguageModel, updates: Updates, measure: Callable[[Sequence[int], Updates], list[Found]]
+) -> list[Found]:
+    """measure(facts, updates of them) of all facts at once; one by one where `felt` has to be.
+
+    Of updates that all facts share there is one fact.
+    """
+    facts = range(next(iter(updates.values())).facts)
+    if EMBEDDING not in updates:
+        return measure(facts, updates)
+    found = []
+    for fact in facts:
+        with felt(lm, updates, fact) as left:
+            found += measure([fact], left)
+    return found

@@ -27,6 +27,7 @@ from locedit.messages import listed
 from locedit.model.language_model import LanguageModel
 from locedit.store import older_releases
 from locedit.store.files import atomic, atomic_folder
+from locedit.windows import EMBEDDING
 
 FORMAT = "locedit-delta-1"
 
@@ -63,10 +64,10 @@ def of_updates(
     parts: dict[str, Tensor] = {}
     base: dict[str, str] = {}
     for layer, update in updates.items():
-        module = lm.down_projection(layer)
+        module = lm.edited_module(layer)
         name = _name_of(lm, module.weight)
         base[name] = _hash(module.weight)
-        flipped = lm.architecture.transposed
+        flipped = lm.architecture.transposed and layer != EMBEDDING
         if isinstance(update, LowRank):
             left, right = update.factors(fact)
             pair = (right, left) if flipped else (left, right)
@@ -193,8 +194,15 @@ def write_folder(
         _finish(temporary, card)
 
 
-def check_low_rank(delta: Delta) -> None:
-    """Raise LoceditError where a tensor's change is whole, and so cannot be an adapter's."""
+def check_adapter(lm: LanguageModel, delta: Delta) -> None:
+    """Raise LoceditError where an adapter cannot hold the change: of a tensor that changes as a
+    whole, or of the embedding, which a head may share.
+    """
+    if _name_of(lm, lm.embedding.weight) in delta.names:
+        raise LoceditError(
+            "the change is of the embedding, which an adapter does not reach as a model's head "
+            "does; keep the difference or the whole model"
+        )
     whole = [name for name in delta.names if f"{name}.delta" in delta.parts]
     if whole:
         raise LoceditError(
@@ -213,7 +221,7 @@ def write_adapter(
     product of few columns.
     """
     check_base(lm, delta)
-    check_low_rank(delta)
+    check_adapter(lm, delta)
     modules = [name.removesuffix(".weight") for name in delta.names]
     ranks = {m: delta.parts[f"{m}.weight.left"].shape[1] for m in modules}
     settings = {

@@ -15,6 +15,7 @@ import numpy as np
 
 from locedit.methods.problems import PROBLEMS
 from locedit.study.scores import ngram_entropy
+from locedit.windows import EMBEDDING
 
 STAGES = {"pre": "before", "post": "after"}
 KINDS = {"rewrite": "rewrite", "paraphrase": "paraphrase", "neighborhood": "neighbourhood"}
@@ -26,8 +27,11 @@ Row = Mapping[str, Any]
 def run_name(problem: str, layer: int, n_layers: int) -> str:
     """`run_<id>`: the problem's number times the model's layers, plus the layer.
 
-    So a run keeps its name when other layers or problems join the study.
+    So a run keeps its name when other layers or problems join the study. Behind all of these stand
+    edits of the embedding, a number for each problem.
     """
+    if layer == EMBEDDING:
+        return f"run_{len(PROBLEMS) * n_layers + list(PROBLEMS).index(problem):03}"
     return f"run_{list(PROBLEMS).index(problem) * n_layers + layer:03}"
 
 

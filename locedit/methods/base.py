@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from locedit.errors import LoceditError
 from locedit.registry import imported, module_of
+from locedit.windows import EMBEDDING
 
 if TYPE_CHECKING:
     from locedit.engine.key_statistics import KeyMoments
@@ -80,6 +81,7 @@ class Method:
     `memit`, or none); statistics: whether it takes key statistics. jointly: whether it can edit
     many facts in one update, as `SharedInputs.jointly` then asks it to; where it cannot, facts that
     are edited together are edited one after another, each on the model as the others left it.
+    embedding: whether it can edit the input embedding, at layer EMBEDDING.
     """
 
     name: str
@@ -89,6 +91,13 @@ class Method:
     contexts: Literal["rome", "memit"] | None = None
     statistics: bool = False
     jointly: bool = False
+    embedding: bool = False
+
+    def unfit(self, layer: int) -> str | None:
+        """Why there is no edit of any fact at a layer; None where there is."""
+        if layer != EMBEDDING or self.embedding:
+            return None
+        return f"{self.name} writes to MLPs and has no meaning for the embedding"
 
     @property
     def edit(self) -> EditFunction:

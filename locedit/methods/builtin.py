@@ -25,7 +25,8 @@ Iterations = Annotated[int, Field(ge=2)]  # of a loop that steps one time less
 class FineTuningHyperparameters:
     """window: layers edited around the edit layer. eps: L_inf bound on every weight's change.
 
-    A fact whose loss has fallen below `enough` is left alone.
+    A fact whose loss has fallen below `enough` is left alone. embedding_eps, embedding_lr,
+    embedding_steps: in place of the others where the embedding is edited.
     """
 
     window: Count
@@ -33,6 +34,9 @@ class FineTuningHyperparameters:
     lr: Positive = 5e-4
     steps: Count = 25
     enough: NotNegative = 1e-2
+    embedding_eps: Positive = 1e-2
+    embedding_lr: Positive = 1e-3
+    embedding_steps: Count = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,11 +95,15 @@ class AlphaEditHyperparameters(SpreadHyperparameters):
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedFineTuningHyperparameters:
-    """A fact whose loss, per token, has fallen below `enough` is left alone."""
+    """A fact whose loss, per token, has fallen below `enough` is left alone. embedding_lr,
+    embedding_steps: in place of the others where the embedding is edited.
+    """
 
     lr: Positive = 5e-4
     steps: Count = 25
     enough: NotNegative = 1e-2
+    embedding_lr: Positive = 1e-3
+    embedding_steps: Count = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +127,7 @@ def _fine_tuning(
     def preset(values: Sequence[float]) -> dict:
         table: dict = {"all": {"window": window}}
         table |= {problem: {"eps": eps} for problem, eps in zip(PROBLEMS, values, strict=True)}
-        table["fact_forcing"]["steps"] = 50
+        table["fact_forcing"] |= {"steps": 50, "embedding_steps": 50}
         return table
 
     return Method(
@@ -127,6 +135,7 @@ def _fine_tuning(
         function="locedit.methods.ft:edit",
         settings=FineTuningHyperparameters,
         presets={"paper": preset(paper), "released": preset(released)},
+        embedding=True,
     )
 
 
@@ -173,6 +182,7 @@ BUILTIN = (
         function="locedit.methods.ft_m:edit",
         settings=MaskedFineTuningHyperparameters,
         jointly=True,
+        embedding=True,
     ),
     Method(
         name="EMMET",

@@ -10,11 +10,12 @@ from typing import Any
 from torch import Tensor
 
 from locedit.errors import LoceditError
-from locedit.methods import ft
+from locedit.methods import descent, embedding
 from locedit.methods.base import Edit, SharedInputs
 from locedit.methods.builtin import MaskedFineTuningHyperparameters
 from locedit.methods.problems import Request
 from locedit.model.language_model import LanguageModel
+from locedit.windows import EMBEDDING
 
 
 def edit(
@@ -29,7 +30,7 @@ def edit(
 
     Loss: the cross-entropy of the target's tokens and of end-of-text, a mean over them and over
     forcing's noise rows. Erasure: the geometric mean p of the target's tokens alone, since a text
-    that goes on behind the target is not what is to be erased.
+    that goes on behind the target is not what is to be erased. At EMBEDDING: `embedding.edit`.
     """
     maximise = requests[0].problem.maximise
     ending = [_end_of_text(lm)] if maximise else []
@@ -38,13 +39,15 @@ def edit(
         of_token = log_p / tokens[:, None]
         return (-of_token if maximise else of_token.exp()).mean(dim=1)
 
-    rows = ft.Rows.build(lm, requests, shared, first=layer, ending=ending)
+    if layer == EMBEDDING:
+        return embedding.edit(lm, requests, loss, hyper, shared, ending=ending)
+    rows = descent.Rows.build(lm, requests, shared, first=layer, ending=ending)
     how: dict[str, Any] = {"lr": hyper.lr, "steps": hyper.steps, "enough": hyper.enough}
     if shared.jointly is not None:
-        change = ft.zero_changes(lm, [layer], 1, biases=False)
-        return ft.descend_jointly(lm, rows, change, loss, **how, side_by_side=shared.jointly)
-    changes = ft.zero_changes(lm, [layer], len(requests), biases=False)
-    return ft.descend(lm, rows, changes, loss, **how)
+        change = descent.zero_changes(lm, [layer], 1, biases=False)
+        return descent.descend_jointly(lm, rows, change, loss, **how, side_by_side=shared.jointly)
+    changes = descent.zero_changes(lm, [layer], len(requests), biases=False)
+    return descent.descend_weights(lm, rows, changes, loss, **how)
 
 
 def _end_of_text(lm: LanguageModel) -> int:

@@ -18,6 +18,7 @@ from locedit.methods.base import Edit, Method, SharedInputs
 from locedit.methods.problems import Request
 from locedit.model.language_model import LanguageModel
 from locedit.model.memory import fitting
+from locedit.windows import EMBEDDING
 
 WITHOUT = "; its group was edited without it"
 
@@ -52,6 +53,13 @@ def edit(
     side_by_side: those run in one pass. told: of each fact's status, once that is known.
     """
 
+    unfit = method.unfit(layer)
+    if unfit is not None:
+        status = outcomes.NOT_EDITED + unfit
+        for request in requests:
+            told(request, status)
+        return Together(updates={}, edits=[status for _ in requests])
+
     def alone(request: Request) -> Edit | str:
         return _tried(lambda: method.edit(lm, [request], layer, hyper, shared))
 
@@ -61,7 +69,7 @@ def edit(
 
         return _tried(lambda: fitting(made, side_by_side, "facts")[0])
 
-    if not method.jointly:
+    if not method.jointly or layer == EMBEDDING:
         return _in_turn(lm, requests, alone, told)
     made = _at_once(requests, jointly, alone) if requests else Together(updates={}, edits=[])
     for request, found in zip(requests, made.edits, strict=True):

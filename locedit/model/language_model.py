@@ -1,6 +1,6 @@
 """Language models: loading, tokenising, and their parts by name, whatever the family."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,7 @@ from locedit.model.linear import linear
 from locedit.model.norms import nearest_output
 from locedit.model.tokenizing import Tokenizer
 from locedit.text.subjects import locate
+from locedit.windows import EMBEDDING
 
 
 class LanguageModel:
@@ -44,6 +45,16 @@ class LanguageModel:
     @cached_property
     def embedding(self) -> Any:
         return self.model.get_submodule(self.architecture.embedding)
+
+    @property
+    def embedding_scale(self) -> Any:
+        """By what the embedding's rows are multiplied on their way to the first layer (Gemma)."""
+        return getattr(self.embedding, "embed_scale", 1)
+
+    @property
+    def tied(self) -> bool:
+        """Whether the head's weight is the embedding's."""
+        return self.head.weight is self.embedding.weight
 
     @property
     def n_layers(self) -> int:
@@ -99,6 +110,17 @@ class LanguageModel:
         """The down projection's weight as [d, d_ff], whichever way round the family stores it."""
         weight = self.down_projection(layer).weight
         return weight.T if self.architecture.transposed else weight
+
+    def edited_module(self, layer: int) -> Any:
+        """The module whose weight edits of a layer change: its down projection, or the embedding.
+
+        layer: EMBEDDING for the latter.
+        """
+        return self.embedding if layer == EMBEDDING else self.down_projection(layer)
+
+    def edited_weight(self, layer: int) -> Tensor:
+        """That module's weight: [d, d_ff] as of `down_weight`, or the embedding's, [tokens, d]."""
+        return self.embedding.weight if layer == EMBEDDING else self.down_weight(layer)
 
     def mlp_norm(self, layer: int) -> Any:
         """The norm between the MLP and the residual stream; None where there is none."""
@@ -236,9 +258,14 @@ class LanguageModel:
         part = linear(normed, self.head.weight[tokens], None if bias is None else bias[tokens])
         return self._as_logits(part)
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Final norm and head: [..., d] block outputs of the last layer -> [..., vocabulary]."""
-        return self._as_logits(self.head(self.final_norm(hidden)))
+    def logits(self, hidden: Tensor, added: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Final norm and head: [..., d] block outputs of the last layer -> [..., vocabulary].
+
+        added: what a changed head puts out beyond the model's own, from the final norm's output.
+        """
+        normed = self.final_norm(hidden)
+        product = self.head(normed)
+        return self._as_logits(product if added is None else product + added(normed))
 
     def _as_logits(self, product: Tensor) -> Tensor:
         cap = getattr(self.config, "final_logit_softcapping", None)

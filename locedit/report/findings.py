@@ -12,6 +12,7 @@ import pandas as pd
 from locedit.facts.formats import PLANTED
 from locedit.localizers import TRACING
 from locedit.study import peaks
+from locedit.windows import EMBEDDING
 
 AMONG = "among the edited layers"  # the estimand where not all facts peak at one of them
 PAIR = ("problem", "method", "score")
@@ -127,7 +128,7 @@ def mean_peak(effects: pd.DataFrame, success: pd.DataFrame, design: Design) -> s
     if layer is None:
         return f"Averaged over facts, {design.the_effect} is above zero at no layer."
     rows = _rows(success, problem=design.problem)
-    edited = [] if rows.empty else sorted(int(one) for one in rows["layer"].unique())
+    edited = [] if rows.empty else sorted({int(one) for one in rows["layer"]} - {EMBEDDING})
     said = f"Averaged over facts, {design.the_effect} is largest at layer {layer + 1}"
     if layer in edited:
         return f"{said}, which is edited."

@@ -10,6 +10,7 @@ import yaml
 
 from locedit.errors import LoceditError
 from locedit.localizers import NO_MODULE
+from locedit.windows import EMBEDDING, EMBEDDING_NAME
 
 DASH = "\N{EN DASH}"
 
@@ -48,7 +49,7 @@ class Labels:
         if column == "window":
             return f"windows of {value} layer{'' if value == 1 else 's'}"
         if column == "layer":
-            return f"layer {value}"
+            return EMBEDDING_NAME if value == EMBEDDING else f"layer {value}"
         if column not in COLUMNS:
             return str(value)
         kind, form = COLUMNS[column]

@@ -81,7 +81,10 @@ _CORRELATIONS = Layout(
 )
 
 _SUCCESSES = ("rewrite_success", "paraphrase_success", "neighbourhood_success", "harmonic")
-_SCORED = ("rewrite", "paraphrase", "neighbourhood", "essence", "overall", "overall_essence")
+_SCORED = (
+    *("rewrite", "paraphrase", "neighbourhood"),
+    *("essence", "text", "overall", "overall_essence"),
+)
 _OUTCOMES = (
     "rewrite_log_odds",
     "paraphrase_log_odds",

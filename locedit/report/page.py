@@ -83,6 +83,7 @@ SECTIONS = (
             "paraphrase_by_layer",
             "neighbourhood_by_layer",
             "essence_by_layer",
+            "text_by_layer",
             "success*",
             "said*",
             "together*",

@@ -79,6 +79,8 @@ _EDITING: dict[str, pa.DataType] = {
     **_measured("_after"),
     "perplexity_before": _REALS,
     "perplexity_after": _REALS,
+    "text_before": _REALS,
+    "text_after": _REALS,
     "generations_before": _TEXTS,
     "generations_after": _TEXTS,
     "said_before": _TEXTS,
@@ -96,6 +98,12 @@ SCHEMAS: dict[str, pa.Schema] = {
     for name, columns in {
         "corpus": {"title": _TEXT, "index": _INT, "text": _TEXT},
         "facts": _FACT,
+        "held_out": {
+            "title": _TEXT,
+            "index": _INT,
+            "tokens": _INTS,
+            "perplexity": _REAL,
+        },
         "contexts": {"method": _TEXT, "set": _INT, "template": _TEXT},
         "essence": {"case_id": _TEXT, "texts": _TEXTS, "perplexity": _REALS},
         "baseline": {
@@ -173,6 +181,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             "paraphrase": _REAL,
             "neighbourhood": _REAL,
             "essence": _REAL,
+            "text": _REAL,
             "overall": _REAL,
             "overall_essence": _REAL,
             "rewrite_success": _REAL,

@@ -13,7 +13,7 @@ import torch
 
 from locedit import outcomes, seeds, shards
 from locedit.engine import sampling
-from locedit.engine.updates import Updates, applied, total_norms
+from locedit.engine.updates import Updates, applied, each_felt, felt, total_norms
 from locedit.errors import LoceditError
 from locedit.facts.record import Fact
 from locedit.methods import METHODS, Edit, SharedInputs, problems, together
@@ -22,13 +22,15 @@ from locedit.model.language_model import LanguageModel
 from locedit.outcomes import OK
 from locedit.study import measure
 from locedit.study.batching import together_or_alone
+from locedit.study.held_out import HeldOut
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measuring:
     """How facts are measured: prompts of each kind at most (None: all), generated tokens, noise.
 
-    greedy_tokens: written greedily behind the prompt and its paraphrases.
+    greedy_tokens: written greedily behind the prompt and its paraphrases. held_out: paragraphs
+    whose perplexity is taken under each edit, if any.
     """
 
     paraphrases: int | None = None
@@ -40,12 +42,20 @@ class Measuring:
     n_noise: int = 10
     noise_seed: int = 1
     seed: int = 0
+    held_out: HeldOut | None = None
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, Any], *, sigma: float, seed: int) -> "Measuring":
+    def from_settings(
+        cls,
+        settings: Mapping[str, Any],
+        *,
+        sigma: float,
+        seed: int,
+        held_out: HeldOut | None = None,
+    ) -> "Measuring":
         """From the configuration's flat names, as in {"scores.neighbours": 10}."""
         named = {name.partition(".")[2]: value for name, value in settings.items()}
-        return cls(**named, sigma=sigma, seed=seed)
+        return cls(**named, sigma=sigma, seed=seed, held_out=held_out)
 
 
 def objects(problem: Problem, fact: Fact, o_noise: str | None) -> tuple[str, str]:
@@ -320,16 +330,33 @@ def _edit_batch(
     lm: LanguageModel, cell: Cell, subjects: Sequence[Subject], shared: SharedInputs, how: Measuring
 ) -> list[dict[str, Any]]:
     assert cell.layer is not None, "facts without an edit layer are none that can be edited"
-    requests = _requests(cell, subjects)
-    edit = METHODS[cell.method].edit(lm, requests, cell.layer, cell.hyper, shared)
+    requests, method = _requests(cell, subjects), METHODS[cell.method]
+    unfit = method.unfit(cell.layer)
+    if unfit is not None:
+        return [{"status": outcomes.NOT_EDITED + unfit} for _ in subjects]
+    edit = method.edit(lm, requests, cell.layer, cell.hyper, shared)
     norms = total_norms(edit.updates)
-    measured = _measured(lm, subjects, requests, edit.updates, how)
+
+    def measure_some(some: Sequence[int], updates: Updates) -> list[Measured]:
+        return _measured(lm, [subjects[i] for i in some], [requests[i] for i in some], updates, how)
+
+    measured = each_felt(lm, edit.updates, measure_some)
+    texts = _texts(lm, how, edit.updates)
     return [
         {"status": outcomes.NOT_EDITED + edit.not_edited[i]}
         if i in edit.not_edited
-        else _row(subject, edit, i, norms[i], sorted(edit.updates), *of_fact)
+        else _row(subject, edit, i, norms[i], sorted(edit.updates), *of_fact) | texts[i]
         for i, (subject, of_fact) in enumerate(zip(subjects, measured, strict=True))
     ]
+
+
+def _texts(lm: LanguageModel, how: Measuring, updates: Updates) -> list[dict[str, Any]]:
+    """Columns on held-out paragraphs of each fact that has a change of its own, or of all."""
+    if how.held_out is None:
+        return [{"text_before": [], "text_after": []} for _ in total_norms(updates)]
+    texts = how.held_out
+    found = each_felt(lm, updates, lambda _, left: texts.perplexities(lm, left))
+    return [{"text_before": list(texts.perplexity), "text_after": after} for after in found]
 
 
 def _edit_group(
@@ -348,16 +375,19 @@ def _edit_group(
     made = together.edit(lm, method, *what, side_by_side=side_by_side)
     edited = [i for i, one in enumerate(made.edits) if not isinstance(one, str)]
 
+    texts = _texts(lm, how, made.updates) if edited else []
+
     def rows_of(some: Sequence[int]) -> list[dict[str, Any]]:
         of_some = ([subjects[i] for i in some], [requests[i] for i in some])
         norm, layers = total_norms(made.updates)[0], sorted(made.updates)
-        measured = _measured(lm, *of_some, made.updates, how)
+        with felt(lm, made.updates) as left:
+            measured = _measured(lm, *of_some, left, how)
         found = []
         for i, of_fact in zip(some, measured, strict=True):
             one = made.edits[i]
             assert not isinstance(one, str)
             edit, place = one
-            found.append(_row(subjects[i], edit, place, norm, layers, *of_fact))
+            found.append(_row(subjects[i], edit, place, norm, layers, *of_fact) | texts[0])
         return found
 
     rows: dict[int, dict[str, Any]] = {}
@@ -371,13 +401,16 @@ def _requests(cell: Cell, subjects: Sequence[Subject]) -> list[Request]:
     return [_request(s.fact, s.before["target"], problem) for s in subjects]
 
 
+Measured = tuple[measure.Measurement, list[str], list[str]]
+
+
 def _measured(
     lm: LanguageModel,
     subjects: Sequence[Subject],
     requests: Sequence[Request],
     updates: Updates,
     how: Measuring,
-) -> list[tuple[measure.Measurement, list[str], list[str]]]:
+) -> list[Measured]:
     """What the edited model says of each fact's prompts, and what it writes: at random behind
     generation prompts, greedily behind the prompt and its paraphrases.
     """

@@ -34,6 +34,7 @@ def score_row(row: Mapping[str, Any], how: str) -> dict[str, Any]:
         "neighbourhood": aggregate(kept, how),
         "essence": essence_score(row["perplexity_before"], row["perplexity_after"]),
     }
+    scores["text"] = text_score(row["text_before"], row["text_after"])
     parts = [scores[name] for name in KINDS]
     scores["overall"] = sum(parts) / 3
     scores["overall_essence"] = (sum(parts) + scores["essence"]) / 4
@@ -111,6 +112,17 @@ def essence_score(before: Sequence[float], after: Sequence[float]) -> float:
     if not len(before):
         return float("nan")
     return 1 - float(np.clip(np.mean(after) - np.mean(before), 0, 5)) / 5
+
+
+def text_score(before: Sequence[float], after: Sequence[float]) -> float:
+    """Perplexity of held-out text before by that after, at most 1; NaN without text.
+
+    Of paragraphs of one length, whose perplexity together is the geometric mean of theirs.
+    """
+    if not len(before):
+        return float("nan")
+    gained = float(np.mean(np.log(np.array(after))) - np.mean(np.log(np.array(before))))
+    return math.exp(-max(0.0, gained))
 
 
 def aggregate(values: Iterable[float], how: str) -> float:

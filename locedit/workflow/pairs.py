@@ -8,11 +8,14 @@ ROME: [0, 2, 6, peak]}}. No heavy imports: Snakemake reads this each time it sta
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from locedit.windows import EMBEDDING, EMBEDDING_NAME
+
 ALL = "all"
 PEAK = "peak"  # among a pair's edit layers: each fact's own
 _TOGETHER = "-together-"
 _AGAIN = "-again"
-PLACE = rf"\d+({_TOGETHER}\d+|{_AGAIN})?|{PEAK}"  # what `place` makes, for a wildcard
+# what `place` makes, for a wildcard
+PLACE = rf"(\d+|{EMBEDDING_NAME})({_TOGETHER}\d+|{_AGAIN})?|{PEAK}"
 
 
 class NotGiven(LookupError):
@@ -54,6 +57,16 @@ def is_again(text: str) -> bool:
 def listed(layers: Sequence[int | str]) -> list[int]:
     """Of a pair's edit layers those at which every fact is edited."""
     return [layer for layer in layers if isinstance(layer, int)]
+
+
+def everywhere(layers: Sequence[int | str]) -> list[int | str]:
+    """Where every fact is edited: those layers, and the embedding if it is one of a pair's."""
+    return [layer for layer in layers if layer != PEAK]
+
+
+def number(layer: str) -> int:
+    """A layer by its name in files."""
+    return EMBEDDING if layer == EMBEDDING_NAME else int(layer)
 
 
 def of_problem(given: Any, problem: str, methods: Sequence[str]) -> int | None:

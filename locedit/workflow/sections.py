@@ -36,7 +36,7 @@ Column = Annotated[str, Registered(lambda: names(FORMATS["native"].reads), fixed
 Method = Annotated[str, Registered(lambda: names(METHODS))]
 MethodOrAll = Annotated[str, Registered(lambda: names([ALL, *METHODS]))]
 Together = Annotated[list[Count], Field(min_length=1), Unique]
-EditLayers = Annotated[list[Layer | Literal["peak"]], Field(min_length=1), Unique]
+EditLayers = Annotated[list[Layer | Literal["peak", "embedding"]], Field(min_length=1), Unique]
 LocalizerName = Annotated[str, Registered(lambda: names(LOCALIZERS))]
 PluginNames = Annotated[list[Text], Unique]
 TunedSet = Literal["unsaturated", "saturating", "none"]
@@ -227,9 +227,9 @@ class Editing(Section):
     layers: EditLayers | dict[Place, EditLayers | dict[MethodOrAll, EditLayers]] = Field(
         _EDIT_LAYERS,
         description="zero-based; a list for all, or by problem and by method in it; `peak`: each "
-        "fact also at its own peak by what `analysis` shows. Have the mean effect's peak among "
-        "them (`snakemake tracing`, then figures/tracing_effect_by_layer.svg, say it; the report, "
-        "too)",
+        "fact also at its own peak by what `analysis` shows; `embedding`: the rows of its "
+        "subject there, by FT-1, FT-5 and FT-M. Have the mean effect's peak among the layers "
+        "(`snakemake tracing`, then figures/tracing_effect_by_layer.svg, say it; the report, too)",
     )
     facts: Count | dict[Place, Count | dict[MethodOrAll, Count | None] | None] | None = Field(
         _EDITED_FACTS,
@@ -286,6 +286,13 @@ class Scores(Section):
         description="written greedily behind the prompt and its paraphrases, where target and "
         "other object are looked for (20: success by generation); 0: none",
     )
+    text_paragraphs: int = Field(
+        0,
+        ge=0,
+        description="held-out paragraphs of Wikipedia whose perplexity is taken under each edit, "
+        "for the score `text` (50); 0: none",
+    )
+    text_tokens: int = Field(64, ge=2, description="of each of them, its first so many")
 
 
 class Primary(Section):

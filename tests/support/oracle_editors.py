@@ -215,6 +215,69 @@ def ft_m_edit(
     return oracle.Edit(changes={layer: (change, None)}, losses=losses, steps=steps)
 
 
+def embedding_edit(
+    model,
+    tokenizer,
+    prompt_template: str,
+    subject: str,
+    target: str,
+    problem: str,
+    *,
+    learning_rate: float,
+    iterations: int,
+    epsilon: float | None = None,
+    masked: bool = False,
+    sigma: float = 0.0,
+    n_noise: int = 10,
+    seed: int = 1,
+) -> tuple[Tensor, list[float], int]:
+    """Hase et al.'s `--edit_layer -1`: Adam on the embedding's weight, whole, with the gradient of
+    all rows but the subject's tokens' set to 0; clamped to +-epsilon. A head that shares the
+    weight gives gradients and changes, since it is the same parameter. masked: FT-M's loss.
+
+    Returns the change [tokens, d], the losses, and how many steps were taken.
+    """
+    erasing = problem == "fact_erasure"
+    prompt = oracle.fill(prompt_template, subject)
+    row = oracle.scored_row(tokenizer, prompt, target)
+    if masked and not erasing:
+        end = tokenizer.eos_token_id
+        row = replace(row, ids=[*row.ids, end], target=[*row.target, end])
+    start = prompt_template.index("{}")
+    rows = [row]
+    if problem == "fact_forcing":
+        noise = (sigma, n_noise, seed, start)
+        rows = oracle.with_noise(model, tokenizer, row, prompt, subject, *noise)
+    begin, stop = oracle.subject_range(tokenizer, prompt, subject, start)
+    others = torch.ones(len(oracle.parts(model).embedding.weight), dtype=torch.bool)
+    others[row.ids[begin:stop]] = False
+    module: Any = oracle.parts(model).embedding
+    weight, original = module.weight, module.weight.detach().clone()
+    losses: list[float] = []
+    steps = small_in_a_row = 0
+    with oracle.weights_restored([module]), oracle.parameters_frozen(model, trained=[weight]):
+        optimiser = torch.optim.Adam([weight], lr=learning_rate)
+        for _ in range(iterations):
+            log_p = oracle.target_logprobs(oracle.forward(model, rows), rows)
+            log_p = (log_p / len(row.target)).mean() if masked else log_p.sum()
+            loss = log_p.exp() if erasing else -log_p
+            losses.append(loss.item())
+            small_in_a_row = 0 if loss.item() >= 1e-2 else small_in_a_row + 1
+            if small_in_a_row == 0:
+                optimiser.zero_grad()
+                loss.backward()
+                weight.grad[others] = 0
+                optimiser.step()
+                steps += 1
+            if epsilon is not None:
+                with torch.no_grad():
+                    weight.clamp_(original - epsilon, original + epsilon)
+            if small_in_a_row == 5 and not erasing:
+                break
+        change = weight.detach() - original
+    return change, losses, steps
+
+
 def kn_edit(
     model,
     tokenizer,

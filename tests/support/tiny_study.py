@@ -30,7 +30,7 @@ METHODS = ["FT-1", "ROME"]
 PROBLEMS = ["error_injection", "fact_erasure"]
 LAYERS = [0, 2]
 WINDOWS = [1, 3]
-SCORES = ["rewrite", "paraphrase", "neighbourhood", "essence", "overall"]
+SCORES = ["rewrite", "paraphrase", "neighbourhood", "essence", "text", "overall"]
 SETTINGS: dict[str, Any] = {
     "facts": {"completion_tokens": 8, "study": 6},
     "localizing": {"localizers": ["tracing", "zeroing"], "windows": WINDOWS},
@@ -46,7 +46,12 @@ SETTINGS: dict[str, Any] = {
         # weights drawn so wide need long steps
         "hyperparameters": {"FT-1": {"all": {"eps": 0.05, "lr": 0.01}}},
     },
-    "scores": {"generation_tokens": 6, "greedy_tokens": 4},
+    "scores": {
+        "generation_tokens": 6,
+        "greedy_tokens": 4,
+        "text_paragraphs": 4,
+        "text_tokens": 8,
+    },
     "analysis": {"window": 3},
     "tuning": {
         "facts": 2,

@@ -476,7 +476,8 @@ ARGUMENTS = {
     "no layer": (["edit", "{}", "--subject", "x", "--to", "y"], "are required: --layer ("),
     "a layer that is no number": (
         ["edit", "{}", "--subject", "x", "--to", "y", "--layer", "five"],
-        "locedit edit: argument --layer: expected a whole number, got 'five' (see locedit edit",
+        "locedit edit: argument --layer: expected a whole number, or embedding, got 'five' (see "
+        "locedit edit",
     ),
     "an unknown module": (
         ["trace", "{}", "--subject", "x", "--module", "mpl"],
@@ -544,7 +545,7 @@ def test_an_unknown_method_names_the_nearest(fault, folder):
     assert text.startswith("locedit edit: --method: unknown method 'ROMEO'; did you mean 'ROME'?")
 
 
-@pytest.mark.parametrize("layer", ["5", "-1"])
+@pytest.mark.parametrize("layer", ["5", "-2"])
 def test_a_layer_beyond_the_model(fault, folder, layer):
     status, text = fault(*edit(folder, "--layer", layer))
     assert status == 1

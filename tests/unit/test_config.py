@@ -219,8 +219,8 @@ FAULTS = {
     "a hyperparameter of another method": (
         "editing.hyperparameters",
         {"FT-1": {"fact_erasure": {"clamp": 1}}},
-        "config: editing.hyperparameters.FT-1.fact_erasure: unknown key 'clamp' (known: enough, "
-        "eps, lr, steps, window)",
+        "config: editing.hyperparameters.FT-1.fact_erasure: unknown key 'clamp' (known: "
+        "embedding_eps, embedding_lr, embedding_steps, enough, eps, lr, steps, window)",
     ),
     "a misspelt setting to be tried": (
         "tuning.aims.saturating.grid",
@@ -276,7 +276,8 @@ FAULTS = {
     "a misspelt peak": (
         "editing.layers",
         {"all": [2, "peek"]},
-        "config: editing.layers.all.1: unknown value 'peek'; did you mean 'peak'? (known: peak)",
+        "config: editing.layers.all.1: unknown value 'peek'; did you mean 'peak'? (known: peak, "
+        "embedding)",
     ),
     "layers of no problem": (
         "editing.layers",

@@ -425,7 +425,8 @@ def test_presets_are_those_of_the_editors_page(problem, preset):
         "fact_token": "subject_last",
     }
     expected = {
-        "FT-M": {"lr": 5e-4, "steps": 25, "enough": 1e-2},
+        "FT-M": {"lr": 5e-4, "steps": 25, "enough": 1e-2}
+        | {"embedding_lr": 1e-3, "embedding_steps": 100},
         "EMMET": value | {"ridge": 0.1},
         "AlphaEdit": value | {"l2": 10.0, "threshold": 1.0, "threshold_kind": "relative"},
         "r-ROME": vars(METHODS["ROME"].hyperparameters(problem, preset)),

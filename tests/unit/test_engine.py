@@ -306,6 +306,7 @@ def textbook(
     overlay = {"all": STEPS[method] | settings}
     hyper = vars(methods.METHODS[method].hyperparameters(fact.problem.name, "released", overlay))
     chosen = {names.get(name, name): value for name, value in hyper.items()}
+    chosen = {k: v for k, v in chosen.items() if not k.startswith("embedding_")}
     chosen.pop("fact_token", None)  # `oracle.context_rows` knows where the subject ends
     what = (lm.model, lm.tokenizer, fact.template, fact.subject, fact.target, fact.problem.name)
     if method == "KN":
@@ -720,6 +721,9 @@ def test_presets_are_those_of_the_methods_page(problem):
             "lr": 5e-4,
             "steps": 50 if forcing else 25,
             "enough": 1e-2,
+            "embedding_eps": 1e-2,
+            "embedding_lr": 1e-3,
+            "embedding_steps": 50 if forcing else 100,
         }
     for preset in ("paper", "released"):
         paper = preset == "paper"

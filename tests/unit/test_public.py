@@ -240,6 +240,7 @@ def test_an_edit_and_its_scores_are_the_studys(lm, folder, method, problem):
         for kind in ("rewrite", "paraphrase", "neighbourhood"):
             row[f"{kind}_target_{when}"], row[f"{kind}_other_{when}"] = getattr(measured, kind)
         row[f"perplexity_{when}"] = measured.perplexity
+        row[f"text_{when}"] = []
     by_study = scores.score_row(row, "mean")
     for name in ("rewrite", "paraphrase", "neighbourhood", "essence"):
         assert getattr(found, name) == by_study[name]

@@ -208,7 +208,7 @@ def study_tables(facts: int = 8) -> tuple[pd.DataFrame, pd.DataFrame]:
         rewrite=0.1 * keys["layer"] + rng.uniform(0, 0.1, len(keys)),
         status="ok",
     )
-    others = [*KINDS[1:], "essence", "overall", "overall_essence"]
+    others = [*KINDS[1:], "essence", "text", "overall", "overall_essence"]
     others += [f"{kind}_{what}" for kind in KINDS for what in ("success", "magnitude")]
     others += [f"{kind}_log_odds" for kind in KINDS]
     others += ["ngram_entropy_before", "ngram_entropy_after", "update_norm", "steps"]

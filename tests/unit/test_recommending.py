@@ -67,6 +67,8 @@ class Machine:
             "neighbourhood_other_after": [math.log(0.5)],
             "perplexity_before": [],
             "perplexity_after": [],
+            "text_before": [],
+            "text_after": [],
             "generations_before": [],
             "generations_after": [],
             "said_after": [],

@@ -91,7 +91,7 @@ def row(problem: str, said: list[str]) -> dict:
         for when in ("before", "after")
     }
     texts: dict = {"generations_before": [], "generations_after": []}
-    texts |= {"perplexity_before": [], "perplexity_after": []}
+    texts |= {"perplexity_before": [], "perplexity_after": [], "text_before": [], "text_after": []}
     named = {"problem": problem, "target": "Rome", "other": "Paris"}
     return {**named, **numbers, **texts, "said_after": said}
 

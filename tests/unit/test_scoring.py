@@ -127,6 +127,7 @@ def row(problem: str, **changes: object) -> dict:
         }
     made |= {name: values[0] for name, values in made.items() if name.startswith("rewrite")}
     made |= {"perplexity_before": [10.0, 20.0], "perplexity_after": [11.0, 20.0]}
+    made |= {"text_before": [10.0], "text_after": [12.5]}
     made |= {"generations_before": ["a b c"], "generations_after": [], "said_after": []}
     return made | changes
 
@@ -145,6 +146,7 @@ def test_scores_of_a_row(problem):
     assert got["paraphrase"] == pytest.approx(paraphrase)
     assert got["neighbourhood"] == pytest.approx(neighbourhood)
     assert got["essence"] == pytest.approx(essence)
+    assert got["text"] == pytest.approx(10 / 12.5)
     overall = (rewrite + paraphrase + neighbourhood) / 3
     assert got["overall"] == pytest.approx(overall)
     assert got["overall_essence"] == pytest.approx((3 * overall + essence) / 4)

@@ -15,7 +15,7 @@ from test_architectures import NothingInFloat32, build
 
 from locedit.engine import key_statistics, sampling
 from locedit.localizers import LOCALIZERS, MODULES, restoration
-from locedit.methods import METHODS, ft
+from locedit.methods import METHODS, descent
 from locedit.model import hooks
 from locedit.model.language_model import LanguageModel
 from locedit.study import measure
@@ -116,7 +116,7 @@ def test_an_editor_waits_no_more_for_more_steps(lm, card, moments, method):
         what = lm, method, facts, engine.MIDDLE, solved
         return sum(seen(lambda: engine.edit(*what, **changed)).others.values())
 
-    looks = 8 // ft.LOOK_EVERY - 4 // ft.LOOK_EVERY if name == "steps" else 0
+    looks = 8 // descent.LOOK_EVERY - 4 // descent.LOOK_EVERY if name == "steps" else 0
     assert waited(8) == waited(4) + looks
 
 
@@ -146,7 +146,7 @@ def test_what_a_card_is_not_asked_for_ends_as_it_would(card, method):
         got = engine.edit(on(card, FAMILY), method, facts, engine.MIDDLE, {}, **settings)
     assert got.steps == expected.steps
     assert len(set(got.steps)) > 1, "facts should be done at different steps"
-    assert any(n % ft.LOOK_EVERY for n in got.steps), "and between two looks"
+    assert any(n % descent.LOOK_EVERY for n in got.steps), "and between two looks"
     for one, other in zip(got.losses, expected.losses, strict=True):
         engine.close(one, other)
     for index in range(len(facts)):

@@ -33,7 +33,8 @@ def test_every_table_says_how_it_was_made(study):
         made = tables.provenance(study.folder / path)
         assert {"rule", "wildcards", "config", "seeds"} <= made.keys(), path
         assert len(made["fingerprint"]) == 16, path
-        data = set() if made["rule"] == "contexts" else {"data"}  # these are the model's own
+        # these are the model's own
+        data = set() if made["rule"] in ("contexts", "held_out") else {"data"}
         assert set(made["hashes"]) == {"code", "model", *data}, path
         assert made["seeds"] == {"study": 0, "noise": 1}, path
         assert {"python", "torch", "transformers", "numpy", "pyarrow"} <= set(made["versions"])
@@ -127,6 +128,7 @@ def test_the_report_lists_every_table_behind_it(study, tmp_path):
 CHANGED = {
     "locedit/localizers/restoration.py": {"trace", "heatmap_cells", "effects"},
     "locedit/study/measure.py": {"baseline", "essence", "edit", "sweep"},
+    "locedit/study/held_out.py": {"held_out", "baseline", "edit", "sweep"},
     "locedit/localizers/zeroing.py": {"localize"},
     "workflow_scripts/effects.py": {"effects"},
     "locedit/study/peaks.py": {"edit", "scores"},

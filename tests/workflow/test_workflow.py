@@ -78,6 +78,7 @@ def table_paths() -> dict[str, list[str]]:
     return {
         "facts": ["facts", "study"],
         "essence": ["essence"],
+        "held_out": ["../held_out"],
         "baseline": [f"baseline/{problem}" for problem in PROBLEMS],
         "tracing": [f"tracing/mlp/window-{window}" for window in WINDOWS],
         "localizing": [f"localizing/zeroing/mlp/window-{window}" for window in WINDOWS],

@@ -69,7 +69,7 @@ make_scores <- function(facts = 12, layers = c(2, 10, 20), methods = names(METHO
     is_correct = TRUE, listed = TRUE, at_peak = FALSE, rewrite = rewrite,
     paraphrase = unit(rewrite - 0.15 + stats::rnorm(n, 0, 0.1)),
     neighbourhood = unit(1 - 0.25 * rewrite + stats::rnorm(n, 0, 0.05)),
-    essence = unit(0.8 + stats::rnorm(n, 0, 0.1)),
+    essence = unit(0.8 + stats::rnorm(n, 0, 0.1)), text = 0.9,
     ngram_entropy_before = 6, ngram_entropy_after = 5.9, update_norm = 1, steps = 20L,
     status = "ok"
   )

@@ -3,7 +3,7 @@
 # fail.
 
 NUMBERS <- c(
-  "rewrite", "paraphrase", "neighbourhood", "essence", "overall", "overall_essence",
+  "rewrite", "paraphrase", "neighbourhood", "essence", "text", "overall", "overall_essence",
   "rewrite_log_odds", "paraphrase_log_odds", "neighbourhood_log_odds",
   "ngram_entropy_before", "ngram_entropy_after", "update_norm", "steps"
 )

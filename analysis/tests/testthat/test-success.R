@@ -53,6 +53,14 @@ test_that("failed edits, facts not edited and unknown facts are counted or left 
   expect_equal(row$rewrite, mean(scores$rewrite[scores$layer == 1][4:5]))
 })
 
+test_that("a score that was not asked for is empty without a reason", {
+  scores <- few()
+  scores$text <- NA_real_
+  row <- success_table(scores)[1, ]
+  expect_equal(c(row$text_n, is.na(row$text)), c(0, 1))
+  expect_equal(row$reason, "")
+})
+
 test_that("what cannot be had is empty, with its reason", {
   scores <- few()
   scores$neighbourhood[scores$layer == 1] <- NaN

@@ -27,12 +27,15 @@ function options(select, labels) {
   select.replaceChildren(...labels.map(([value, label]) => make("option", {value}, label)));
 }
 
+// -1 stands for the embedding
+const layerName = layer => layer === null ? "no layer" : layer < 0 ? "embedding" : String(layer);
+
 function layerOptions() {
   const layers = new Set(data.facts.flatMap(fact => fact.edits[+$("pair").value]?.layers ?? []));
   const numbers = [...layers].filter(layer => layer !== null).sort((a, b) => a - b);
   const before = $("layer").value;
   options($("layer"), [["mean", "all layers, their mean"], ["best", "its best layer"],
-    ["peak", "its own peak"], ...numbers.map(layer => [String(layer), `layer ${layer}`])]);
+    ["peak", "its own peak"], ...numbers.map(layer => [String(layer), layer < 0 ? layerName(layer) : `layer ${layer}`])]);
   if ([...$("layer").options].some(option => option.value === before)) $("layer").value = before;
 }
 
@@ -270,7 +273,7 @@ function edit(fact) {
   const title = `One edit: ${pairLabel(pair)}`, mine = fact.edits[i];
   if (mine.reason) return section(title, "Another is chosen above.", missing(mine.reason));
   const layers = mine.layers.map((layer, j) =>
-    `${layer === null ? "no layer" : layer}${mine.peak[j] ? " (peak)" : ""}`);
+    `${layerName(layer)}${mine.peak[j] ? " (peak)" : ""}`);
   const why = j => mine.status[j] !== "ok" ? mine.status[j]
     : mine.scores[j].includes(null) ? "the fact has no prompts of this kind, or it was not measured"
       : DASH;
