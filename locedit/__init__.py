@@ -8,6 +8,10 @@
     edit = locedit.edit(lm, **fact, target="Rome", layer=5)
     scores = locedit.measure(lm, edit, neighbourhood=["The capital city of Spain is"])
 
+    advice = locedit.recommend(lm, editors=["MEMIT"], folder="recommended")
+    layer = advice["MEMIT"].chosen["layer"]
+    edited = locedit.apply(lm, "facts.json", layer=layer, together=True, save="edited")
+
 What is imported here costs nothing: torch and the models' library come with the first use.
 """
 
@@ -20,15 +24,36 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 if TYPE_CHECKING:
+    from locedit.api.keeping import Edited
+    from locedit.api.many_facts import apply, recommend
     from locedit.api.one_fact import FactEdit, Scores, edit, load, measure, trace
+    from locedit.study.advice import Advice
 
 __version__ = "0.1.0"
-__all__ = ["FactEdit", "Scores", "__version__", "edit", "load", "measure", "trace"]
+__all__ = [
+    "Advice",
+    "Edited",
+    "FactEdit",
+    "Scores",
+    "__version__",
+    "apply",
+    "edit",
+    "load",
+    "measure",
+    "recommend",
+    "trace",
+]
+_ROOMS = {
+    "Advice": "locedit.study.advice",
+    "Edited": "locedit.api.keeping",
+    "apply": "locedit.api.many_facts",
+    "recommend": "locedit.api.many_facts",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(import_module("locedit.api.one_fact"), name)
+        return getattr(import_module(_ROOMS.get(name, "locedit.api.one_fact")), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -231,7 +231,18 @@ def commands_page() -> str:
 
 # The modules that a program of one's own may use, and what of each: the one list of them.
 API = {
-    "locedit": ("load", "trace", "edit", "FactEdit", "measure", "Scores"),
+    "locedit": (
+        "load",
+        "trace",
+        "edit",
+        "FactEdit",
+        "measure",
+        "Scores",
+        "recommend",
+        "Advice",
+        "apply",
+        "Edited",
+    ),
     "locedit.model.language_model": ("LanguageModel",),
     "locedit.localizers.restoration": ("Trace", "effects"),
     "locedit.localizers.zeroing": ("zero", "Zeroed"),
@@ -250,6 +261,9 @@ API = {
     "locedit.settings": ("Count", "Positive", "NotNegative"),
     "locedit.engine.updates": ("LowRank", "Dense", "applied", "total_norms"),
     "locedit.study.measure": ("Probe", "Measurement", "measure"),
+    "locedit.study.advice": ("certainty",),
+    "locedit.exchange.edited_weights": ("Delta", "changed", "write", "read"),
+    "locedit.exchange.model_card": ("Line",),
     "locedit.study.scores": ("rewrite_score", "neighbourhood_score", "essence_score"),
     "locedit.model.architectures": ("Architecture", "register"),
     "locedit.store.tables": ("read", "write", "provenance"),

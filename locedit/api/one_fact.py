@@ -20,7 +20,7 @@ from locedit.errors import LoceditError
 from locedit.facts import wording
 from locedit.localizers import MODULES, restoration
 from locedit.messages import nearest, shown
-from locedit.methods import METHODS, Edit
+from locedit.methods import METHODS, Edit, SharedInputs
 from locedit.methods.problems import PROBLEMS, Request
 from locedit.model.language_model import LanguageModel
 from locedit.study import measure as measuring
@@ -87,7 +87,7 @@ def trace(
     template, subject, target = _texts(prompt, subject, target)
     text = wording.filled(template, subject)
     check_length(lm, [text], target)
-    _check_one_of("module", module, MODULES)
+    check_one_of("module", module, MODULES)
     _check_numbers(1, window=window, n_noise=n_noise)
     _check_numbers(0, seed=seed)
     return restoration.trace(
@@ -167,13 +167,11 @@ def edit(
     does not exist, a fact that the method does not edit, an edit that is not finite, or a model
     that is not one of `load`; OSError where the text behind the key statistics cannot be fetched.
     """
-    seen = _seen(lm)
+    seen = seen_as(lm)
     template, subject, target = _texts(prompt, subject, target)
-    _check_one_of("method", method, METHODS)
-    _check_one_of("problem", problem, PROBLEMS)
-    _check_one_of("preset", preset, ("paper", "released"))
-    _check_one_of("tuned", tuned, TUNED)
-    _check_numbers(1, n_noise=n_noise, **({} if tokens is None else {"tokens": tokens}))
+    check_one_of("method", method, METHODS)
+    check_one_of("problem", problem, PROBLEMS)
+    _check_numbers(1, n_noise=n_noise)
     _check_numbers(0, seed=seed)
     check_layer(lm, layer, method)
     known = target if PROBLEMS[problem].target == "true" else true
@@ -186,17 +184,19 @@ def edit(
         true=None if known is None else _inner("true", known),
     )
     check_length(lm, [request.prompt], target)
-    hyper = METHODS[method].hyperparameters(
-        problem, preset, *overlays(seen, method, tuned=tuned), {"all": hyperparameters or {}}
+    hyper, shared = prepared(
+        *(seen, method, problem, layer),
+        preset=preset,
+        tuned=tuned,
+        hyperparameters=hyperparameters,
+        results=results,
+        tokens=tokens,
     )
-    layers = window_layers(layer, getattr(hyper, "window", 1), lm.n_layers)
-    folder = None if results is None else Path(results)
     noise: dict[str, Any] = {
         "sigma": _sigma(lm, sigma) if request.problem.noised else 0.0,
         "n_noise": n_noise,
         "seed": seed,
     }
-    shared = shared_inputs(seen, method, layers, folder, tokens)
     shared = dataclasses.replace(shared, **noise)
     found = METHODS[method].edit(lm, [request], layer, hyper, shared)
     check_edited(found, method, layer)
@@ -230,6 +230,33 @@ def check_layer(lm: LanguageModel, layer: int, method: str | None, said: str = "
             f"{said}: the model has no layer {layer}; its {lm.n_layers} layers are numbered 0 to "
             f"{lm.n_layers - 1}"
         )
+
+
+def prepared(
+    seen: Look,
+    method: str,
+    problem: str,
+    layer: int,
+    *,
+    preset: str,
+    tuned: str,
+    hyperparameters: Mapping[str, Any] | None,
+    results: str | Path | None,
+    tokens: int | None,
+) -> tuple[Any, SharedInputs]:
+    """A method's hyperparameters and what it takes of contexts and key statistics, for a layer.
+
+    The arguments are those of `edit`, and so is what is raised.
+    """
+    check_one_of("preset", preset, ("paper", "released"))
+    check_one_of("tuned", tuned, TUNED)
+    _check_numbers(1, **({} if tokens is None else {"tokens": tokens}))
+    hyper = METHODS[method].hyperparameters(
+        problem, preset, *overlays(seen, method, tuned=tuned), {"all": hyperparameters or {}}
+    )
+    layers = window_layers(layer, getattr(hyper, "window", 1), seen.lm.n_layers)
+    folder = None if results is None else Path(results)
+    return hyper, shared_inputs(seen, method, layers, folder, tokens)
 
 
 def check_edited(found: Edit, method: str, layer: int) -> None:
@@ -325,8 +352,8 @@ def overlays(seen: Look, method: str, *, tuned: str) -> list[Mapping[str, Any]]:
 # ---- arguments -----------------------------------------------------------------------------------
 
 
-def _seen(lm: LanguageModel) -> Look:
-    """What the model was loaded as, with it."""
+def seen_as(lm: LanguageModel) -> Look:
+    """What the model was loaded as, with it; LoceditError where it is not one of `load`."""
     seen = _LOADED.get(lm)
     if seen is None:
         raise LoceditError(
@@ -346,7 +373,7 @@ def _sigma(lm: LanguageModel, given: float | str | None) -> float:
             "sigma: this model was not loaded by `locedit.load`, so its file's noise is not known; "
             "give a number"
         )
-    return _seen(lm).sigma(given)[0]
+    return seen_as(lm).sigma(given)[0]
 
 
 def _texts(prompt: str, subject: str, target: str) -> tuple[str, str, str]:
@@ -390,7 +417,8 @@ def _worded(name: str, text: str, how: Any) -> str:
     return kept
 
 
-def _check_one_of(name: str, given: str, known: Any) -> None:
+def check_one_of(name: str, given: str, known: Any) -> None:
+    """Raise LoceditError for an argument that is none of those known, with the nearest."""
     if given not in known:
         raise LoceditError(
             f"{name}: unknown {name} {shown(given)}{nearest(given, known)} (known: "

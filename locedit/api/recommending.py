@@ -39,7 +39,7 @@ class Wanted:
     """What is asked for. facts: a file of them in a `format`, None for the bundled ones.
 
     editors: methods' names; problem: one of PROBLEMS; results: the folder of studies that key
-    statistics and contexts are taken from.
+    statistics and contexts are taken from, if there is one.
     """
 
     facts: Path | None = None
@@ -49,7 +49,7 @@ class Wanted:
     budget: Budget
     folder: Path
     seed: int = 0
-    results: Path = Path("results")
+    results: Path | None = Path("results")
     tokens: int | None = None
 
 
@@ -80,7 +80,7 @@ def recommend(
     """
     _check(wanted)
     settings = seen.config.recommending
-    rows = _records(wanted)
+    rows = usable_records(wanted)
     asked = {
         "model": seen.identity,
         "facts": str(wanted.facts or "bundled"),
@@ -100,7 +100,7 @@ def recommend(
     usable, kinds, said = recommending.usable(rows)
     with costs.paid("asking which facts it knows"):
         known = _known(seen, usable, wanted, settings.facts, clock)
-    how = _measuring(seen.config)
+    how = measuring(seen.config)
     with costs.paid("measuring the unedited model"):
         facts = [(record.from_row(row), row["p_true"]) for row in known]
         least = seen.config.facts.min_p_erase
@@ -112,7 +112,7 @@ def recommend(
     for name in wanted.editors:
         say(f"{name}: contexts and key statistics")
         with costs.paid(f"contexts and key statistics of {name}"):
-            editors.append(_editor(seen, name, wanted, how))
+            editors.append(editor_of(seen, name, wanted, how))
     question = Question(
         label=seen.settings["label"],
         dataset="bundled" if wanted.facts is None else wanted.facts.stem,
@@ -147,13 +147,13 @@ def _check(wanted: Wanted) -> None:
     for name in wanted.editors:
         if name not in METHODS:
             raise LoceditError(
-                f"--editors: unknown method {shown(name)}{nearest(name, METHODS)} (known: "
+                f"editors: unknown method {shown(name)}{nearest(name, METHODS)} (known: "
                 f"{', '.join(METHODS)})"
             )
 
 
-def _records(wanted: Wanted) -> list[dict[str, Any]]:
-    """Rows of usable records."""
+def usable_records(wanted: Wanted) -> list[dict[str, Any]]:
+    """Rows of the facts' records that can be used; LoceditError where there is none."""
     if wanted.facts is None:
         rows = [_row(raw) for raw in bundled.build_records(shipped.root() / "data")]
     else:
@@ -196,7 +196,8 @@ def _known(
     return known
 
 
-def _measuring(config: Config) -> Measuring:
+def measuring(config: Config) -> Measuring:
+    """What is measured of each edit: the configuration's, without generated texts."""
     scores, tracing = config.scores, config.tracing
     return Measuring(
         paraphrases=scores.paraphrases,
@@ -209,7 +210,8 @@ def _measuring(config: Config) -> Measuring:
     )
 
 
-def _editor(seen: Look, name: str, wanted: Wanted, how: Measuring) -> Editor:
+def editor_of(seen: Look, name: str, wanted: Wanted, how: Measuring) -> Editor:
+    """A method with its settings to be tried and what it takes, for edits at any layer."""
     settings, hyper = choices(seen.config, name, wanted.problem)
     shared = shared_inputs(seen, name, range(seen.lm.n_layers), wanted.results, wanted.tokens)
     shared = replace(shared, sigma=how.sigma, seed=how.noise_seed, n_noise=how.n_noise)
@@ -258,6 +260,14 @@ def localizing(
         )
 
     return inputs
+
+
+def keep(folder: Path, answer: Answer, advice: Sequence[Advice]) -> Path:
+    """Write layers.parquet, whose path is returned, and what goes beside it."""
+    table = folder / "layers.parquet"
+    tables.write(table, [row for one in advice for row in one.rows], "recommended")
+    write_beside(answer.question, advice, folder)
+    return table
 
 
 def write_beside(question: Question, advice: Sequence[Advice], folder: Path) -> None:

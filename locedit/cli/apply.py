@@ -8,6 +8,7 @@ from locedit.api import keeping
 from locedit.api.inputs import shared_inputs
 from locedit.api.keeping import Edited, Targets
 from locedit.api.look import Look, look
+from locedit.api.many_facts import facts_of
 from locedit.api.one_fact import check_layer, overlays
 from locedit.cli import terminal
 from locedit.cli.edit import method_named, told
@@ -16,7 +17,7 @@ from locedit.cli.saying import say
 from locedit.errors import LoceditError
 from locedit.exchange import edited_weights
 from locedit.exchange.model_card import Line
-from locedit.facts import formats, record, records
+from locedit.facts.record import Fact
 from locedit.methods import METHODS
 from locedit.store import shipped
 from locedit.windows import layer_words, window_layers
@@ -37,7 +38,7 @@ def run(options: Options) -> None:
         of = delta.about.get("editor", "an editor that it does not name")
         say(f"{file}: by {of}, {len(delta.names)} tensors of {delta.about.get('base_model')}")
     else:
-        facts, left_out = _facts(file)
+        facts, left_out = facts_of(file, say)
         seen = look(options.model, say=say)
         edited = _applied(seen, options, facts, left_out)
     for sentence in keeping.save(seen, edited, targets):
@@ -46,26 +47,8 @@ def run(options: Options) -> None:
         say("nothing is kept: give --save, --save-delta or --save-lora")
 
 
-def _facts(file: Path) -> tuple[list[record.Fact], list[Line]]:
-    """The file's facts, and a line for each record that is none."""
-    found, _ = records.read_file(file, "facts")
-    known = formats.recognise(found)
-    rows = record.read_records(file, known[0] if known else "native", say=say)
-    out = [row for row in rows if row["status"] == record.EXCLUDED]
-    for row in out:
-        say(f"{row['case_id']}: left out, {row['reason']}")
-    lines = [
-        Line(prompt=r["prompt"], target=r["target_new"], status=f"left out: {r['reason']}")
-        for r in out
-    ]
-    facts = [record.from_row(row) for row in rows if row["status"] == record.KEPT]
-    if not facts:
-        raise LoceditError(f"{file} holds no fact that can be edited; {record.exclusions(rows)}")
-    return facts, lines
-
-
 def _applied(
-    seen: Look, options: Options, facts: Sequence[record.Fact], left_out: Sequence[Line]
+    seen: Look, options: Options, facts: Sequence[Fact], left_out: Sequence[Line]
 ) -> Edited:
     plugins.load(options.plugin, [Path.cwd(), shipped.root()])
     method = method_named(options.method)

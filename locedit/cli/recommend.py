@@ -15,7 +15,7 @@ from locedit.cli.edit import method_named
 from locedit.cli.options import Recommend as Options
 from locedit.cli.saying import say
 from locedit.errors import LoceditError
-from locedit.store import shipped, tables
+from locedit.store import shipped
 from locedit.study.advice import Advice, certainty, is_number, together
 from locedit.study.budget import Purse
 from locedit.workflow import plugins
@@ -197,9 +197,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def _keep(folder: Path, answer: Answer, advice: Sequence[Advice], picture: Any) -> None:
-    table = folder / "layers.parquet"
-    tables.write(table, [row for one in advice for row in one.rows], "recommended")
-    recommending.write_beside(answer.question, advice, folder)
+    table = recommending.keep(folder, answer, advice)
     say(f"saved {table} and .csv")
     say(f"saved {folder / 'recommended.yaml'}, for the model's file in models/")
     path = folder / "scores_by_layer.png"

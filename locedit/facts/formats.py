@@ -365,18 +365,22 @@ def read(
     columns: Mapping[str, str] | None = None,
     separator: str = SEPARATOR,
     seed: int = 0,
+    records: Sequence[Any] | None = None,
 ) -> Reading:
     """The first n records of a data file as values of facts, not yet validated.
 
     columns: our fields to the file's, of a table of one's own. separator: between the prompts in
-    one cell. seed: of false objects that are drawn. Raises DataError for a file that cannot be
-    read as what it is said to be.
+    one cell. seed: of false objects that are drawn. records: what the file would hold, where there
+    is none; `path` is its name in messages. Raises DataError for a file that cannot be read as what
+    it is said to be.
     """
     form, columns = _format(format), columns or {}
     names = {**form.names, **{ours: name(column) for ours, column in columns.items()}}
     if n is not None and n < 1:
         raise DataError(f"n facts must be at least 1, got {n}")
-    records, is_table = read_file(path, f"{format} records")
+    is_table = False
+    if records is None:
+        records, is_table = read_file(path, f"{format} records")
     left = unread(records[:n], form.reads, form.leaves, columns)
     given = records
     if columns:

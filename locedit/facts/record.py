@@ -53,6 +53,7 @@ def read_records(
     columns: Mapping[str, str] | None = None,
     separator: str = SEPARATOR,
     seed: int = 0,
+    records: Sequence[Any] | None = None,
     say: Callable[[str], None] = lambda _sentence: None,
 ) -> list[dict[str, Any]]:
     """Rows for the first n records of a data file, each kept or excluded with its reason.
@@ -61,7 +62,8 @@ def read_records(
     it is said to be. say: is told which of the file's keys were not read, which prompts no record
     has, and what was changed in records.
     """
-    reading = formats.read(Path(path), format, n, columns=columns, separator=separator, seed=seed)
+    laid_out: dict[str, Any] = {"columns": columns, "separator": separator, "records": records}
+    reading = formats.read(Path(path), format, n, seed=seed, **laid_out)
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()  # ids of usable records
     for values, reason in reading.rows:

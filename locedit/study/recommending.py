@@ -100,17 +100,32 @@ def recommend(
     """
     for index, editor in enumerate(question.editors):
         limit = purse.left / (len(question.editors) - index)
-        trials = Trials(
-            folder / "trials" / editor.method,
-            purse,
-            _editing(lm, question, editor),
-            question.pools,
-            kinds=question.kinds,
-            aggregate=question.aggregate,
-            batch=question.batch,
-            clock=clock,
-        )
+        kept = folder / "trials" / editor.method
+        trials = trials_of(lm, question, editor, question.pools, kept, purse, clock=clock)
         yield _advice(lm.n_layers, question, editor, trials, limit, say)
+
+
+def trials_of(
+    lm: LanguageModel,
+    question: Question,
+    editor: Editor,
+    pools: Mapping[Pool, Sequence[Subject]],
+    folder: Path,
+    purse: Purse,
+    *,
+    clock: Clock = time.perf_counter,
+) -> Trials:
+    """One editor's edits of those facts, kept in `folder`."""
+    return Trials(
+        folder,
+        purse,
+        _editing(lm, question, editor),
+        pools,
+        kinds=question.kinds,
+        aggregate=question.aggregate,
+        batch=question.batch,
+        clock=clock,
+    )
 
 
 def _editing(lm: LanguageModel, question: Question, editor: Editor) -> Any:

@@ -121,7 +121,7 @@ def test_its_defaults_are_the_default_studys():
             key: one.default
             for key, one in inspect.signature(getattr(locedit, name)).parameters.items()
         }
-        for name in ("load", "trace", "edit")
+        for name in ("load", "trace", "edit", "apply")
     }
     for name, section, key in (
         ("dtype", None, "dtype"),
