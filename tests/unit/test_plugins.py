@@ -1,5 +1,6 @@
 """Plug-ins: what they register is known, what is wrong with one is said in a sentence."""
 
+import os
 import re
 from pathlib import Path
 
@@ -283,6 +284,16 @@ def test_a_change_of_its_code_changes_its_hash_and_a_comment_does_not(write):
     assert code_of(path) == before
     path.write_text(GOOD.replace("return hyper.rate", "return -hyper.rate"))
     assert code_of(path) != before
+
+
+def test_a_file_mended_within_a_second_at_its_size_is_read_anew(write):
+    """By these two Python tells whether the bytecode that it keeps is old."""
+    path = write(GOOD.replace('"mine"', '"ROME"'))
+    assert "has registered that name" in said_of(str(path))
+    seconds = path.stat().st_mtime
+    path.write_text(GOOD)
+    os.utime(path, (seconds, seconds))
+    assert plugins.load([str(path)], [ROOT])[0].methods == ("mine",)
 
 
 def test_what_it_uses_of_the_project_counts(write):
