@@ -16,6 +16,10 @@ from torch import Tensor, nn
 from torch.nn.functional import linear as plain
 from transformers.pytorch_utils import Conv1D
 
+# A weight of fewer entries is multiplied by torch: oneDNN prepares for half a millisecond whenever
+# it sees a new shape, and a product with 32 x 32 takes three microseconds
+SMALLEST = 1 << 14
+
 
 def can_multiply(x: Tensor, weight: Tensor) -> bool:
     """Whether oneDNN multiplies these: single precision on a CPU, with a torch that has it.
@@ -23,7 +27,8 @@ def can_multiply(x: Tensor, weight: Tensor) -> bool:
     It knows no single vector, and no product over nothing.
     """
     return bool(
-        x.dim() > 1
+        weight.numel() >= SMALLEST
+        and x.dim() > 1
         and x.numel() > 0
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == weight.device.type == "cpu"

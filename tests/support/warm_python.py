@@ -1,10 +1,10 @@
-"""A Python that has imported torch, transformers and Snakemake already, for the tests' studies.
+"""A Python that has imported torch and Snakemake, and started R, already, for the tests' studies.
 
 A tiny study is some hundred processes of which each computes for a tenth of a second and imports
 for two. `WarmPython` starts a server that imports once, and writes a program that can be called as
 Python is: it has the server fork, and the fork runs what was asked for, with the caller's
 arguments, environment, folder and standard streams. Only packages are imported before, never this
-project: a study runs the code of its own checkout.
+project: a study runs the code of its own checkout. R is started as the project starts it.
 
 What an import reads of the environment is as it was when the server began. Where the caller's
 differs in one of those variables, or no server answers, the program is the real Python
@@ -34,6 +34,7 @@ from typing import Any
 
 from warm_client import read_at_import
 
+ROOT = Path(__file__).resolve().parents[2]
 PRELOADED = """torch transformers transformers.models.llama.modeling_llama
 transformers.models.gpt2.modeling_gpt2 tokenizers safetensors.torch pandas pyarrow.parquet
 snakemake.cli snakemake.script typer rich.progress pydantic yaml tqdm""".split()
@@ -192,11 +193,16 @@ def _whole(caller: socket.socket, size: int) -> bytes:
 # ---- a fork --------------------------------------------------------------------------------------
 
 
-def _become(request: Mapping[str, Any], executable: str) -> int:
-    """Run what `python ARGUMENTS` runs; its exit status."""
+def _become(request: Mapping[str, Any], executable: str, of_r: Sequence[str]) -> int:
+    """Run what `python ARGUMENTS` runs; its exit status.
+
+    of_r: variables that R has set where Python does not see them.
+    """
     import torch  # has been imported by now
 
     os.environ.clear()
+    for name in of_r:
+        os.unsetenv(name)
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
     tempfile.tempdir = None  # another TMPDIR counts
@@ -247,13 +253,58 @@ def _of_its_own(frames: TracebackType | None) -> TracebackType | None:
     return frames
 
 
+# Loads what analysis/ draws with, and draws once, since only then all of it is read
+_DRAW = """
+function(packages, folder) {
+  for (package in packages) loadNamespace(package)
+  plot <- ggplot2::ggplot(data.frame(x = 1, y = "a"), ggplot2::aes(x, y)) + ggplot2::geom_point()
+  svglite::svglite(file.path(folder, "first.svg"))
+  print(plot)
+  dev.off()
+  names(Sys.getenv())
+}
+"""
+
+
+def _start_r(folder: Path) -> list[str]:
+    """Start R in this process, if there is one; the variables that it knows of.
+
+    Its files lie in `folder`. It is left running at a fork's end, which has no file of its own.
+    """
+    before = os.environ.copy()
+    os.environ["TMPDIR"] = str(folder)
+    sys.path.insert(0, str(ROOT))
+    try:
+        from locedit.report import rbridge
+
+        try:
+            r = rbridge._start_r()
+        except rbridge.RUnavailable:
+            return []
+        from rpy2.rinterface_lib import embedded
+
+        drawn = r.evalr(_DRAW)(r.StrSexpVector(rbridge.PACKAGES), r.StrSexpVector([str(folder)]))
+        atexit.unregister(r.endr)
+        embedded.set_initoptions = lambda _: None  # they are set
+        of_its_script = r._getrenvvars()  # asks a process of R's
+        r._getrenvvars = lambda: of_its_script
+        return [name for name in drawn if name not in before]
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "locedit"]:
+            del sys.modules[name]
+        sys.path.remove(str(ROOT))
+        os.environ.clear()
+        os.environ.update(before)
+
+
 def _main(number: str, executable: str) -> int:
     del sys.path[0]  # this file's folder, of which a study is to see nothing
     for name in PRELOADED:
         importlib.import_module(name)
+    of_r = _start_r(Path(executable).parent)
     gc.freeze()  # shared with the forks, until written to
     request = _Server(socket.socket(fileno=int(number))).serve()
-    return _become(request, executable)
+    return _become(request, executable, of_r)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ SHAPES = {"rows": (7, 5), "rows of tokens": (2, 3, 5), "no row": (0, 5), "one va
 
 
 @pytest.fixture(autouse=True)
-def onednn():
+def onednn(monkeypatch):
+    """The weights here are small ones."""
+    monkeypatch.setattr(products, "SMALLEST", 1)
     if not can_multiply(torch.zeros(2, 2), torch.zeros(2, 2)):
         pytest.skip("this torch has no oneDNN")
 
@@ -43,6 +45,12 @@ def test_nothing_is_kept_for_a_gradient_that_nobody_asks_for():
     assert linear(x, weight).grad_fn is None
     with torch.no_grad():
         assert linear(x, weight.requires_grad_()).grad_fn is None
+
+
+def test_small_weights_are_torchs(monkeypatch):
+    monkeypatch.undo()
+    assert not can_multiply(drawn(3, 32), drawn(32, 32))
+    assert can_multiply(drawn(3, 192), drawn(576, 192))
 
 
 def test_other_numbers_than_single_precision_are_torchs():
