@@ -1,13 +1,16 @@
 # The statistics on made-up studies of a known truth: a small part of `make calibrate`.
 
+STUDIES <- 40L
+
 test_that("tests keep their size and intervals their coverage, with few studies of each kind", {
   table <- calibration_table(
-    studies = 60L, permutations = 99L, splits = 6L, situations = c("confounded", "ceiling"),
-    sizes = list(c(facts = 11L, layers = 3L)), seed = 1L
+    studies = STUDIES, permutations = 99L, splits = 6L, seed = 1L
   )
-  # 60 studies: what is not far beyond the bounds (three standard errors) may be chance
-  expect_true(all(table$size < 0.05 + 3 * sqrt(0.05 * 0.95 / 60), na.rm = TRUE))
-  expect_true(all(table$coverage > 0.95 - 3 * sqrt(0.05 * 0.95 / 60), na.rm = TRUE))
+  expect_setequal(table$situation, c("null", "confounded", "ceiling", "strong"))
+  expect_setequal(paste(table$facts, table$layers), c("11 3", "40 6"))
+  # so few studies: what is not far beyond the bounds (three standard errors) may be chance
+  expect_true(all(table$size < 0.05 + 3 * sqrt(0.05 * 0.95 / STUDIES), na.rm = TRUE))
+  expect_true(all(table$coverage > 0.95 - 3 * sqrt(0.05 * 0.95 / STUDIES), na.rm = TRUE))
 })
 
 test_that("a size or a coverage beyond the bounds is found", {
