@@ -78,6 +78,7 @@ def make(
     page = render(
         design=design,
         paragraph=findings.paragraph({**analysis, **asked}, design),
+        conclusion=findings.CONCLUSION,
         sections=arranged(figures),
         tables=shown,
         origins=rows,

@@ -84,7 +84,7 @@ def main(snakemake) -> None:
 
 
 def outside_study(snakemake, params, problem: str) -> list[Mapping[str, Any]]:
-    """Known facts that the study does not use, the first of the study's own order."""
+    """Known facts that the study does not use: of its order the last, as a larger one has them."""
     study = {row["case_id"] for row in tables.records(snakemake.input.study, "facts")}
     known = facts.known(tables.records(snakemake.input.facts, "facts"))
     others = {case_id: row for case_id, row in known.items() if case_id not in study}
@@ -102,7 +102,7 @@ def outside_study(snakemake, params, problem: str) -> list[Mapping[str, Any]]:
                 f"{least:g}, as tuning {problem} needs; make facts.study or facts.min_p_erase "
                 f"smaller, or take {problem} out of tuning.problems"
             )
-    order = facts.study_order(others, params.seed)
+    order = facts.study_order(others, params.seed)[::-1]
     return [others[case_id] for case_id in order[: params.settings["facts"]]]
 
 

@@ -17,6 +17,7 @@ from locedit.windows import EMBEDDING
 AMONG = "among the edited layers"  # the estimand where not all facts peak at one of them
 PAIR = ("problem", "method", "score")
 MINUS = "\N{MINUS SIGN}"
+CONCLUSION = 1  # its place in the paragraph, behind what was asked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,8 @@ class Design:
 
 
 def paragraph(tables: Mapping[str, pd.DataFrame], design: Design) -> list[str]:
-    """Its sentences; the last ones are the conclusion, and what other localizers add to it.
+    """Its sentences: what was asked before the study, the conclusion (at CONCLUSION), what other
+    localizers add to it, and what it rests on.
 
     `tables` has `facts`, `study`, `effects`, `success`, `choice`, `verdict` and, of planted facts,
     `hits`; one that is missing counts as empty.
@@ -70,13 +72,13 @@ def paragraph(tables: Mapping[str, pd.DataFrame], design: Design) -> list[str]:
     empty = pd.DataFrame()
     verdict, success = tables.get("verdict", empty), tables.get("success", empty)
     sentences = [
-        count(tables.get("facts", empty), tables.get("study", empty), design),
-        lost(success),
-        mean_peak(tables.get("effects", empty), success, design),
         compared(verdict),
         conclusion(verdict, design),
         beside(verdict, tables.get("choice", empty), design),
         planted(tables.get("hits", empty), tables.get("choice", empty), verdict, design),
+        count(tables.get("facts", empty), tables.get("study", empty), design),
+        mean_peak(tables.get("effects", empty), success, design),
+        lost(success),
     ]
     return [sentence for sentence in sentences if sentence]
 

@@ -448,8 +448,11 @@ def test_text_stands_out_from_its_ground(page, scheme):
 def test_the_first_paragraph_is_the_studys_answer(whole, browser):
     browser.get((whole / "index.html").as_uri())
     first = browser.find_element(By.CSS_SELECTOR, "main p")
-    assert first.text.startswith("Tiny Llama knows 9 of the 10 facts of the data set hand-made")
+    assert first.text.startswith("The comparison that was named before the study is ")
+    assert "Tiny Llama knows 9 of the 10 facts of the data set hand-made" in first.text
     assert "(2 more could not be used); 6 of these were traced and edited." in first.text
+    conclusion = first.find_elements(By.TAG_NAME, "strong")
+    assert [one.text.startswith("That is too little to say") for one in conclusion] == [True]
 
 
 def test_an_empty_study_says_that_nothing_could_be_computed(lacking, browser):
@@ -457,8 +460,8 @@ def test_an_empty_study_says_that_nothing_could_be_computed(lacking, browser):
     first = browser.find_element(By.CSS_SELECTOR, "main p").text
     assert "knows 3 of the 3 facts" in first
     assert "none was traced or edited" in first
-    assert "The comparison that was named before the study is missing: its table is empty." in first
-    assert first.endswith("This study does not say whether tracing tells where to edit.")
+    named = "The comparison that was named before the study is missing: its table is empty. "
+    assert first.startswith(f"{named}This study does not say whether tracing tells where to edit.")
 
 
 # ---- single facts, in a browser ------------------------------------------------------------------

@@ -48,6 +48,7 @@ def test_the_report_escapes_what_it_shows_and_leaves_scripts_of_its_parts_out(tm
     page = render(
         design=SimpleNamespace(model=SCRIPT, dataset=SCRIPT),
         paragraph=[SCRIPT, SCRIPT],
+        conclusion=1,
         sections=arranged([shown]),
         tables=[table],
         origins=[

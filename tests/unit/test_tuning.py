@@ -20,7 +20,7 @@ def edited(rewrite, neighbourhood=(), status="ok"):
         row[f"rewrite_target_{suffix}"] = math.log(rewrite[which])
         row[f"paraphrase_target_{suffix}"] = []
         row[f"neighbourhood_target_{suffix}"] = logs(neighbourhood, which)
-        row[f"perplexity_{suffix}"] = []
+        row |= {f"{kind}_{suffix}": [] for kind in ("perplexity", "text")}
         row[f"generations_{suffix}"] = []
         row[f"said_{suffix}"] = []
     row["rewrite_other_after"] = math.log(0.5)

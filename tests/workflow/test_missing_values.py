@@ -20,6 +20,7 @@ import pytest
 from tiny_study import LAYERS, METHODS, OUT, Run, Study
 
 from locedit import outcomes
+from locedit.facts.record import study_order
 from locedit.methods.problems import PROBLEMS
 from locedit.report import findings
 from locedit.store import schemas, tables
@@ -518,6 +519,13 @@ def test_tuning_takes_known_facts_outside_the_study(tmp_path):
     for problem in PROBLEMS:
         chosen = sweep.outside_study(given, given.params, problem)
         assert {row["case_id"] for row in chosen} == {"1", "2"}
+
+
+def test_the_facts_of_a_tuning_are_the_last_that_a_larger_study_takes(tmp_path):
+    given = tuning_facts(tmp_path, 0.5)
+    given.params.settings["facts"] = 1
+    (chosen,) = sweep.outside_study(given, given.params, "error_injection")
+    assert chosen["case_id"] == study_order(["1", "2"], 0)[-1]
 
 
 def test_tuning_of_erasure_says_that_nothing_known_is_likely_enough(tmp_path):
