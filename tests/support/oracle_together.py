@@ -1,6 +1,6 @@
 """The textbook forms of facts that are edited together: whole passes, weights really changed.
 
-Written as tests/support/oracle.py is, of its parts; for families without a norm behind the MLP.
+Written as tests/support/oracle.py is, of its parts.
 """
 
 from collections.abc import Callable, Sequence
@@ -60,7 +60,6 @@ def spread(
     seed: int,
 ) -> oracle.Changes:
     """A value for each fact, on the unedited model; then layer by layer one change for all."""
-    assert not oracle.parts(model).normed
     layers = oracle.window_layers(layer, window, len(oracle.parts(model).blocks))
     top = oracle.parts(model).module("hidden", layers[-1])
     all_rows, goals = [], []
@@ -70,8 +69,8 @@ def spread(
             sigma=sigma if problem == "fact_forcing" else None,
             seed=seed,
         )
-        delta, h0, _ = oracle.optimised_delta(
-            *(model, rows, kl_row, top),
+        _, goal, _ = oracle.goal_of_window(
+            *(model, rows, kl_row, layers[-1]),
             erasing=problem == "fact_erasure",
             evaluations=evaluations,
             steps=evaluations - 1,
@@ -81,18 +80,21 @@ def spread(
             clamp=clamp,
         )
         all_rows.append(rows)
-        goals.append(h0 + delta)
+        goals.append(goal)
     changes: oracle.Changes = {}
     for position, i in enumerate(layers):
         columns, residuals = [], []
         down = oracle.parts(model).down_projection(i)
         with oracle.edited(model, changes):
             for rows, goal in zip(all_rows, goals, strict=True):
-                keys, _ = oracle.at_last_subject_token(model, rows, down)
+                keys, outputs = oracle.at_last_subject_token(model, rows, down)
                 groups = keys.split([len(group) for group in contexts])
                 columns.append(torch.stack([group.mean(0) for group in groups]).mean(0))
                 _, reached = oracle.at_last_subject_token(model, rows[:1], top)
-                residuals.append((goal - reached[0]) / (len(layers) - position))
+                residual = (goal - reached[0]) / (len(layers) - position)
+                if oracle.parts(model).normed:
+                    residual = oracle.change_before_norm(model, i, outputs[0], residual)
+                residuals.append(residual)
         changes[i] = (solve(i, torch.stack(columns, 1), torch.stack(residuals, 1)), None)
     return changes
 

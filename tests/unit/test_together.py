@@ -9,6 +9,7 @@ import pytest
 import test_engine as engine
 import tiny
 import torch
+from test_architectures import NothingInFloat32
 from test_editing import HOW, baseline, check_close, fact
 from test_engine import MIDDLE, change_of, check_changes, context_sets, left_alone, requests_for
 
@@ -16,6 +17,7 @@ from locedit.engine import key_statistics
 from locedit.engine.updates import Dense, LowRank, applied, joined, writing
 from locedit.errors import LoceditError
 from locedit.methods import METHODS, SharedInputs, spreading, together
+from locedit.model.language_model import LanguageModel
 from locedit.study.edit import OK, Cell, Subject, edit_cell, groups
 
 JOINT = [name for name, method in METHODS.items() if method.jointly]
@@ -94,6 +96,17 @@ def test_three_facts_together_equal_the_textbook_form(tiny_lm, moments, method, 
     }
     check_changes({la: (matrices[la], biases[la]) for la in matrices}, expected)
     assert [edit.steps[place] for edit, place in got.edits] == steps
+
+
+@pytest.mark.parametrize("method", ["MEMIT", "EMMET", "AlphaEdit", "ROME"])
+def test_so_they_do_behind_a_norm(method):
+    with NothingInFloat32():
+        lm = LanguageModel(*tiny.pair("gemma3_text", adds_bos=True))
+        moments = oracle.key_statistics(lm.model, lm.tokenizer, tiny.SENTENCES, range(5))
+        facts = requests_for(lm, method, "error_injection")
+        expected, _ = textbook(lm, method, facts, moments)
+        got = edited(lm, method, facts, moments)
+    check_changes({la: (up.matrix(), None) for la, up in got.updates.items()}, expected)
 
 
 @pytest.mark.parametrize("method", METHODS)
