@@ -93,7 +93,9 @@ def _plain(text: str) -> str:
 
 
 def save_layers(path: Path, advice: Sequence[Advice], *, title: str) -> None:
-    """Overall score by layer, a panel an editor: on facts searched by, and on held-out ones."""
+    """Overall score by layer, a panel an editor: on held-out facts; of layers that were dropped
+    before, the chosen one's less what they lost to it on the facts that both were tried on.
+    """
     figure = Figure(figsize=(7.5, 0.9 + 2.6 * len(advice)), layout="constrained")
     panels = figure.subplots(len(advice), squeeze=False)[:, 0]
     for axes, one in zip(panels, advice, strict=True):
@@ -106,21 +108,24 @@ def save_layers(path: Path, advice: Sequence[Advice], *, title: str) -> None:
 
 def _draw_layers(axes: Axes, one: Advice) -> None:
     """Layers are counted from 1."""
-    searched = "facts searched by (fainter: fewer)"
+    own = one.chosen
+    assert own is not None, "an editor without an answer has no panel"
+    level = own["overall" if own["n_held_out"] else "searched"]
+    dropped = "dropped before: below the chosen one as on facts searched by (fainter: fewer)"
     most = max(row["n_searched"] for row in one.rows)
     for row in one.rows:
-        shade = 0.25 + 0.6 * row["n_searched"] / most
-        axes.plot(row["layer"] + 1, row["searched"], "o", color=GREY, alpha=shade, label=searched)
-        searched = "_"
+        if row is not own and not row["n_held_out"]:
+            style: Any = {"color": GREY, "alpha": 0.25 + 0.6 * row["n_searched"] / most}
+            height = min(1.0, max(0.0, level - row["cost"]))
+            axes.plot(row["layer"] + 1, height, "o", label=dropped, **style)
+            dropped = "_"
     held_out = "held-out facts, 95 % interval"
     for row in one.rows:
         if row["n_held_out"]:
             ends = [[row["overall"] - row["overall_low"]], [row["overall_high"] - row["overall"]]]
-            style: Any = {"color": BLUE, "fmt": "s", "capsize": 3, "label": held_out}
-            axes.errorbar([row["layer"] + 1.2], [row["overall"]], yerr=ends, **style)
+            style = {"color": BLUE, "fmt": "s", "capsize": 3, "label": held_out}
+            axes.errorbar([row["layer"] + 1], [row["overall"]], yerr=ends, **style)
             held_out = "_"
-    own = one.chosen
-    assert own is not None, "an editor without an answer has no panel"
     axes.axvline(own["layer"] + 1, color=ORANGE, zorder=0, label="chosen")
     what = f", {own['setting']}" if own["setting"] else ""
     axes.set_title(
