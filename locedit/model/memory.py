@@ -111,6 +111,6 @@ def in_batches(
         def part(n: int, low: int = low) -> Sequence[Result]:
             return do(items[low : low + n])
 
-        some, size = fitting(part, size, what)
+        some, size = fitting(part, min(size, len(items) - low), what)
         found.extend(some)
     return found

@@ -2,20 +2,25 @@
 
 import os
 import weakref
+from dataclasses import asdict
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import tiny
 import torch
+from test_editing import fact
 
-from locedit.engine import key_statistics
+from locedit.engine import key_statistics, sampling
 from locedit.engine.updates import LowRank
-from locedit.localizers import restoration
+from locedit.facts.record import KEPT
+from locedit.localizers import restoration, zeroing
 from locedit.methods import Edit, Method, SharedInputs, together
 from locedit.model import memory
 from locedit.shards import BATCH_FACTS
 from locedit.study.batching import together_or_alone
+from locedit.study.knowledge import add_knowledge
 
 
 @pytest.fixture
@@ -150,6 +155,45 @@ def test_a_tracing_goes_on_with_fewer_layers(tiny_lm, monkeypatch):
     found = restoration.trace(tiny_lm, *fact, **settings)
     np.testing.assert_allclose(found.restored, expected.restored, rtol=0, atol=1e-12)
     assert max(tried) == tiny_lm.n_layers > 2 in tried
+
+
+def test_a_zeroing_goes_on_with_fewer_layers(tiny_lm, monkeypatch):
+    prompt = ("The city of Madrid is", "Madrid", "old")
+    expected = zeroing.zero(tiny_lm, *prompt, module="mlp", window=3)
+    walk, tried = zeroing._walk, []
+
+    def run(lm, clean, some, *rest):
+        tried.append(len(some))
+        return walk(lm, clean, some, *rest) if len(some) <= 2 else out_of_memory(some)
+
+    monkeypatch.setattr(zeroing, "_walk", run)
+    found = zeroing.zero(tiny_lm, *prompt, module="mlp", window=3)
+    np.testing.assert_allclose(found.p_zeroed, expected.p_zeroed, rtol=0, atol=1e-12)
+    assert max(tried) == tiny_lm.n_layers > 2 in tried
+
+
+def test_facts_are_asked_for_fewer_at_a_time(tiny_lm, monkeypatch):
+    def asked() -> list[dict[str, Any]]:
+        places = ["Madrid", "France", "Paris"]
+        facts = [fact(place, place) for place in places]
+        more = {"status": KEPT, "remark": None}
+        rows = [asdict(one) | more | {"prompt": one.prompt} for one in facts]
+        add_knowledge(tiny_lm, rows, completion_tokens=2)
+        return rows
+
+    expected = asked()
+    complete, tried = sampling.complete, []
+
+    def completed(lm, prompts, *rest):
+        tried.append(len(prompts))
+        return complete(lm, prompts, *rest) if len(prompts) == 1 else out_of_memory(prompts)
+
+    monkeypatch.setattr(sampling, "complete", completed)
+    found = asked()
+    assert tried == [3, 1, 1, 1]
+    for one, other in zip(found, expected, strict=True):
+        assert one["p_true"] == pytest.approx(other.pop("p_true"))
+        assert {**one, **other} == one
 
 
 @pytest.mark.parametrize("how", ["planned", "after memory ran out"])
