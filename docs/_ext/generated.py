@@ -115,6 +115,7 @@ SCHEMA_OF = {
     "### `peaks.parquet`": "peaks",
     "### `planted/planting.parquet`": "planting",
     "### `contexts.parquet`": "contexts",
+    "### `held_out.parquet`": "held_out",
     "### `essence.parquet`": "essence",
     "### `baseline/PROBLEM.parquet`": "baseline",
     "### `editing/METHOD/PROBLEM/layer-LAYER.parquet`": "editing",
