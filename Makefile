@@ -34,7 +34,7 @@ reproduce: setup  ## set up, then run the whole study of config.yaml
 
 test:  ## set up, with a browser and a Slurm to test in, then run every test, R's included
 	@scripts/setup.sh --tests
-	$(RUN) python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	$(RUN) python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 unit: setup  ## the tests of the library alone
 	$(RUN) python -m pytest -n auto --maxprocesses 4 -m "not slow" tests/unit $(ARGS)
