@@ -286,7 +286,7 @@ def _start_r(folder: Path) -> list[str]:
         drawn = r.evalr(_DRAW)(r.StrSexpVector(rbridge.PACKAGES), r.StrSexpVector([str(folder)]))
         atexit.unregister(r.endr)
         embedded.set_initoptions = lambda _: None  # they are set
-        of_its_script = r._getrenvvars()  # asks a process of R's
+        of_its_script = r._getrenvvars()  # type: ignore[attr-defined]  # asks a process of R's
         r._getrenvvars = lambda: of_its_script
         return [name for name in drawn if name not in before]
     finally:
