@@ -286,8 +286,8 @@ def _start_r(folder: Path) -> list[str]:
         drawn = r.evalr(_DRAW)(r.StrSexpVector(rbridge.PACKAGES), r.StrSexpVector([str(folder)]))
         atexit.unregister(r.endr)
         embedded.set_initoptions = lambda _: None  # they are set
-        of_its_script = r._getrenvvars()  # type: ignore[attr-defined]  # asks a process of R's
-        r._getrenvvars = lambda: of_its_script
+        of_its_script = r._getrenvvars()  # asks a process of R's
+        r._getrenvvars = lambda: of_its_script  # type: ignore[attr-defined]
         return [name for name in drawn if name not in before]
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] == "locedit"]:
