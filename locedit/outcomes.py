@@ -15,8 +15,7 @@ NOT_EDITED = "not edited: "  # an erasure of what is hardly known; what a method
 NOT_LOCALIZED = "not localized: "  # a localizer has no value for such a fact
 FAILED = "failed: "
 
-# Errors whose message is a sentence of its own; of others ('layer', a KeyError's) the kind is told
-_SENTENCES = (ValueError, RuntimeError)
+UNFORESEEN = "unforeseen "  # before the kind of an error that is a bug, of a plug-in or of ours
 
 _TOLD: set[tuple[type, CodeType, int]] = set()
 
@@ -38,13 +37,11 @@ def is_the_machines(error: Exception) -> bool:
 
 
 def in_words(error: Exception) -> str:
-    """An error's message in one line, with its kind where that alone would say little."""
+    """An error's message in one line; of one that was not foreseen its kind, too."""
     said, kind = one_line(error), type(error).__name__
-    if not said:
-        return kind
-    return (
-        said if isinstance(error, LoceditError) or type(error) in _SENTENCES else f"{kind}: {said}"
-    )
+    if isinstance(error, LoceditError) and said:
+        return said
+    return UNFORESEEN + (f"{kind}: {said}" if said else kind)
 
 
 def _log_once(error: Exception) -> None:
@@ -57,16 +54,27 @@ def _log_once(error: Exception) -> None:
 
 
 def refuse_all_failed(
-    statuses: Iterable[str], cell: str, done: str, advice: str, tries: str = "facts"
+    statuses: Iterable[str],
+    cell: str,
+    done: str,
+    advice: str,
+    tries: str = "facts",
+    log: str = "the log",
 ) -> None:
     """Raises LoceditError where facts were tried and none is done, saying why most of them failed.
 
     statuses: of a cell's rows; one with nothing to attempt is no failure. The sentence is "{cell}:
-    none of 2 {tries} could be {done} (why); {advice}".
+    none of 2 {tries} could be {done} (why); {advice}". Of what was not foreseen it says that
+    too, and that `log` has the traceback.
     """
     tried = [status for status in statuses if not status.startswith((NOT_EDITED, NOT_LOCALIZED))]
     if tried and OK not in tried:
         why = commonest(status.removeprefix(FAILED) for status in tried)
+        if any(status.startswith(FAILED + UNFORESEEN) for status in tried):
+            advice = (
+                "what was not foreseen is a bug, of a plug-in or of this project, whose traceback "
+                f"is in {log}: please report it; {advice}"
+            )
         raise LoceditError(
             f"{cell}: none of {len(tried)} {tries} could be {done} ({why}); {advice}"
         )

@@ -10,8 +10,8 @@ def main(snakemake) -> None:
         parts = [tables.read(shard, None, flat=True) for shard in shards]
         if stage != "essence":  # which has no status
             statuses = [status for part in parts for status in part["status"]]
-            advice = f"mend the cause, whose traceback their logs have, delete {', '.join(shards)}"
-            refuse_failed_cell(snakemake, statuses, stage, advice)
+            advice = f"mend the cause, delete {', '.join(shards)}"
+            refuse_failed_cell(snakemake, statuses, stage, advice, "the shards' logs")
         study = tables.read(snakemake.input.study, "facts")["case_id"]
         order = list(study)[: snakemake.params.get("facts")]
         tables.merge(snakemake.output[0], snakemake.input.shards, order)

@@ -70,9 +70,10 @@ def main(snakemake) -> None:
                     }
                 )
                 log.info("%s", rows[-1])
-        advice = "mend the cause, whose traceback the log has, and run again"
+        advice = "mend the cause, and run again"
         what = f"tuning {method} for {problem}, all {len(grid)} settings"
-        outcomes.refuse_all_failed(statuses, what, "made", advice, "edits")
+        log_file = str(snakemake.log[0])
+        outcomes.refuse_all_failed(statuses, what, "made", advice, "edits", log_file)
         rows = tuning.choose(rows, (low, high))
         if not any(row["admissible"] for row in rows):
             log.warning(

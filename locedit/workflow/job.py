@@ -247,17 +247,22 @@ def whole_cell(
             log.warning("fact %s: %s", row["case_id"], row["status"])
         yield row
     if shard_of(snakemake) == WHOLE:
-        advice = "mend the cause, whose traceback the log has"
-        refuse_failed_cell(snakemake, statuses, stage, advice)
+        log_file = str(snakemake.log[0])
+        refuse_failed_cell(snakemake, statuses, stage, "mend the cause", log_file)
 
 
-def refuse_failed_cell(snakemake: Any, statuses: Iterable[str], stage: str, advice: str) -> None:
-    """Raises LoceditError where every fact of the job's cell failed that was tried."""
+def refuse_failed_cell(
+    snakemake: Any, statuses: Iterable[str], stage: str, advice: str, log: str
+) -> None:
+    """Raises LoceditError where every fact of the job's cell failed that was tried.
+
+    log: where tracebacks are.
+    """
     named = wildcards(snakemake).items()
     cell = ", ".join(f"{'module' if key == 'kind' else key} {value}" for key, value in named)
     done, without = _CELLS[stage]
     advice += f", or take the cell {without}, and run again; what other cells have is kept"
-    outcomes.refuse_all_failed(statuses, cell, done, advice)
+    outcomes.refuse_all_failed(statuses, cell, done, advice, log=log)
 
 
 def provenance(snakemake: Any, *, versions: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def test_a_fact_whose_edit_fails_costs_no_other_its_row(tiny_lm, facts, replaced
     rows = edits(tiny_lm, [good[0], fact("bad", "France"), facts[1], good[1]], together=4)
     found = {row["case_id"]: row for row in rows}
     assert found.keys() == {"0", "bad", "long", "1"}
-    assert found["bad"]["status"] == "failed: a singular matrix"
+    assert found["bad"]["status"] == "failed: unforeseen RuntimeError: a singular matrix"
     assert found["long"]["status"].startswith("failed: a row of")
     for case_id, row in expected.items():
         check_close(found[case_id], row)

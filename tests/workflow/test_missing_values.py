@@ -17,9 +17,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from tiny_study import LAYERS, METHODS, OUT, Run, Study
 
 from locedit import outcomes
+from locedit.errors import LoceditError
 from locedit.facts.record import study_order
 from locedit.methods.problems import PROBLEMS
 from locedit.report import findings
@@ -282,7 +284,10 @@ def edit(lm, requests, layer, hyper, shared):
 register(Method(name="Broken", function=edit, settings=Hyperparameters))
 '''
 CELL = "method Broken, problem error_injection, layer 2: none of 6 facts could be edited "
-CELL += "(6 x IndexError: list index out of range)"
+CELL += (
+    "(6 x unforeseen IndexError: list index out of range); what was not foreseen is a bug, of a "
+)
+CELL += "plug-in or of this project, whose traceback is in "
 BROKEN_EDIT = "editing/Broken/error_injection/layer-2"
 
 
@@ -308,13 +313,14 @@ def test_a_cell_without_an_edit_fails_and_the_others_stay(broken):
     swept = str(OUT / "tuning/Broken/error_injection.parquet")
     run = copy.run("editing", swept, "--keep-going", **settings)
     assert run.status != 0
-    assert f"edit: {CELL}; mend the cause, whose traceback the log has, or take" in run.text
+    log = f"logs/tiny/hand-made/{BROKEN_EDIT}.log"
+    assert f"edit: {CELL}{log}: please report it; mend the cause, or take" in run.text
     assert "editing.methods" in run.text
     assert not (copy.out / f"{BROKEN_EDIT}.parquet").exists()
     assert kept.exists(), "--keep-going makes what else there is"
-    log = (copy.folder / f"logs/tiny/hand-made/{BROKEN_EDIT}.log").read_text()
-    assert log.count("return [][len(requests)]") == 1, "the traceback, once"
-    assert len(re.findall(r"WARNING fact \w+: failed: IndexError: list index", log)) == 6
+    logged = (copy.folder / log).read_text()
+    assert logged.count("return [][len(requests)]") == 1, "the traceback, once"
+    assert len(re.findall(r"WARNING fact \w+: failed: unforeseen IndexError: list", logged)) == 6
     # two settings of two facts
     assert "sweep: tuning Broken for error_injection, all 2 settings: none of 4 edits" in run.text
     without = {**settings, "editing": {**settings["editing"], "methods": ["FT-1"]}}
@@ -327,7 +333,8 @@ def test_a_sharded_cell_fails_when_its_shards_are_merged(broken):
     shards = ["--set-scatter", "editing=2"]
     run = copy.run(str(OUT / f"{BROKEN_EDIT}.parquet"), *shards, **settings)
     assert run.status != 0
-    assert f"merge_edit: {CELL}; mend the cause, whose traceback their logs have" in run.text
+    said = f"merge_edit: {CELL}the shards' logs: please report it; mend the cause, delete"
+    assert said in run.text
     parts = [OUT / f"{BROKEN_EDIT}.shard-{i}-of-2.parquet" for i in (1, 2)]
     assert f"delete {parts[0]}, {parts[1]}" in run.text
     assert all((copy.folder / part).exists() for part in parts)
@@ -470,12 +477,13 @@ def raised(error: Exception) -> Exception:
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (ValueError("a row of 9 tokens"), "failed: a row of 9 tokens"),
-        (RuntimeError("two\nlines"), "failed: two lines"),
-        (IndexError("list index out of range"), "failed: IndexError: list index out of range"),
-        (KeyError("layer"), "failed: KeyError: 'layer'"),
-        (ZeroDivisionError(), "failed: ZeroDivisionError"),
-        (TypeError("no"), "failed: TypeError: no"),
+        (LoceditError("a row of 9 tokens"), "failed: a row of 9 tokens"),
+        (ValueError("a row of 9 tokens"), "failed: unforeseen ValueError: a row of 9 tokens"),
+        (RuntimeError("two\nlines"), "failed: unforeseen RuntimeError: two lines"),
+        (IndexError("out of range"), "failed: unforeseen IndexError: out of range"),
+        (KeyError("layer"), "failed: unforeseen KeyError: 'layer'"),
+        (ZeroDivisionError(), "failed: unforeseen ZeroDivisionError"),
+        (TypeError("no"), "failed: unforeseen TypeError: no"),
     ],
 )
 def test_an_error_becomes_a_status_that_says_what_it_was(error, status):
@@ -490,12 +498,25 @@ def test_the_machines_errors_are_no_facts(error):
         outcomes.failure(raised(error))
 
 
+def test_a_cell_that_a_bug_befell_says_so_and_where_its_traceback_is():
+    """Shapes that do not fit come from torch as a RuntimeError: no data's fault."""
+    with pytest.raises(RuntimeError) as caught:
+        torch.ones(2, 3) @ torch.ones(2, 3)
+    statuses = [FAILED, outcomes.failure(caught.value)]
+    with pytest.raises(LoceditError) as refused:
+        outcomes.refuse_all_failed(statuses, "ROME", "edited", "leave it out", log="edit.log")
+    said = str(refused.value)
+    assert "1 x unforeseen RuntimeError: mat1 and mat2 shapes cannot be multiplied" in said
+    assert "is a bug, of a plug-in or of this project, whose traceback is in edit.log" in said
+    assert said.endswith("please report it; leave it out")
+
+
 def test_a_traceback_is_logged_once_for_all_facts(caplog, monkeypatch):
     monkeypatch.setattr(outcomes, "_TOLD", set())
     for index in range(3):
         outcomes.failure(raised(IndexError(str(index))))
     (record,) = caplog.records
-    assert record.getMessage() == "the first fact to fail so: IndexError: 0"
+    assert record.getMessage() == "the first fact to fail so: unforeseen IndexError: 0"
     assert record.exc_info
 
 
