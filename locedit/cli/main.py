@@ -17,6 +17,7 @@ from locedit.facts import wording
 from locedit.messages import one_line
 
 MODULES = {"import": "importing", "export": "exporting"}  # a module's name is no word of Python's
+EXTRAS = {"matplotlib": "plot"}  # packages that commands do without until asked; of which extra
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,13 +45,26 @@ def _run(command: str, options: Options) -> int:
         return 130
     except MemoryError as error:
         said = f"the machine's memory does not suffice ({one_line(error)}); ask for less"
-    except (LoceditError, OSError, ImportError) as error:
+    except (LoceditError, OSError) as error:
         said = one_line(error, 2000)
     except Exception as error:
-        traceback.print_exc()
-        said = one_line(bug(error), 2000)
+        said = _not_installed(error)
+        if not said:
+            traceback.print_exc()
+            said = one_line(bug(error), 2000)
     print(f"locedit {command}: {said}", file=sys.stderr)
     return 1
+
+
+def _not_installed(error: Exception) -> str:
+    """What to install where an optional package as a whole is missing; "" for any other error."""
+    if not isinstance(error, ModuleNotFoundError) or error.name not in EXTRAS:
+        return ""
+    extra = EXTRAS[error.name]
+    return (
+        f"{error.name} is not installed, which this needs; install the extra `{extra}` "
+        f"(pip install '.[{extra}]' in a checkout), or {error.name} itself"
+    )
 
 
 def _worded(options: Options) -> Options:

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from conftest import plugins_forgotten
 from locedit.api import inputs
 from locedit.cli import drawing, parsing, prompts, terminal
 from locedit.cli import edit as edit_command
-from locedit.cli.main import main
+from locedit.cli.main import EXTRAS, main
 from locedit.engine.updates import Dense
 from locedit.facts import bundled
 from locedit.methods import METHODS
@@ -84,6 +85,44 @@ def trace(folder, *more):
 def edit(folder, *more):
     command = ["edit", TEMPLATE, "--subject", SUBJECT, "--to", "Rome", "--model", folder]
     return [*command, "--layer", "2", *more]
+
+
+# ---- what cannot be imported ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("missing", "status"),
+    [
+        (ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib"), "optional"),
+        (ModuleNotFoundError("No module named 'matplotlib.no'", name="matplotlib.no"), "bug"),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), "bug"),
+        (ImportError("cannot import name 'edit'", name="locedit.cli.edit"), "bug"),
+    ],
+)
+def test_a_missing_optional_package_is_named_with_its_extra_and_else_it_is_a_bug(
+    folder, capsys, monkeypatch, missing, status
+):
+    def import_module(_name):
+        raise missing
+
+    monkeypatch.setattr("locedit.cli.main.import_module", import_module)
+    assert main([str(argument) for argument in edit(folder)]) == 1
+    error = capsys.readouterr().err
+    if status == "optional":
+        assert error.startswith("locedit edit: matplotlib is not installed, which this needs")
+        assert "pip install '.[plot]'" in error
+        assert error.count("\n") == 1
+    else:
+        assert error.startswith("Traceback")
+        assert f"{missing}; this was not foreseen, so it is a bug" in error
+
+
+def test_the_extras_are_those_of_the_package():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    for package, extra in EXTRAS.items():
+        assert any(asked.startswith(package) for asked in extras[extra])
 
 
 # ---- trace ---------------------------------------------------------------------------------------
