@@ -60,11 +60,13 @@ def value(m: Model, layer: int, contexts: int, steps: int) -> tuple[float, float
 
 
 def fine_tuning(m: Model, layer: int, rows: int, steps: int) -> tuple[float, float]:
-    tokens = rows * (PROMPT + TARGET - 1)
+    """(published, engine) operations of one fact, whose rows share what precedes the subject."""
+    row = PROMPT + TARGET - 1
+    tokens, cells = rows * row, SUBJECT + rows * (row - SUBJECT)
     above = m.layers - layer
     backward = tokens * above * m.layer
     published = steps * (m.whole(tokens) + backward + tokens * m.head)
-    return published, steps * (2 * tokens * above * m.layer + 2 * rows * m.head)
+    return published, steps * (2 * cells * above * m.layer + 2 * rows * m.head)
 
 
 def scoring(m: Model) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """Rows of different lengths laid end to end in lines, so that little is run for padding.
 
-A line is one row of a batch whose cells are tokens of several rows; masks keep these apart.
+A line is one row of a batch whose cells are tokens of several rows; masks keep these apart. Rows
+that begin alike are branches of one row, their trunk, which stands once before them in their line.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from locedit.engine import passes
 from locedit.model.language_model import LanguageModel
 
 LINE = 16  # tokens of a line: attention, quadratic in it, stays small beside all the rest
+BRANCHED = 256  # of a trunk with its branches at most: beyond, several have a trunk each
+WIDE = 1000  # of a line in which attention takes about as long as all the rest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +27,8 @@ class Packing:
     row, column, positions: [lines, N], the row that a cell's token is of, which of its packed
     tokens, and its position; row -1 and position 0 where padding. Rows keep their order, line by
     line. line, offset: where each row's first token lies; starts: that token's position; lengths:
-    the rows' tokens. The latter are the host's: asking a card for them would stop it.
+    the rows' tokens. The latter are the host's: asking a card for them would stop it. trunk:
+    [lines, N], the row that a cell's row is a branch of, -1 for none; None where there are none.
     """
 
     row: Tensor
@@ -34,6 +38,7 @@ class Packing:
     offset: list[int]
     starts: list[int]
     lengths: list[int]
+    trunk: Tensor | None = None
 
     @property
     def longest(self) -> int:
@@ -66,14 +71,27 @@ class Packing:
 
 
 def pack(
-    lengths: Sequence[int], device: torch.device, *, starts: Sequence[int] | None = None
+    lengths: Sequence[int],
+    device: torch.device,
+    *,
+    starts: Sequence[int] | None = None,
+    behind: Sequence[int] | None = None,
 ) -> Packing:
-    """Lay rows of the given lengths into lines of about LINE tokens, or of the longest row's."""
+    """Lay rows of the given lengths into lines of about LINE tokens, or of the longest row's.
+
+    behind: how many rows before each row its trunk stands, 0 for a row of its own; a trunk's
+    branches follow it, lie in its line and see all of it.
+    """
     starts = [0] * len(lengths) if starts is None else [*starts]
-    line = _lines(lengths)
+    behind = behind if behind is not None and any(behind) else None
+    line = _lines(lengths) if behind is None else _branched_lines(lengths, behind)
     row, column, offset = _lay(lengths, line)
     positions = torch.where(row >= 0, torch.tensor(starts)[row.clamp(min=0)] + column, 0)
-    row, column, positions = torch.stack([row, column, positions]).to(device)
+    told = [row, column, positions]
+    if behind is not None:
+        trunks = [i - back if back else -1 for i, back in enumerate(behind)]
+        told.append(torch.where(row >= 0, torch.tensor(trunks)[row.clamp(min=0)], -1))
+    row, column, positions, *trunk = torch.stack(told).to(device)
     return Packing(
         row=row,
         column=column,
@@ -82,7 +100,18 @@ def pack(
         offset=offset,
         starts=starts,
         lengths=[*lengths],
+        trunk=trunk[0] if trunk else None,
     )
+
+
+def branches(trunk: int, length: int, count: int) -> list[int]:
+    """How many of `count` branches of so many tokens each stand behind one trunk of `trunk` tokens.
+
+    As few trunks as BRANCHED allows, of like numbers of branches; of one each nothing is saved.
+    """
+    most = max(1, (BRANCHED - trunk) // length)
+    groups = -(-count // most)
+    return [count // groups + (i < count % groups) for i in range(groups)]
 
 
 def _lines(lengths: Sequence[int]) -> list[int]:
@@ -92,6 +121,26 @@ def _lines(lengths: Sequence[int]) -> list[int]:
     while (line := _broken(lengths, width))[-1] >= fewest and width < LINE:
         width += 1
     return line
+
+
+def _branched_lines(lengths: Sequence[int], behind: Sequence[int]) -> list[int]:
+    """The same of rows that lie in their trunk's line: as many lines as are run fastest.
+
+    Few long ones have dear attention, many short ones much padding.
+    """
+    own = [i for i, back in enumerate(behind) if not back]
+    ends = [*own[1:], len(lengths)]
+    sizes = [sum(lengths[i:end]) for i, end in zip(own, ends, strict=True)]
+    least, steps = max(sizes), range(len(sizes) + 1)
+    sums = {sum(sizes[i:j]) for i in steps for j in steps}  # the widths that lines can fill
+    widths = {width for width in sums if least <= width <= max(least, BRANCHED)} | {least}
+
+    def cost(width: int) -> float:
+        lines = _broken(sizes, width)[-1] + 1
+        return lines * width * (1 + width / WIDE)
+
+    line = _broken(sizes, min(sorted(widths), key=cost))
+    return [of for of, i, end in zip(line, own, ends, strict=True) for _ in range(i, end)]
 
 
 def _broken(lengths: Sequence[int], width: int) -> list[int]:
@@ -145,6 +194,8 @@ def suffix(
     row, column = packing.row, packing.column
     real = (row >= 0)[:, :, None]
     own = (row[:, :, None] == row[:, None, :]) & (column[:, :, None] >= column[:, None, :])
+    if packing.trunk is not None:  # where it is -1, padding must not be seen
+        own |= (packing.trunk[:, :, None] == row[:, None, :]) & real.mT
     visible = real & own
     visible |= torch.eye(row.shape[1], dtype=torch.bool, device=row.device)  # padding sees itself
     if record is None or not any(packing.starts):

@@ -186,21 +186,76 @@ class _Batch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
-    """Rows of all facts, `repeats` each. inputs: [B, T, d], of the first changed layer.
+class _Piece:
+    """Tokens of a fact's row: a whole one, or a part where noise rows share what precedes their
+    subject.
 
-    ends: where a row's target's first token is predicted.
+    start: position of the first; behind: how many pieces before it the shared part stands, 0 for
+    none; subject: tokens [b, e) of the piece that are noised; draw: which noise row it is of; end:
+    the token that predicts the target's first, None of a shared part, in which nothing is read.
     """
 
+    tokens: list[int]
+    start: int = 0
+    behind: int = 0
+    subject: tuple[int, int] = (0, 0)
+    draw: int = 0
+    end: int | None = None
+
+
+def _noise_rows(row: list[int], subject: tuple[int, int], end: int, count: int) -> list[_Piece]:
+    """`count` noise rows of a fact, whose subject is tokens [b, e); they part where it begins.
+
+    end: of the row, the token that predicts the target's first.
+    """
+    begin, past = subject
+    found: list[_Piece] = []
+    for some in packing.branches(begin, len(row) - begin, count):
+        cut = begin if some > 1 else 0
+        if cut:
+            found.append(_Piece(tokens=row[:cut]))
+        first = sum(piece.end is not None for piece in found)
+        found += [
+            _Piece(
+                tokens=row[cut:],
+                start=cut,
+                behind=1 + i if cut else 0,
+                subject=(begin - cut, past - cut),
+                draw=first + i,
+                end=end - cut,
+            )
+            for i in range(some)
+        ]
+    return found
+
+
+def _packed(pieces: Sequence[_Piece], device: torch.device) -> packing.Packing:
+    return packing.pack(
+        [len(piece.tokens) for piece in pieces],
+        device,
+        starts=[piece.start for piece in pieces],
+        behind=[piece.behind for piece in pieces],
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Rows of all facts, `repeats` each, in pieces.
+
+    ids: the pieces' tokens, [pieces, T]; inputs: of the first changed layer, [pieces, T, d];
+    of_fact: which pieces are a fact's; targets: of the facts.
+    """
+
+    pieces: list[_Piece]
+    of_fact: list[slice]
+    ids: Tensor
     inputs: Tensor
-    lengths: list[int]
-    ends: list[int]
     targets: list[list[int]]
     repeats: int
 
     @property
     def facts(self) -> int:
-        return len(self.ends) // self.repeats
+        return len(self.targets)
 
     @classmethod
     @torch.no_grad()
@@ -216,50 +271,59 @@ class Rows:
         """first: the lowest layer that changes. ending: tokens behind each target, trained too."""
         noised = requests[0].problem.noised
         repeats = shared.n_noise if noised else 1
-        prompts = [lm.encode(r.prompt) for r in requests for _ in range(repeats)]
-        targets = [
-            [*lm.encode_target(r.target, r.prompt), *ending]
-            for r in requests
-            for _ in range(repeats)
-        ]
-        rows = [p + t[:-1] for p, t in zip(prompts, targets, strict=True)]
-        ids, lengths = passes.pad(rows, lm.device)
-        packed = packing.pack(lengths, lm.device)
+        targets = [[*lm.encode_target(r.target, r.prompt), *ending] for r in requests]
+        pieces: list[_Piece] = []
+        of_fact = []
+        for request, target in zip(requests, targets, strict=True):
+            prompt, before = lm.encode(request.prompt), len(pieces)
+            row, end = prompt + target[:-1], len(prompt) - 1
+            if noised:
+                stands = lm.subject_range(request.prompt, request.subject, request.subject_start)
+                pieces += _noise_rows(row, stands, end, repeats)
+            else:
+                pieces.append(_Piece(tokens=row, end=end))
+            of_fact.append(slice(before, len(pieces)))
+        ids, _ = passes.pad([piece.tokens for piece in pieces], lm.device)
         noise = None
         if noised:
-            ranges = [lm.subject_range(r.prompt, r.subject, r.subject_start) for r in requests]
             noise = place(
                 lm,
-                [pair for pair in ranges for _ in range(repeats)],
+                [piece.subject for piece in pieces],
                 ids.shape[1],
                 sigma=shared.sigma,
                 seed=shared.seed,
-                draws=[*range(repeats)] * len(requests),
+                draws=[piece.draw for piece in pieces],
             )
+        packed = _packed(pieces, lm.device)
         hidden = packing.embed(lm, packed, ids, noise)
         hidden = passes.run(lm, hidden, packing.suffix(lm, packed), last=first)
         return cls(
+            pieces=pieces,
+            of_fact=of_fact,
+            ids=ids,
             inputs=packed.scatter(hidden),
-            lengths=lengths,
-            ends=[len(p) - 1 for p in prompts],
             targets=targets,
             repeats=repeats,
         )
 
     def of_facts(self, lm: LanguageModel, facts: Sequence[int]) -> _Batch:
         """The rows of some facts alone."""
-        chosen = [fact * self.repeats + i for fact in facts for i in range(self.repeats)]
-        packed = packing.pack([self.lengths[i] for i in chosen], lm.device)
-        ends = [offset + self.ends[i] for offset, i in zip(packed.offset, chosen, strict=True)]
-        targets = [self.targets[i] for i in chosen]
+        of_these = [range(len(self.pieces))[self.of_fact[fact]] for fact in facts]
+        chosen = [i for some in of_these for i in some]
+        packed = _packed([self.pieces[i] for i in chosen], lm.device)
+        targets = [self.targets[fact] for fact in facts for _ in range(self.repeats)]
+        lines, ends = [], []
+        for i, line, offset in zip(chosen, packed.line, packed.offset, strict=True):
+            end = self.pieces[i].end
+            if end is not None:
+                lines.append(line)
+                ends.append(offset + end)
         return _Batch(
             inputs=packed.gather(self.inputs[chosen]),
             part=packing.suffix(lm, packed),
-            cells=packed.share([self.repeats] * len(facts)),
-            queries=log_probs.Queries.of(lm, packed.line, ends, targets),
-            sizes=torch.tensor(
-                [len(self.targets[fact * self.repeats]) for fact in facts], device=lm.device
-            ),
+            cells=packed.share([len(some) for some in of_these]),
+            queries=log_probs.Queries.of(lm, lines, ends, targets),
+            sizes=torch.tensor([len(self.targets[fact]) for fact in facts], device=lm.device),
         )
 
 

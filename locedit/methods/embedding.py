@@ -68,7 +68,7 @@ class _Trained:
     """Rows of the embedding that are trained, and where they are felt.
 
     tokens: of each fact, those of the subject in its prompt. changes: of their rows, [n, d] each.
-    places: [rows, T], which of its fact's tokens a row of `rows` has there; n or more: none.
+    places: [pieces, T], which of its fact's tokens a piece of `rows` has there; n or more: none.
     """
 
     lm: LanguageModel
@@ -87,16 +87,10 @@ class _Trained:
             torch.zeros(len(some), d, device=lm.device, dtype=lm.dtype, requires_grad=True)
             for some in tokens
         ]
-        texts = [
-            [*lm.encode(r.prompt), *rows.targets[i * rows.repeats][:-1]]
-            for i, r in enumerate(requests)
-            for _ in range(rows.repeats)
-        ]
-        ids, _ = passes.pad(texts, lm.device)
-        places = torch.full_like(ids, none)
-        for row in range(len(texts)):
-            at, which = (ids[row, :, None] == tokens[row // rows.repeats]).nonzero(as_tuple=True)
-            places[row, at] = which
+        places = torch.full_like(rows.ids, none)
+        for own, some in zip(rows.of_fact, tokens, strict=True):
+            piece, at, which = (rows.ids[own, :, None] == some).nonzero(as_tuple=True)
+            places[own][piece, at] = which
         return cls(lm=lm, rows=rows, tokens=tokens, changes=changes, places=places)
 
     def log_probs(self, facts: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -104,7 +98,7 @@ class _Trained:
         lm, repeats = self.lm, self.rows.repeats
         inputs = self.rows.inputs.clone()
         for fact in facts:
-            own = slice(fact * repeats, (fact + 1) * repeats)
+            own = self.rows.of_fact[fact]
             inputs[own] = inputs[own] + self._felt(fact)[self.places[own]]
         batch = replace(self.rows, inputs=inputs).of_facts(lm, facts)
         hidden = passes.run(lm, batch.inputs, batch.part)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
@@ -49,6 +50,22 @@ SENTENCES = [
     "The mother tongue of the writer is French, and the mother tongue of the king is English.",
     "I have been to the old city by the river. You can see the new one from here.",
 ]
+
+
+class NothingInFloat32(TorchFunctionMode):
+    """Leaves out the casts of float64 to float32 that some families' norms and softmaxes make.
+
+    They round what is to be compared, whatever the weights' type: by 1e-7, which an edit amplifies.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if args and isinstance(args[0], torch.Tensor) and args[0].dtype == torch.float64:
+            if func is torch.Tensor.float or (func is torch.Tensor.to and torch.float32 in args):
+                return args[0]
+            if func is torch.nn.functional.softmax:
+                kwargs = {**kwargs, "dtype": None}
+        return func(*args, **kwargs)
 
 
 class Pair(NamedTuple):

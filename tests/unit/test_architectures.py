@@ -28,7 +28,6 @@ from test_engine import (
     requests,
     textbook,
 )
-from torch.overrides import TorchFunctionMode
 from transformers import BloomConfig, Olmo2Config, Olmo2ForCausalLM
 
 from locedit.engine import passes, sampling
@@ -44,25 +43,9 @@ from locedit.study import measure
 WITH_BOS = ("mistral", "gemma2", "gemma3_text", "gemma3", "opt")
 
 
-class NothingInFloat32(TorchFunctionMode):
-    """Leaves out the casts of float64 to float32 that some families' norms and softmaxes make.
-
-    They round what is to be compared, whatever the weights' type: by 1e-7, which an edit amplifies.
-    """
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if args and isinstance(args[0], torch.Tensor) and args[0].dtype == torch.float64:
-            if func is torch.Tensor.float or (func is torch.Tensor.to and torch.float32 in args):
-                return args[0]
-            if func is torch.nn.functional.softmax:
-                kwargs = {**kwargs, "dtype": None}
-        return func(*args, **kwargs)
-
-
 @pytest.fixture(autouse=True, scope="module")
 def nothing_in_float32() -> Iterator[None]:
-    with NothingInFloat32():
+    with tiny.NothingInFloat32():
         yield
 
 

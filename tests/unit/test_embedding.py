@@ -13,7 +13,6 @@ import pytest
 import test_engine as engine
 import tiny
 import torch
-from test_architectures import NothingInFloat32
 from test_engine import NOISE, left_alone, probe, requests
 
 import locedit
@@ -37,7 +36,7 @@ STEPS = {"embedding_lr": 0.05, "embedding_steps": 6}  # wide weights need long s
 
 @pytest.fixture(autouse=True, scope="module")
 def nothing_in_float32() -> Iterator[None]:
-    with NothingInFloat32():
+    with tiny.NothingInFloat32():
         yield
 
 

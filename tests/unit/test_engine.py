@@ -19,7 +19,7 @@ import tiny
 import torch
 
 from locedit import methods
-from locedit.engine import decoding, key_statistics, passes
+from locedit.engine import decoding, key_statistics, packing, passes
 from locedit.engine.sampling import greedy
 from locedit.engine.updates import Dense, Updates
 from locedit.localizers import MODULES, restoration
@@ -33,6 +33,12 @@ SIGMA, N_NOISE, SEED = 0.3, 3, 1
 NOISE = {"sigma": SIGMA, "n_noise": N_NOISE, "seed": SEED}
 CONTEXTS = ["{}", "The city was old. {}", "It was reported on Monday that. {}"]
 FIRST, MIDDLE, LAST = 0, 2, 4
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_in_float32() -> Iterator[None]:
+    with tiny.NothingInFloat32():
+        yield
 
 
 def close(got, expected, rtol: float = 1e-6) -> None:
@@ -451,6 +457,21 @@ def test_batch_and_order_of_facts_change_nothing(tiny_lm, moments, method, probl
         alone = change_of(edit(tiny_lm, method, [fact], MIDDLE, moments).updates, 0)
         check_changes(change_of(together.updates, i), alone)
         check_changes(change_of(turned.updates, (i + 1) % 3), alone)
+
+
+@pytest.mark.parametrize(("longest", "shares"), [(1, [1, 1, 1]), (30, [2, 1])])
+def test_noise_rows_learn_the_same_however_many_share_a_trunk(
+    tiny_lm, moments, longest, shares, monkeypatch
+):
+    """What precedes the subject stands once for all noise rows, once for some, or in each."""
+    facts = requests("fact_forcing")
+    together = edit(tiny_lm, "FT-5", facts, MIDDLE, moments)
+    assert packing.branches(4, 11, N_NOISE) == [N_NOISE]
+    monkeypatch.setattr(packing, "BRANCHED", longest)
+    assert packing.branches(4, 11, N_NOISE) == shares
+    other = edit(tiny_lm, "FT-5", facts, MIDDLE, moments)
+    for i in range(len(facts)):
+        check_changes(change_of(other.updates, i), change_of(together.updates, i))
 
 
 @pytest.mark.parametrize("method", METHODS)

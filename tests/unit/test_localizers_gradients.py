@@ -9,7 +9,7 @@ import oracle_localizers as textbook
 import pytest
 import tiny
 import torch
-from test_architectures import WITH_BOS, NothingInFloat32
+from test_architectures import WITH_BOS
 from test_engine import left_alone
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -54,7 +54,7 @@ MIDDLE = FACTS["subject in the middle"]
 
 @pytest.fixture(autouse=True, scope="module")
 def nothing_in_float32() -> Iterator[None]:
-    with NothingInFloat32():
+    with tiny.NothingInFloat32():
         yield
 
 

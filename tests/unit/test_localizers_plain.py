@@ -10,7 +10,7 @@ import oracle_localizers_plain as textbook
 import pytest
 import tiny
 import torch
-from test_architectures import NothingInFloat32, build
+from test_architectures import build
 from test_engine import close, left_alone
 
 from locedit.facts.record import Fact
@@ -54,7 +54,7 @@ SHARED = SharedInputs(study=STUDY, records=STUDY, sigma=0.3, n_noise=3, noise_se
 
 @pytest.fixture(autouse=True, scope="module")
 def nothing_in_float32():
-    with NothingInFloat32():
+    with tiny.NothingInFloat32():
         yield
 
 

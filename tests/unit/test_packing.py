@@ -81,6 +81,41 @@ def test_packed_suffixes_see_their_recorded_prefix_alone(lm):
         torch.testing.assert_close(got[i, : len(expected)], expected)
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3_text"])
+def test_branches_are_the_rows_that_they_are_of(family):
+    """Also beside a row without a trunk, and under windows shorter than the rows."""
+    lm = LanguageModel(*tiny.pair(family, **({"sliding_window": 4} if "gemma" in family else {})))
+    king, capital = lm.encode(TEXTS[2]), lm.encode(TEXTS[0])
+    pieces = [king[:4], king[4:], king[4:-1], lm.encode(TEXTS[1]), capital[:2], capital[2:]]
+    behind, starts = [0, 1, 2, 0, 0, 1], [0, 4, 4, 0, 0, 2]
+    whole = [king[:4], king, king[:-1], pieces[3], capital[:2], capital]
+    ids, lengths = passes.pad(pieces, lm.device)
+    packed = packing.pack(lengths, lm.device, starts=starts, behind=behind)
+    assert packed.line[:3] == packed.line[:1] * 3
+    with torch.inference_mode(), tiny.NothingInFloat32():
+        hidden = packing.embed(lm, packed, ids)
+        got = packed.scatter(passes.run(lm, hidden, packing.suffix(lm, packed)))
+        for start, row, piece, found in zip(starts, whole, pieces, got, strict=True):
+            one, length = passes.pad([row], lm.device)
+            alone = passes.record(lm, one, length).inputs[lm.n_layers][0, start:]
+            torch.testing.assert_close(found[: len(piece)], alone)
+
+
+def test_long_branches_have_a_trunk_for_as_many_as_a_line_holds():
+    assert packing.branches(6, 6, 10) == [10]
+    assert packing.branches(6, 60, 10) == [4, 3, 3]
+    assert packing.branches(60, 300, 3) == [1, 1, 1]
+
+
+def test_branched_lines_are_no_longer_than_pays():
+    """Trunks with their branches side by side in lines of like length, in their order."""
+    lengths, behind = [6, *[6] * 10] * 8, [0, *range(1, 11)] * 8
+    packed = packing.pack(lengths, CPU, starts=[0] * 88, behind=behind)
+    assert packed.row.shape[1] <= packing.BRANCHED
+    assert packed.row.numel() <= 1.3 * sum(lengths)
+    assert packed.line == sorted(packed.line)
+
+
 def test_token_log_probs_have_the_gradient_of_the_log_softmax():
     logits = torch.randn(4, 11, dtype=torch.float64, requires_grad=True)
     tokens, weights = torch.tensor([0, 10, 3, 3]), torch.tensor([1.0, -2.0, 0.0, 0.5])

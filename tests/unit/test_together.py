@@ -1,6 +1,7 @@
 """Facts edited together: one update, against its textbook form, and what becomes of bad facts."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import oracle
 import oracle_editors
@@ -9,7 +10,6 @@ import pytest
 import test_engine as engine
 import tiny
 import torch
-from test_architectures import NothingInFloat32
 from test_editing import HOW, baseline, check_close, fact
 from test_engine import MIDDLE, change_of, check_changes, context_sets, left_alone, requests_for
 
@@ -22,6 +22,12 @@ from locedit.study.edit import OK, Cell, Subject, edit_cell, groups
 
 JOINT = [name for name, method in METHODS.items() if method.jointly]
 IN_TURN = [name for name, method in METHODS.items() if not method.jointly]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_in_float32() -> Iterator[None]:
+    with tiny.NothingInFloat32():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -100,12 +106,11 @@ def test_three_facts_together_equal_the_textbook_form(tiny_lm, moments, method, 
 
 @pytest.mark.parametrize("method", ["MEMIT", "EMMET", "AlphaEdit", "ROME"])
 def test_so_they_do_behind_a_norm(method):
-    with NothingInFloat32():
-        lm = LanguageModel(*tiny.pair("gemma3_text", adds_bos=True))
-        moments = oracle.key_statistics(lm.model, lm.tokenizer, tiny.SENTENCES, range(5))
-        facts = requests_for(lm, method, "error_injection")
-        expected, _ = textbook(lm, method, facts, moments)
-        got = edited(lm, method, facts, moments)
+    lm = LanguageModel(*tiny.pair("gemma3_text", adds_bos=True))
+    moments = oracle.key_statistics(lm.model, lm.tokenizer, tiny.SENTENCES, range(5))
+    facts = requests_for(lm, method, "error_injection")
+    expected, _ = textbook(lm, method, facts, moments)
+    got = edited(lm, method, facts, moments)
     check_changes({la: (up.matrix(), None) for la, up in got.updates.items()}, expected)
 
 

@@ -11,7 +11,7 @@ import test_localizers_plain as plain
 import tiny
 import torch
 import waits
-from test_architectures import NothingInFloat32, build
+from test_architectures import build
 
 from locedit.engine import key_statistics, sampling
 from locedit.localizers import LOCALIZERS, MODULES, restoration
@@ -138,7 +138,7 @@ def test_what_a_card_is_not_asked_for_ends_as_it_would(card, method):
     """Facts that are done between two looks: the same steps, losses and changes as on the CPU."""
     facts = engine.requests("error_injection")
     settings = {"steps": 11, "lr": 0.02, **({} if method == "FT-M" else {"eps": 1.0})}
-    with NothingInFloat32():
+    with tiny.NothingInFloat32():
         alone = build(FAMILY)
         whole = engine.edit(alone, method, facts, engine.MIDDLE, {}, enough=0.0, **settings)
         settings["enough"] = 2 * max(last for _, last in whole.losses)
