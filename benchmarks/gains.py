@@ -13,6 +13,7 @@ import statistics as st
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from locedit.engine.key_statistics import KeyMoments, key_moments
 from locedit.facts.corpus import paragraphs
 from locedit.localizers import restoration
 from locedit.methods import METHODS, SharedInputs
+from locedit.methods.problems import PROBLEMS
 from locedit.model import hooks, linear
 from locedit.store import assets
 from locedit.study import measure
@@ -84,6 +86,11 @@ def weights_put_in_order_each_time() -> AbstractContextManager:
     return changed(linear, "_packed", lambda _layer, _x, weight: weight)
 
 
+def rows_of_their_own() -> AbstractContextManager:
+    """Each noise row whole, what stands before the subject in every one of them."""
+    return changed(packing, "branches", lambda _trunk, _length, count: [1] * count)
+
+
 def whole_vocabulary() -> AbstractContextManager:
     """The head's logits of all tokens at once, also where no gradient is asked for."""
     return changed(log_probs, "HEAD_BLOCK", 1 << 30)
@@ -107,6 +114,7 @@ SAVINGS = {
     "order": ("weights kept in oneDNN's order", weights_put_in_order_each_time),
     "vocabulary": ("vocabulary in parts", whole_vocabulary),
     "rows": ("rows packed, not padded", padded_rows),
+    "branches": ("noise rows share what precedes the subject", rows_of_their_own),
 }
 
 
@@ -167,6 +175,13 @@ def main() -> None:
 
         switch(method, edit, ["rows", "keys", "products", "order"])
         compare(f"{method}: six facts side by side", edit, alone)
+
+    forcing = [replace(one, problem=PROBLEMS["fact_forcing"]) for one in requests]
+    for method in ("FT-1", "FT-5"):
+        hyper = METHODS[method].hyperparameters("fact_forcing", "released", {"all": {"steps": 4}})
+        noised = SharedInputs(sigma=bench.SIGMA)
+        force = functools.partial(METHODS[method].edit, lm, forcing, bench.LAYER, hyper, noised)
+        switch(f"{method}, fact forcing", force, ["branches"])
 
     def texts_alone() -> None:
         for example in bench.EXAMPLES:
