@@ -562,6 +562,12 @@ def unsolved(keys: torch.Tensor, **more) -> str:
     return str(caught.value)
 
 
+def test_what_is_solved_has_the_type_of_the_keys():
+    moments = key_statistics.KeyMoments({0: torch.eye(4).double()}.__getitem__)
+    for dtype in (torch.float32, torch.float64):
+        assert moments.solve(0, torch.ones(3, 4, dtype=dtype)).dtype == dtype
+
+
 def test_too_few_tokens_are_told_apart_and_more_lead_out():
     said = unsolved(drawn(5))
     assert "5 tokens are fewer than its d_ff = 8; collect it over more tokens, at least" in said
