@@ -20,8 +20,8 @@ export VENV PYTHON TORCH_SPEC TORCH_INDEX
 export VIRTUAL_ENV := $(if $(filter /%,$(firstword $(VENV))),,$(CURDIR)/)$(VENV)
 RUN := PATH="$$VIRTUAL_ENV/bin:$$PATH"
 
-.PHONY: help setup reproduce test unit check lint config lock docs bench bench-gpu calibrate report \
-    clean-env
+.PHONY: help setup reproduce test unit check lint config lock docs links site bench bench-gpu calibrate \
+    report clean-env
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -50,10 +50,15 @@ lint:  ## check style, formatting, types, the workflow and the R code
 	$(RUN) mypy
 	Rscript --no-init-file --no-environ scripts/lint.R
 
-docs: setup  ## build the site, warnings as errors: docs/_build/html
+docs: site  ## build the site, warnings as errors: docs/_build/html
+	$(RUN) python -m sphinx -W --keep-going -b html docs docs/_build/html $(ARGS)
+
+links: site  ## ask for every address that the site links to; needs a network
+	LOCEDIT_DOCS_TUTORIAL=skip $(RUN) python -m sphinx -b linkcheck docs docs/_build/links $(ARGS)
+
+site: setup
 	$(RUN) python -m pip --disable-pip-version-check --quiet install \
 	    --constraint requirements.txt --requirement docs/requirements.txt
-	$(RUN) python -m sphinx -W --keep-going -b html docs docs/_build/html $(ARGS)
 
 config:  ## write config.yaml and schemas/ from the configuration's types
 	$(RUN) python scripts/write_config.py

@@ -42,6 +42,10 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 
+# `make links`
+linkcheck_timeout = 30
+linkcheck_retries = 3
+
 html_theme = "pydata_sphinx_theme"
 html_title = "locedit"
 html_static_path = ["_static"]
