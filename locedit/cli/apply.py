@@ -11,9 +11,9 @@ from locedit.api.look import Look, look
 from locedit.api.many_facts import facts_of
 from locedit.api.one_fact import check_layer, overlays
 from locedit.cli import terminal
-from locedit.cli.edit import method_named, told
+from locedit.cli.naming import method_named
 from locedit.cli.options import Apply as Options
-from locedit.cli.saying import say
+from locedit.cli.saying import say, settings_words
 from locedit.errors import LoceditError
 from locedit.exchange import edited_weights
 from locedit.exchange.model_card import Line
@@ -63,7 +63,7 @@ def _applied(
         *overlays(seen, method, tuned=editing.tuned if options.tuned is None else options.tuned),
     )
     say(f"{seen.settings['label']}: {len(facts)} facts by {method} at {layer_words(options.layer)}")
-    say(f"settings: {told(hyper)}")
+    say(f"settings: {settings_words(hyper)}")
     layers = window_layers(options.layer, getattr(hyper, "window", 1), seen.lm.n_layers)
     shared = shared_inputs(seen, method, layers, Path(options.results), options.tokens)
     done = 0

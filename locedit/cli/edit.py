@@ -1,7 +1,5 @@
 """`locedit edit`: one edit, and what the model says before and after it."""
 
-import dataclasses
-import difflib
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -16,12 +14,12 @@ from locedit.api.keeping import Edited, Targets
 from locedit.api.look import Look, check_known, check_length, look, next_word
 from locedit.api.one_fact import check_edited, check_layer, overlays
 from locedit.cli import drawing, terminal
+from locedit.cli.naming import method_named
 from locedit.cli.options import Edit as Options
 from locedit.cli.prompts import Prompt, neighbour, paraphrase, relation_of
-from locedit.cli.saying import say, say_joins, say_place
+from locedit.cli.saying import say, say_joins, say_place, settings_words
 from locedit.engine import passes
 from locedit.engine.updates import Updates, applied, felt, total_norms
-from locedit.errors import LoceditError
 from locedit.exchange import edited_weights
 from locedit.exchange.model_card import Line
 from locedit.facts import wording
@@ -111,16 +109,6 @@ def _line(
     )
 
 
-def method_named(name: str, option: str = "--method") -> str:
-    """A registered method, whatever the letter case; ValueError names the nearest."""
-    lower = {known.lower(): known for known in METHODS}
-    if name.lower() in lower:
-        return lower[name.lower()]
-    near = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.4)
-    hint = f"; did you mean {lower[near[0]]!r}?" if near else ""
-    raise LoceditError(f"{option}: unknown method {name!r}{hint} (known: {', '.join(METHODS)})")
-
-
 def _prompts(options: Options, text: str, known: str) -> dict[str, Prompt]:
     """The prompt, its paraphrase and its neighbour, given or found.
 
@@ -177,13 +165,7 @@ def _say_what(seen: Look, options: Options, request: Request, method: str, hyper
         place += f" (number {options.layer + 1} of {seen.lm.n_layers})"
     say(f'{seen.settings["label"]}: {method} at {place}: "{request.prompt}" -> "{request.target}"')
     say_place(request.template, request.subject)
-    say(f"settings: {told(hyper)}")
-
-
-def told(hyper: Any) -> str:
-    """Hyperparameters in words; a plug-in's may be text, flags or nothing."""
-    settings = dataclasses.asdict(hyper).items()
-    return ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in settings)
+    say(f"settings: {settings_words(hyper)}")
 
 
 def _say_prompts(

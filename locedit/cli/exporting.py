@@ -7,7 +7,7 @@ from typing import Any
 from locedit.api.look import Look, look
 from locedit.api.one_fact import check_layer, overlays
 from locedit.cli import terminal
-from locedit.cli.edit import method_named
+from locedit.cli.naming import method_named
 from locedit.cli.options import Export as Options
 from locedit.cli.saying import say
 from locedit.engine import key_statistics

@@ -11,7 +11,7 @@ from locedit.api import recommending
 from locedit.api.look import Look, look
 from locedit.api.recommending import Answer, Wanted
 from locedit.cli import terminal
-from locedit.cli.edit import method_named
+from locedit.cli.naming import method_named
 from locedit.cli.options import Recommend as Options
 from locedit.cli.saying import say
 from locedit.errors import LoceditError

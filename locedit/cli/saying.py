@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
+from typing import TYPE_CHECKING, Any
 
 from locedit.text import joining, subjects
 
@@ -13,6 +14,12 @@ if TYPE_CHECKING:  # torch is not needed for words
 def say(text: str = "") -> None:
     """A line on standard output."""
     print(text, flush=True)
+
+
+def settings_words(hyper: Any) -> str:
+    """Hyperparameters in words; a plug-in's may be text, flags or nothing."""
+    settings = dataclasses.asdict(hyper).items()
+    return ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in settings)
 
 
 def say_place(template: str, subject: str) -> None:

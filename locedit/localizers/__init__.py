@@ -80,7 +80,6 @@ __all__ = [
     "Localizer",
     "NoSettings",
     "Place",
-    "RegistrationError",
     "SharedInputs",
     "Unavailable",
     "places",

@@ -46,4 +46,4 @@ def _check_presets(method: Method, said: str) -> None:
 for _method in BUILTIN:
     register(_method)
 
-__all__ = ["METHODS", "Edit", "Method", "RegistrationError", "SharedInputs", "register"]
+__all__ = ["METHODS", "Edit", "Method", "SharedInputs", "register"]

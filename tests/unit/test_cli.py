@@ -19,7 +19,7 @@ import yaml
 from conftest import plugins_forgotten
 
 from locedit.api import inputs
-from locedit.cli import drawing, parsing, prompts, terminal
+from locedit.cli import drawing, parsing, prompts, saying, terminal
 from locedit.cli import edit as edit_command
 from locedit.cli.main import EXTRAS, main
 from locedit.engine.updates import Dense
@@ -421,7 +421,7 @@ def test_a_method_of_ones_own_is_named_by_its_file(folder, say):
 
 
 def test_settings_are_told_whatever_their_type():
-    told = edit_command.told(METHODS["AlphaEdit"].hyperparameters("error_injection", "paper"))
+    told = saying.settings_words(METHODS["AlphaEdit"].hyperparameters("error_injection", "paper"))
     assert told.startswith("window 5, lr 0.5, iterations 25, ")
     assert told.endswith("l2 10, threshold 1, threshold_kind relative")
 

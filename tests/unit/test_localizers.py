@@ -17,7 +17,6 @@ from locedit.localizers import (
     Localizer,
     NoSettings,
     Place,
-    RegistrationError,
     SharedInputs,
     Unavailable,
     places,
@@ -26,6 +25,7 @@ from locedit.localizers import (
     shown_place,
 )
 from locedit.model.language_model import LanguageModel
+from locedit.registry import RegistrationError
 from locedit.settings import Count
 from locedit.store import tables
 from locedit.study import effects

@@ -10,6 +10,7 @@ from tiny_study import record, snakemake
 
 from locedit import methods
 from locedit.exchange import rome_layout
+from locedit.registry import RegistrationError
 from locedit.store import files, tables
 from locedit.workflow import config as configuration
 from locedit.workflow import model_file as model_files
@@ -25,7 +26,7 @@ BAD_NAMES = [
 def test_a_name_that_could_leave_its_folder_names_none(name, tmp_path):
     with pytest.raises(configuration.ConfigError, match="it names a folder: use letters"):
         configuration.read({"dataset": {"name": name}})
-    with pytest.raises(methods.RegistrationError, match="its name becomes a folder's"):
+    with pytest.raises(RegistrationError, match="its name becomes a folder's"):
         methods.register(replace(methods.METHODS["ROME"], name=name))
     with pytest.raises(configuration.ConfigError):  # there is none, or it may not be called so
         model_files.load_model(f"{name}.yaml", tmp_path)
