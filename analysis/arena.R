@@ -4,8 +4,8 @@
 # The one table of all localizers. One row for each problem, method, score and localizer (module,
 # window). Of the tables `choice`, `value` (its strategy `localizer`) and `within`, as they are:
 # `gain` (A), `value` (C), `r` with its `ceiling` (B), each with its interval, p and what p is
-# adjusted to. `control`: one of `controls`. With `hits` (planted.R) also `found`, the share of
-# planted facts that the localizer finds, and its like.
+# adjusted to. `control`: one of `controls`. Of `hits` (planted.R) `found`, the share of
+# planted facts that the localizer finds, and its like; `found_reason` where they are empty.
 # Computed here, `rank_r`: mean over facts of Spearman's correlation over layers, layers' means
 # removed, with the interval of Student's t. `behind`: less than the best one's by; `p_adjusted`: of
 # that difference, paired over facts, by one flip of signs over all pairs of localizers (max-T);
@@ -26,7 +26,7 @@ arena_table <- function(scores, effects, choice, within, value, score_names, hit
   ))
   table <- with_columns(table, of_use, "value", with_ends("value"))
   table <- with_columns(table, within, "within", c(with_ends("r"), ceiling = "ceiling"))
-  if (!is.null(hits)) table <- with_columns(table, hits, "hits", FOUND, names(empty_localizer()))
+  table <- with_hits(table, hits)
   table[c(setdiff(names(table), c("passes", "reason")), "passes", "reason")]
 }
 
@@ -36,6 +36,19 @@ FOUND <- c(
   found_shuffle_low = "shuffle_low", found_shuffle_high = "shuffle_high", found_p = "p",
   found_p_adjusted = "p_adjusted", found_placebo = "placebo"
 )
+
+# Without hits their columns are empty, and `found_reason` says so.
+with_hits <- function(table, hits) {
+  if (is.null(hits)) {
+    for (name in names(FOUND)) table[[name]] <- rep(NA_real_, nrow(table))
+    table$found_reason <- rep("no planted facts to find: see analysis.planted", nrow(table))
+    return(table)
+  }
+  columns <- c(FOUND, found_reason = "reason")
+  table <- with_columns(table, hits, "hits", columns, names(empty_localizer()))
+  table$found_reason[is.na(table$found_reason)] <- "no row in the table hits"
+  table
+}
 
 # New names of an estimate's columns in its own table.
 with_ends <- function(name) {

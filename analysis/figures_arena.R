@@ -16,6 +16,7 @@ arena <- function(arena, study, problem = "error_injection", method = "ROME",
   same <- arena$problem %in% problem & arena$method %in% method & arena$score %in% score
   table <- one_place(arena[same, , drop = FALSE], module, window)
   shown <- intersect(names(PANELS), names(table))
+  if (all(is.na(table$found))) shown <- setdiff(shown, "found")
   rows <- do.call(rbind, lapply(shown, panel_rows, table = table))
   rows <- rows[!is.na(rows$estimate), , drop = FALSE]
   study <- c(study, sprintf(

@@ -59,7 +59,8 @@ test_that("the answers of the other tables stand beside, as they are", {
   expect_equal(mine$r_high, of(within)$high)
   expect_equal(mine$value, of(value[value$strategy == "localizer", ])$value)
   expect_false(any(table$control))
-  expect_null(table$found)
+  expect_true(all(is.na(table[names(FOUND)])))
+  expect_match(table$found_reason, "no planted facts")
 })
 
 test_that("controls are marked, and planted facts found stand beside where they are given", {
@@ -74,6 +75,8 @@ test_that("controls are marked, and planted facts found stand beside where they 
   expect_equal(c(found$good$found, found$good$found_p_adjusted), c(0.5, 0.02))
   expect_true(is.na(found$none$found))
   expect_match(found$none$reason, "no row in the table hits")
+  expect_equal(found$good$found_reason, "")
+  expect_equal(found$none$found_reason, "no row in the table hits")
   expect_match(found$poor$reason, "too few planted facts")
 })
 
