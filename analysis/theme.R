@@ -186,7 +186,8 @@ module_words <- function(module) {
 scale_x_layer <- function(layers, ...) {
   shown <- sort(unique(layers)) + 1
   scale_x_continuous(
-    breaks = layer_breaks(shown), labels = layer_label, guide = guide_axis(check.overlap = TRUE), ...
+    breaks = layer_breaks(shown), labels = layer_label,
+    guide = guide_axis(check.overlap = TRUE), ...
   )
 }
 
