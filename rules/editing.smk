@@ -1,5 +1,6 @@
 # In: the study's facts, their peaks, sigma, the model, Wikipedia paragraphs.
-# Out: key_statistics.safetensors, contexts.parquet, held_out.parquet, essence.parquet, baseline/{problem}.parquet,
+# Out: key_statistics.safetensors, contexts.parquet, held_out.parquet, essence.parquet,
+# baseline/{problem}.parquet,
 # editing/{method}/{problem}/layer-{layer}.parquet (a row per fact; layer-peak.parquet: each at the
 # layer where its own localizer peaks; layer-{layer}-together-{n}.parquet: n facts in one update;
 # layer-{layer}-again.parquet: the primary comparison's, with contexts_again.parquet),
