@@ -2,8 +2,8 @@
 
     warm_client.py FOLDER PYTHON ARGUMENTS...
 
-FOLDER holds the server's socket and the variables that its imports have read; PYTHON is the real
-one, which is run where the server cannot do the same. It starts often, so it imports little.
+FOLDER holds the servers' sockets and the variables that their imports have read; PYTHON is the real
+one, which is run where a server cannot do the same. It starts often, so it imports little.
 """
 
 import json
@@ -22,6 +22,9 @@ PYTORCH_ TORCH TRANSFORMERS_ TZ XDG_""".split()
 _READ_LATER = ("PYTHONPATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
+SOCKETS = ("all-else", "figures")
+
+
 def read_at_import(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
@@ -38,7 +41,7 @@ def main(folder: str, python: str, *arguments: str) -> int:
         os.execv(python, [python, *arguments])
     server = socket.socket(socket.AF_UNIX)
     try:
-        server.connect(f"{folder}/socket")
+        server.connect(f"{folder}/{SOCKETS[arguments[0].endswith('.figure.py')]}")
     except OSError:
         os.execv(python, [python, *arguments])
     folder = os.getcwd()  # noqa: PTH109

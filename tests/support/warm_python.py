@@ -4,7 +4,9 @@ A tiny study is some hundred processes of which each computes for a tenth of a s
 for two. `WarmPython` starts a server that imports once, and writes a program that can be called as
 Python is: it has the server fork, and the fork runs what was asked for, with the caller's
 arguments, environment, folder and standard streams. Only packages are imported before, never this
-project: a study runs the code of its own checkout. R is started as the project starts it.
+project: a study runs the code of its own checkout. R is started as the project starts it; what it
+draws with is loaded by a second server, for figures alone: tables name the packages that were
+loaded when they were made.
 
 What an import reads of the environment is as it was when the server began. Where the caller's
 differs in one of those variables, or no server answers, the program is the real Python
@@ -26,13 +28,13 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from warm_client import read_at_import
+from warm_client import SOCKETS, read_at_import
 
 ROOT = Path(__file__).resolve().parents[2]
 PRELOADED = """torch transformers transformers.models.llama.modeling_llama
@@ -46,26 +48,29 @@ class WarmPython:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="warm-"))  # short: a socket's path has 107 bytes
         self.executable = self.folder / "python"
-        address, expected = self.folder / "socket", self.folder / "environment.json"
+        expected = self.folder / "environment.json"
         expected.write_text(json.dumps(read_at_import(environment)))
         # -I and -S: the client imports nothing that it does not name
         client = [sys.executable, "-I", "-S", str(Path(__file__).with_name("warm_client.py"))]
         client += [str(self.folder), sys.executable]
         self.executable.write_text(f'#!/bin/sh\nexec {shlex.join(client)} "$@"\n')
         self.executable.chmod(0o755)
-        listening = socket.socket(socket.AF_UNIX)
-        listening.bind(str(address))
-        listening.listen(64)  # who asks before the imports are done waits
+        listening = [socket.socket(socket.AF_UNIX) for _ in SOCKETS]
+        for one, name in zip(listening, SOCKETS, strict=True):
+            one.bind(str(self.folder / name))
+            one.listen(64)  # who asks before the imports are done waits
+        numbers = [one.fileno() for one in listening]
         # the server ends when its standard input does: with this process, however that ends
         self._server = subprocess.Popen(
-            [sys.executable, __file__, str(listening.fileno()), str(self.executable)],
+            [sys.executable, __file__, str(self.executable), *map(str, numbers)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             # a fork has one thread: a pool's others would be lacking
             env={**environment, "OMP_NUM_THREADS": "1"},
-            pass_fds=[listening.fileno()],
+            pass_fds=numbers,
         )
-        listening.close()
+        for one in listening:
+            one.close()
         atexit.register(self.end)
 
     def end(self) -> None:
@@ -162,7 +167,9 @@ class _Server:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
-            caller = self.callers.pop(pid)
+            caller = self.callers.pop(pid, None)
+            if caller is None:  # the other server, which ends when this one does
+                continue
             with suppress(KeyError):
                 self.selector.unregister(caller)
             with suppress(BrokenPipeError, ConnectionResetError):
@@ -261,13 +268,13 @@ function(packages, folder) {
   svglite::svglite(file.path(folder, "first.svg"))
   print(plot)
   dev.off()
-  names(Sys.getenv())
 }
 """
 
 
-def _start_r(folder: Path) -> list[str]:
-    """Start R in this process, if there is one; the variables that it knows of.
+def _start_r(folder: Path) -> tuple[list[str], Callable[[], object]]:
+    """Start R in this process, if there is one: the variables that it knows of, and what loads its
+    packages.
 
     Its files lie in `folder`. It is left running at a fork's end, which has no file of its own.
     """
@@ -280,15 +287,16 @@ def _start_r(folder: Path) -> list[str]:
         try:
             r = rbridge._start_r()
         except rbridge.RUnavailable:
-            return []
+            return [], lambda: None
         from rpy2.rinterface_lib import embedded
 
-        drawn = r.evalr(_DRAW)(r.StrSexpVector(rbridge.PACKAGES), r.StrSexpVector([str(folder)]))
+        packages = r.StrSexpVector(rbridge.PACKAGES)
         atexit.unregister(r.endr)
         embedded.set_initoptions = lambda _: None  # they are set
         of_its_script = r._getrenvvars()  # asks a process of R's
         r._getrenvvars = lambda: of_its_script  # type: ignore[attr-defined]
-        return [name for name in drawn if name not in before]
+        known = [name for name in r.evalr("names(Sys.getenv())") if name not in before]
+        return known, lambda: r.evalr(_DRAW)(packages, r.StrSexpVector([str(folder)]))
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] == "locedit"]:
             del sys.modules[name]
@@ -297,13 +305,19 @@ def _start_r(folder: Path) -> list[str]:
         os.environ.update(before)
 
 
-def _main(number: str, executable: str) -> int:
+def _main(executable: str, *numbers: str) -> int:
     del sys.path[0]  # this file's folder, of which a study is to see nothing
     for name in PRELOADED:
         importlib.import_module(name)
-    of_r = _start_r(Path(executable).parent)
+    of_r, load_packages = _start_r(Path(executable).parent)
     gc.freeze()  # shared with the forks, until written to
-    request = _Server(socket.socket(fileno=int(number))).serve()
+    all_else, figures = (socket.socket(fileno=int(number)) for number in numbers)
+    listening, other = all_else, figures
+    if os.fork() == 0:
+        load_packages()
+        listening, other = figures, all_else
+    other.close()
+    request = _Server(listening).serve()
     return _become(request, executable, of_r)
 
 

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from tiny_study import SET_HERE, warm_environment, warm_python
+from warm_client import SOCKETS
 
 SCRIPT = "import sys\nprint(__file__, __name__, sys.argv, sys.path[0])\nsys.exit(3)\n"
 TORCH = "import torch; print(torch.get_num_threads(), torch.rand(2), {1: 'a'}['no'])"
@@ -79,7 +80,7 @@ def test_a_caller_that_ends_before_it_has_asked_costs_no_other_its_answer(tmp_pa
     run(warm_python().executable, ["-c", ""], tmp_path)  # the imports are done
     for sent in (b"", (100).to_bytes(8, "big"), (100).to_bytes(8, "big") + b"{"):
         caller = socket.socket(socket.AF_UNIX)
-        caller.connect(str(warm_python().folder / "socket"))
+        caller.connect(str(warm_python().folder / SOCKETS[0]))
         if sent:
             socket.send_fds(caller, [sent], [0, 1, 2])
         caller.close()
