@@ -38,10 +38,14 @@ def _inputs(snakemake: Any) -> Iterator[str]:
 def hashes(snakemake: Any) -> dict[str, str]:
     """`code`: of the job's script, and of all that it uses; `model` and `data`: where it has them.
 
-    A job that reads neither weights nor records takes over what the tables say that it reads.
+    A job that reads neither weights nor records takes over what the tables say that it reads; but
+    the corpus is no data set.
     """
     found: dict[str, str] = {}
+    corpus = snakemake.input.get("corpus")
     for path in snakemake.input:
+        if path == corpus:
+            continue
         if str(path).endswith(".parquet") and not {"model", "data"} <= found.keys():
             found |= tables.provenance(path).get("hashes", {})
     found.pop("code", None)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from tiny_study import METHODS, OUT, PROBLEMS, copy_tree
 
-from locedit.store import assets, tables
+from locedit.store import assets, hashing, tables
 from locedit.workflow import provenance
 from workflow_scripts import corpus
 
@@ -235,3 +235,17 @@ def same(one, two):
         return [list(np.ravel(v)) for v in one] == [list(np.ravel(v)) for v in two]
     close = partial(np.allclose, rtol=1e-5, atol=1e-5, equal_nan=True)  # of ROME no neurons: NaN
     return all(close(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_the_corpus_is_no_data_set(tmp_path):
+    """What a model shares among its studies states no data, or they could not share it."""
+
+    class Inputs(list):
+        def get(self, name):
+            return self[0] if name == "corpus" else None
+
+    corpus = tmp_path / "enwiki.parquet"
+    rows = [{"title": "a", "index": 0, "text": "b"}]
+    tables.write(corpus, rows, "corpus", {"hashes": {"data": "x"}})
+    job = SimpleNamespace(input=Inputs([str(corpus)]), params={"code": "c"})
+    assert provenance.hashes(job) == {"code": hashing.digest("c")}
