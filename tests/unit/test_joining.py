@@ -5,6 +5,7 @@ The rule is text alone. What is computed by it is compared with the textbook alg
 
 import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,12 @@ QUOTED = {
     "a line feed": ("The capital of {} is\n", "Madrid", "Rome, Italy"),
     "a mark behind the subject": ("It is the city of {} [", "France", "Paris"),
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_in_float32() -> Iterator[None]:
+    with tiny.NothingInFloat32():
+        yield
 
 
 @pytest.fixture(scope="module")
