@@ -1,6 +1,6 @@
 # The statistics on made-up studies of a known truth: a small part of `make calibrate`.
 
-STUDIES <- 40L
+STUDIES <- 60L
 
 test_that("tests keep their size and intervals their coverage, with few studies of each kind", {
   table <- calibration_table(
