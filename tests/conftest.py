@@ -64,6 +64,13 @@ def tiny_lm(request) -> LanguageModel:
     return LanguageModel(*tiny.pair(family, adds_bos=bool(bos)))
 
 
+@pytest.fixture(scope="module")
+def nothing_in_float32() -> Iterator[None]:
+    """For modules whose comparisons a family's norms in float32 would round."""
+    with tiny.NothingInFloat32():
+        yield
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> tuple[tiny_study.Study, tiny_study.Run]:
     """The tiny study after its one real run, and that run; tests leave it as it is.

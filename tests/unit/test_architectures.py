@@ -5,7 +5,6 @@ The checks are test_engine's, and so is the tolerance of 1e-6 in float64.
 """
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import oracle
@@ -40,13 +39,9 @@ from locedit.model.architectures import ARCHITECTURES, ModelError, architecture_
 from locedit.model.language_model import LanguageModel
 from locedit.study import measure
 
+pytestmark = pytest.mark.usefixtures("nothing_in_float32")
+
 WITH_BOS = ("mistral", "gemma2", "gemma3_text", "gemma3", "opt")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def nothing_in_float32() -> Iterator[None]:
-    with tiny.NothingInFloat32():
-        yield
 
 
 def build(family: str, **changes) -> LanguageModel:

@@ -4,7 +4,6 @@ Tiny models in float64, of families whose head is a weight of its own and of tho
 """
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import oracle
@@ -28,16 +27,12 @@ from locedit.study.held_out import HeldOut
 from locedit.windows import EMBEDDING
 from locedit.workflow import pairs
 
+pytestmark = pytest.mark.usefixtures("nothing_in_float32")
+
 # Their heads: of its own; shared; with a bias; shared, behind scaled embeddings, logits capped
 FAMILIES = ["llama", "gpt2", "gptj", "gemma2", "gemma3", "opt"]
 WRITES = [name for name, method in METHODS.items() if method.embedding]
 STEPS = {"embedding_lr": 0.05, "embedding_steps": 6}  # wide weights need long steps
-
-
-@pytest.fixture(autouse=True, scope="module")
-def nothing_in_float32() -> Iterator[None]:
-    with tiny.NothingInFloat32():
-        yield
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

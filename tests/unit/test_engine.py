@@ -28,17 +28,13 @@ from locedit.methods.problems import PROBLEMS, Request
 from locedit.model.language_model import LanguageModel
 from locedit.study import measure
 
+pytestmark = pytest.mark.usefixtures("nothing_in_float32")
+
 ROWS = [text[:cut] for text, cut in zip(tiny.SENTENCES, (40, 22, 31), strict=False)]
 SIGMA, N_NOISE, SEED = 0.3, 3, 1
 NOISE = {"sigma": SIGMA, "n_noise": N_NOISE, "seed": SEED}
 CONTEXTS = ["{}", "The city was old. {}", "It was reported on Monday that. {}"]
 FIRST, MIDDLE, LAST = 0, 2, 4
-
-
-@pytest.fixture(autouse=True, scope="module")
-def nothing_in_float32() -> Iterator[None]:
-    with tiny.NothingInFloat32():
-        yield
 
 
 def close(got, expected, rtol: float = 1e-6) -> None:

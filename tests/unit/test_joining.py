@@ -5,7 +5,6 @@ The rule is text alone. What is computed by it is compared with the textbook alg
 
 import math
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +40,8 @@ from locedit.study import measure
 from locedit.study.knowledge import add_knowledge
 from locedit.text import joining
 from locedit.text.joining import doubt, first_word, join
+
+pytestmark = pytest.mark.usefixtures("nothing_in_float32")
 
 # --------------------------------------------------------------------------------------------------
 # The rule
@@ -191,12 +192,6 @@ QUOTED = {
     "a line feed": ("The capital of {} is\n", "Madrid", "Rome, Italy"),
     "a mark behind the subject": ("It is the city of {} [", "France", "Paris"),
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def nothing_in_float32() -> Iterator[None]:
-    with tiny.NothingInFloat32():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Localizers built on gradients against their textbook forms, and the traps of each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from locedit.localizers import LOCALIZERS, corrupted
 from locedit.localizers.base import MODULES, Answer, Localization, Place, SharedInputs
 from locedit.model.language_model import LanguageModel
 from locedit.workflow.config import read
+
+pytestmark = pytest.mark.usefixtures("nothing_in_float32")
 
 NAMES = ("attribution", "integrated", "salience", "gradient_agreement", "edit_cost", "neurons")
 NOISE = {"sigma": 0.3, "n_noise": 3, "seed": 1}
@@ -50,12 +52,6 @@ FACTS = {
     "subject twice": fact("Madrid and {} are", "Madrid", "old", "new"),
 }
 MIDDLE = FACTS["subject in the middle"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def nothing_in_float32() -> Iterator[None]:
-    with tiny.NothingInFloat32():
-        yield
 
 
 @pytest.fixture(scope="module", params=sorted(tiny.FAMILIES))

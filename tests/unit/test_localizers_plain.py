@@ -31,6 +31,8 @@ from locedit.model.language_model import LanguageModel
 from locedit.store import tables
 from locedit.study.localize import Cell, localize_cell
 
+pytestmark = pytest.mark.usefixtures("nothing_in_float32")
+
 MINE = ("swap_tracing", "mean_ablation", "lens_rise", "direct", "placebo")
 CONTROLS = ("depth", "middle", "random")
 CITY, TONGUE = "The capital city of {} is", "The mother tongue of the king of {}"
@@ -50,12 +52,6 @@ PARIS = fact("paris", "Paris", "Madrid")
 RIVER = fact("river", "the river", "France", "Madrid", relation_id="tongue", template=TONGUE)
 STUDY = (MADRID, WAR, FRENCH, PARIS, RIVER)
 SHARED = SharedInputs(study=STUDY, records=STUDY, sigma=0.3, n_noise=3, noise_seed=1, seed=7)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def nothing_in_float32():
-    with tiny.NothingInFloat32():
-        yield
 
 
 @pytest.fixture(scope="module", params=sorted(tiny.FAMILIES))

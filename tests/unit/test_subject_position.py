@@ -5,7 +5,6 @@ give other numbers is part of each test.
 """
 
 import unicodedata
-from collections.abc import Iterator
 
 import numpy as np
 import oracle
@@ -28,6 +27,8 @@ from locedit.store import tables
 from locedit.study import measure
 from locedit.study.edit import OK, Measuring, Subject, baseline, batches
 from locedit.text import subjects
+
+pytestmark = pytest.mark.usefixtures("nothing_in_float32")
 
 TEMPLATE, SUBJECT, TARGET = "{} borders Nigeria. Its capital city is", "Niger", "Rome, Italy"
 PROMPT = TEMPLATE.replace("{}", SUBJECT)
@@ -166,12 +167,6 @@ def test_the_quirks_o_noise_follows_the_noised_subject_too(fact, monkeypatch):
     how = Measuring(noise_seed=1, **noise)
     (row,) = baseline(lm, problem, [fact], [1.0], how, 0.0)
     assert [row["target"]] == right
-
-
-@pytest.fixture(autouse=True, scope="module")
-def nothing_in_float32() -> Iterator[None]:
-    with tiny.NothingInFloat32():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Facts edited together: one update, against its textbook form, and what becomes of bad facts."""
 
 import dataclasses
-from collections.abc import Iterator
 
 import oracle
 import oracle_editors
@@ -20,14 +19,10 @@ from locedit.methods import METHODS, SharedInputs, spreading, together
 from locedit.model.language_model import LanguageModel
 from locedit.study.edit import OK, Cell, Subject, edit_cell, groups
 
+pytestmark = pytest.mark.usefixtures("nothing_in_float32")
+
 JOINT = [name for name, method in METHODS.items() if method.jointly]
 IN_TURN = [name for name, method in METHODS.items() if not method.jointly]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def nothing_in_float32() -> Iterator[None]:
-    with tiny.NothingInFloat32():
-        yield
 
 
 @pytest.fixture(scope="module")
