@@ -42,7 +42,9 @@ from procedures import (  # noqa: E402
     Example,
     batched_trace,
     counted,
+    probes_of,
     published_edit,
+    published_scores,
     request_of,
     timed,
 )
@@ -190,19 +192,6 @@ def batched_case(lm: language_model.LanguageModel, example: Example, window: int
     return lambda: batched_trace(lm, example, window=window), engine
 
 
-def probes_of(examples: list[Example], texts: list[list[str]]) -> list[measure.Probe]:
-    return [
-        measure.Probe(
-            request=request_of(example),
-            other=example.true,
-            paraphrases=example.paraphrases,
-            neighbourhood=example.neighbours,
-            texts=essence,
-        )
-        for example, essence in zip(examples, texts, strict=True)
-    ]
-
-
 def essence_texts(lm, examples: list[Example]) -> list[list[str]]:
     subjects = [example.subject for example in examples]
     return sampling.essence_texts(lm, subjects, count=5, tokens=100, seed=0)
@@ -254,14 +243,6 @@ def published_essence_texts(lm, subject: str, count: int) -> None:
     settings = {"do_sample": True, "top_k": 5, "num_return_sequences": count}
     length = measure.ESSENCE_TOKENS
     lm.model.generate(**prompt, **settings, max_length=length, min_length=length, pad_token_id=0)
-
-
-def published_scores(lm, example: Example, essence) -> np.ndarray:
-    both = (lm.model, lm.tokenizer)
-    prompts = [example.prompt, *example.paraphrases, *example.neighbours]
-    objects = (example.false, example.true)
-    log_p = [oracle.target_logprob(*both, text, o) for o in objects for text in prompts]
-    return np.hstack([log_p, [np.log(oracle.perplexity(*both, text)) for text in essence]])
 
 
 def cheap_localizers(lm, examples: list[Example], contexts, moments) -> Measurement:

@@ -49,7 +49,7 @@ from locedit.errors import ran_out_of_memory  # noqa: E402
 from locedit.messages import one_line  # noqa: E402
 
 CHECKS_SHARE = 0.4  # of the time, at most
-ASSUMED_SHARE = 0.15  # of the card's peak, where it is to be said how long something will take
+ASSUMED_SHARE = 0.15  # of the card's peak, until its like has been measured on another model
 MARGIN_S = 5  # for what is not matrix products
 NO_TIME = "no time left: needs some {:.0f} s of {:.0f} s"
 
@@ -73,15 +73,17 @@ class Measurement:
     peak_memory_gb: float | None = None
     difference: float | None = None
     remark: str | None = None
+    seconds: float | None = None
     skipped: str | None = None
     failed: str | None = None
 
 
 class Clock:
-    """The time that is left, and an end to what outlasts it."""
+    """The time that is left, an end to what outlasts it, and how fast its like went before."""
 
     def __init__(self, seconds: float) -> None:
         self.start, self.seconds = time.monotonic(), seconds
+        self.rates: dict[tuple[str, str], float] = {}  # operations a second, warming up included
 
     @property
     def passed(self) -> float:
@@ -161,10 +163,13 @@ def measured(
 ) -> Measurement:
     """A task's line, whatever comes of it."""
     line: dict[str, Any] = {"name": task.name, "unit": task.unit, **about}
-    needs = task.operations / peak / ASSUMED_SHARE + MARGIN_S * (device.type == "cuda")
+    like = (task.name, about["dtype"])
+    pace = clock.rates.get(like, peak * ASSUMED_SHARE)
+    needs = task.operations / pace + MARGIN_S * (device.type == "cuda")
     if needs > clock.left:
         return Measurement(**line, skipped=NO_TIME.format(needs, max(clock.left, 0)))
     free_up()
+    start = clock.passed
     try:
         with clock.ends(clock.left):
             rates = task.run()
@@ -174,8 +179,10 @@ def measured(
         if ran_out_of_memory(error):
             return Measurement(**line, skipped=f"out of memory: {one_line(error)}")
         return Measurement(**line, failed=told(error))
+    seconds = clock.passed - start
+    clock.rates[like] = task.operations / seconds
     ratio = None if rates.published is None else rates.rate / rates.published
-    return Measurement(**line, **asdict(rates), ratio=ratio)
+    return Measurement(**line, **asdict(rates), ratio=ratio, seconds=seconds)
 
 
 def of_model(
@@ -283,6 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_float32_matmul_precision("highest")  # no TF32
     checks = checked(sources(device, options.tiny, options.golden), clock)
     report_checks(checks)
+    checked_s = clock.passed
     size = 256 if options.tiny else 8192
     peaks = {name: peak_rate(device, dtype, size) for name, dtype in DTYPES.items()}
     found = {f"{name} {value / 1e12:.3g}" for name, value in peaks.items()}
@@ -300,6 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "tiny": options.tiny,
             "minutes": options.minutes,
             "seconds": clock.passed,
+            "checks_seconds": checked_s,
             "passed": passed,
             "peak_tflops": {name: value / 1e12 for name, value in peaks.items()},
             "checks": [asdict(check) for check in checks],

@@ -7,7 +7,7 @@ import gc
 import itertools
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -27,17 +27,21 @@ from procedures import (
     SIGMA,
     Example,
     counted,
+    probes_of,
     published_edit,
+    published_scores,
     request_of,
     timed,
 )
 
 from locedit.engine.key_statistics import KeyMoments, key_moments
+from locedit.engine.updates import LowRank, Updates
 from locedit.errors import ran_out_of_memory
 from locedit.localizers import restoration
 from locedit.methods import METHODS, SharedInputs
 from locedit.model.language_model import LanguageModel
 from locedit.model.linear import speed_up
+from locedit.study import measure
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 FACTS, TRACED, WINDOW = 8, 2, 5  # edited side by side; traced one after the other
@@ -209,6 +213,9 @@ class Bench:
             operations = (self.facts + 1) * engine + published * self.fine
             run = self.edits_of(method)
             found.append(Task(name=f"edit.{method}", unit="edits", operations=operations, run=run))
+        published, engine = cost.scoring(self.model)
+        operations = (self.facts + 1) * engine + 2 * engine * self.fine
+        found.append(Task(name="scoring", unit="edits", operations=operations, run=self.scoring))
         moments = self.model.layers * 2 * self.lm.inner_size**2
         operations = 2 * self.tokens * (self.model.whole(1, 0) + moments)
         found.append(
@@ -303,6 +310,46 @@ class Bench:
         if hasattr(hyper, "enough"):
             seconds *= hyper.steps / len(made.losses)
         return 1 / seconds
+
+    def scoring(self) -> Rates:
+        """Prompts and essence texts of edits that are there, as many as the paper scores.
+
+        The published procedure scores the unedited model again for each edit; it samples the texts
+        anew, too, which is left out here.
+        """
+        lm, facts = self.lm, self.facts
+        neighbours = tuple(text for example in EXAMPLES for text in example.neighbours)
+        examples = [
+            replace(example, neighbours=neighbours)
+            for example in itertools.islice(itertools.cycle(EXAMPLES), facts)
+        ]
+        words = " ".join(tiny.SENTENCES * 20).split()
+        texts = [" ".join(words[i : i + 2 * measure.ESSENCE_TOKENS]) for i in range(5)]
+        left, right = (
+            torch.randn(facts, size, device=lm.device, dtype=lm.dtype) / size
+            for size in (lm.hidden_size, lm.inner_size)
+        )
+        probes = probes_of(examples, [texts] * facts)
+
+        def engine(count: int) -> None:
+            updates: Updates = {self.layer: LowRank(left=left[:count], right=right[:count])}
+            measure.measure(lm, probes[:count], updates)
+
+        with counted() as counter:
+            engine(1)  # also warms up
+        count, seconds = most_that_fit(engine, facts)
+        memory = peak_memory(lm.device)
+        published = None
+        if self.fine:
+            published_s, _ = timed(lambda: published_scores(lm, examples[0], texts))
+            published = 1 / (2 * published_s)
+        return Rates(
+            rate=count / seconds,
+            published=published,
+            share_of_peak=counter.get_total_flops() * count / seconds / self.peak,
+            peak_memory_gb=memory,
+            remark=f"{count} side by side",
+        )
 
     def statistics(self) -> Rates:
         """Of all layers whose moments the card holds beside the weights."""

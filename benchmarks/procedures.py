@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ import oracle_editors
 from locedit.methods import SharedInputs
 from locedit.methods.problems import PROBLEMS, Request
 from locedit.model.language_model import LanguageModel
+from locedit.study import measure
 from locedit.windows import window_layers
 
 SIGMA = 0.4
@@ -132,6 +133,28 @@ def request_of(example: Example) -> Request:
         problem=PROBLEMS["error_injection"],
         true=example.true,
     )
+
+
+def probes_of(examples: list[Example], texts: list[list[str]]) -> list[measure.Probe]:
+    return [
+        measure.Probe(
+            request=request_of(example),
+            other=example.true,
+            paraphrases=example.paraphrases,
+            neighbourhood=example.neighbours,
+            texts=essence,
+        )
+        for example, essence in zip(examples, texts, strict=True)
+    ]
+
+
+def published_scores(lm: LanguageModel, example: Example, essence: Sequence[str]) -> np.ndarray:
+    """log p of both objects behind each prompt, one after the other, and log perplexities."""
+    both = (lm.model, lm.tokenizer)
+    prompts = [example.prompt, *example.paraphrases, *example.neighbours]
+    objects = (example.false, example.true)
+    log_p = [oracle.target_logprob(*both, text, o) for o in objects for text in prompts]
+    return np.hstack([log_p, [np.log(oracle.perplexity(*both, text)) for text in essence]])
 
 
 @torch.inference_mode()

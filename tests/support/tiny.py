@@ -52,10 +52,15 @@ SENTENCES = [
 ]
 
 
+PRODUCTS = (torch.Tensor.matmul, torch.Tensor.__matmul__, torch.matmul)
+
+
 class NothingInFloat32(TorchFunctionMode):
     """Leaves out the casts of float64 to float32 that some families' norms and softmaxes make.
 
     They round what is to be compared, whatever the weights' type: by 1e-7, which an edit amplifies.
+    What is multiplied by whole numbers cast to float32 (positions, by rotary frequencies) keeps its
+    float64, too.
     """
 
     def __torch_function__(
@@ -67,6 +72,8 @@ class NothingInFloat32(TorchFunctionMode):
                 return args[0]
             if func is torch.nn.functional.softmax:
                 kwargs = {**kwargs, "dtype": None}
+            if func in PRODUCTS and args[1].dtype == torch.float32:
+                args = (args[0], args[1].double())
         return func(*args, **kwargs)
 
 

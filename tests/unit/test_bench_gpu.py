@@ -47,7 +47,7 @@ def test_all_of_it_small_on_a_cpu(tmp_path, capsys):
             assert {f"gptj {method} error_injection", f"gptj {method} fact_forcing"} <= names
 
     made = {(m["model"], m["dtype"], m["name"]): m for m in found["measurements"]}
-    common = ["tracing", *(f"edit.{method}" for method in METHODS), "key_statistics"]
+    common = ["tracing", *(f"edit.{method}" for method in METHODS), "scoring", "key_statistics"]
     assert set(made) == {
         ("-", "float64", "spectrum"),
         *itertools.product(("gptj-tiny", "llama-tiny"), ("float32", "bfloat16"), common),
