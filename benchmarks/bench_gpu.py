@@ -186,9 +186,16 @@ def measured(
 
 
 def of_model(
-    name: str, config: Any, dtype: str, peak: float, device: torch.device, clock: Clock, small: bool
+    name: str,
+    config: Any,
+    dtype: str,
+    peak: float,
+    device: torch.device,
+    clock: Clock,
+    small: bool,
+    known: dict[tuple[str, int], float],
 ) -> Iterator[Measurement]:
-    """All lines of one model; a single one where it cannot be made."""
+    """All lines of one model; a single one where it cannot be made. known: see gpu_rates.Bench."""
     about = {"model": name, "dtype": dtype}
     line: dict[str, Any] = {"name": "all", "unit": "", **about}
     free_up()
@@ -210,8 +217,8 @@ def of_model(
         line["skipped" if ran_out_of_memory(error) else "failed"] = told(error)
         yield Measurement(**line)
         return
-    sizes = {"facts": 2, "tokens": 2 * TEXT_TOKENS} if small else {}
-    bench = Bench(lm=lm, peak=peak, **sizes)
+    sizes = {"facts": 2, "most": 4, "tokens": 2 * TEXT_TOKENS} if small else {}
+    bench = Bench(lm=lm, peak=peak, known=known, **sizes)
     for task in bench.tasks():
         yield measured(task, about, peak, device, clock)
 
@@ -220,8 +227,9 @@ def measurements(
     device: torch.device, peaks: dict[str, float], clock: Clock, small: bool
 ) -> Iterator[Measurement]:
     for name, config in shapes(small).items():
+        known: dict[tuple[str, int], float] = {}
         for dtype, peak in peaks.items():
-            yield from of_model(name, config, dtype, peak, device, clock, small)
+            yield from of_model(name, config, dtype, peak, device, clock, small, known)
     task = decomposition(device, 64 if small else 16384)
     yield measured(task, {"model": "-", "dtype": "float64"}, peaks["float32"], device, clock)
 

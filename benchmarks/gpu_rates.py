@@ -7,7 +7,7 @@ import gc
 import itertools
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from locedit.localizers import restoration
 from locedit.methods import METHODS, SharedInputs
 from locedit.model.language_model import LanguageModel
 from locedit.model.linear import speed_up
+from locedit.model.memory import MOST_FACTS
 from locedit.study import measure
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -180,11 +181,17 @@ def contexts() -> dict[str | None, list[list[str]]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Measurements of one model; peak: of its dtype, operations a second."""
+    """Measurements of one model. peak: of its dtype, operations a second.
+
+    facts: edited side by side; most: of one method, where more are faster. known: operations that
+    were counted of this model, by what was done and of how much.
+    """
 
     lm: LanguageModel
     peak: float
+    known: dict[tuple[str, int], float] = field(default_factory=dict)
     facts: int = FACTS
+    most: int = MOST_FACTS
     tokens: int = STATISTICS_TOKENS
 
     @cached_property
@@ -205,7 +212,7 @@ class Bench:
     def tasks(self) -> list[Task]:
         """The most important first."""
         published, engine = cost.tracing(self.model)
-        each = published / ((cost.PROMPT - cost.SUBJECT) * self.model.layers + 1)
+        each = published / ((cost.TYPICAL.tokens - cost.TYPICAL.subject) * self.model.layers + 1)
         operations = 2 * TRACED * engine + (RESTORED + 4) * each
         found = [Task(name="tracing", unit="restorations", operations=operations, run=self.tracing)]
         for method in METHODS:
@@ -235,12 +242,13 @@ class Bench:
         lm, some = self.lm, EXAMPLES[:TRACED]
         settings: dict[str, Any] = {"module": "mlp", "window": WINDOW, "sigma": SIGMA}
 
-        def engine() -> list[restoration.Trace]:
-            return [restoration.trace(lm, e.prompt, e.subject, e.true, **settings) for e in some]
+        def engine(count: int) -> list[restoration.Trace]:
+            return [
+                restoration.trace(lm, e.prompt, e.subject, e.true, **settings) for e in some[:count]
+            ]
 
-        with counted() as counter:
-            engine()  # also warms up
-        seconds, traces = timed(engine)
+        engine(1)  # warms up
+        seconds, traces = timed(lambda: engine(TRACED))
         memory = peak_memory(lm.device)
         begin, _ = traces[0].subject_range
         cells = [(begin, layer) for layer in range(min(RESTORED, lm.n_layers))]
@@ -258,7 +266,7 @@ class Bench:
         return Rates(
             rate=sum(trace.p_restored.size for trace in traces) / seconds,
             published=(len(cells) + 1) / published_s,  # the unrestored pass is one more
-            share_of_peak=counter.get_total_flops() / seconds / self.peak,
+            share_of_peak=self.operations("tracing", engine, TRACED) / seconds / self.peak,
             peak_memory_gb=memory,
             difference=min(float(np.nan_to_num(difference, nan=np.inf)), sys.float_info.max),
         )
@@ -274,24 +282,33 @@ class Bench:
             hyper = entry.hyperparameters("error_injection", "released", {"all": {"enough": 0.0}})
         moments = MadeUp(lm) if entry.statistics else None
         shared = SharedInputs(contexts=contexts()[entry.contexts], moments=moments, sigma=SIGMA)
-        examples = list(itertools.islice(itertools.cycle(EXAMPLES), self.facts))
+        examples = list(itertools.islice(itertools.cycle(EXAMPLES), max(self.facts, self.most)))
         requests = [request_of(example) for example in examples]
 
         def edit(count: int) -> None:
             entry.edit(lm, requests[:count], self.layer, hyper, shared)
 
-        with counted() as counter:
-            edit(1)  # also warms up, and factors the moments, which a study does once
-        count, seconds = most_that_fit(edit, self.facts)
-        memory = peak_memory(lm.device)
+        edit(1)  # warms up, and factors the moments, which a study does once
+        # contexts fill a card; the single rows of fine-tuning do not
+        most = self.facts if entry.contexts else self.most
+        count, seconds, memory = most_that_fit(edit, self.facts, lm.device, most=most)
         published = self.published(examples[0], method, hyper, shared) if self.fine else None
         return Rates(
             rate=count / seconds,
             published=published,
-            share_of_peak=counter.get_total_flops() * count / seconds / self.peak,
+            share_of_peak=self.operations(method, edit, count) / seconds / self.peak,
             peak_memory_gb=memory,
             remark=f"{count} side by side",
         )
+
+    def operations(self, name: str, do: Callable[[int], Any], size: int) -> float:
+        """Of `do(size)`, counted once for all types of numbers: counting takes longest."""
+        key = name, size
+        if key not in self.known:
+            with counted() as counter:
+                do(size)
+            self.known[key] = counter.get_total_flops()
+        return self.known[key]
 
     def published(self, example: Example, method: str, hyper: Any, shared: SharedInputs) -> float:
         """Edits a second of the published procedure, as if it too took all of its steps."""
@@ -335,10 +352,8 @@ class Bench:
             updates: Updates = {self.layer: LowRank(left=left[:count], right=right[:count])}
             measure.measure(lm, probes[:count], updates)
 
-        with counted() as counter:
-            engine(1)  # also warms up
-        count, seconds = most_that_fit(engine, facts)
-        memory = peak_memory(lm.device)
+        engine(1)  # warms up
+        count, seconds, memory = most_that_fit(engine, facts, lm.device)
         published = None
         if self.fine:
             published_s, _ = timed(lambda: published_scores(lm, examples[0], texts))
@@ -346,7 +361,7 @@ class Bench:
         return Rates(
             rate=count / seconds,
             published=published,
-            share_of_peak=counter.get_total_flops() * count / seconds / self.peak,
+            share_of_peak=self.operations("scoring", engine, count) / seconds / self.peak,
             peak_memory_gb=memory,
             remark=f"{count} side by side",
         )
@@ -365,14 +380,14 @@ class Bench:
             key_moments(lm, texts, layers=layers, max_tokens=TEXT_TOKENS, tokens=tokens)
 
         engine(TEXT_TOKENS)  # warms up
-        with counted() as counter:
-            engine(TEXT_TOKENS)
         seconds, _ = timed(lambda: engine(self.tokens))
         memory = peak_memory(lm.device)
         published_s, _ = timed(
             lambda: oracle.key_statistics(lm.model, lm.tokenizer, texts[:2], [self.layer])
         )
-        operations = counter.get_total_flops() * self.tokens / TEXT_TOKENS
+        # of these layers: which ones a card holds depends on the type of numbers
+        each = self.operations(f"statistics of {len(layers)}", engine, TEXT_TOKENS)
+        operations = each * self.tokens / TEXT_TOKENS
         return Rates(
             rate=self.tokens / seconds,
             published=2 * TEXT_TOKENS / published_s / len(layers),  # a whole pass for each
@@ -394,13 +409,34 @@ def decomposition(device: torch.device, size: int) -> Task:
     return Task(name="spectrum", unit="layers", operations=60 * size**3, run=spectrum)
 
 
-def most_that_fit(edit: Callable[[int], None], facts: int) -> tuple[int, float]:
-    """(facts, seconds) of an edit of so many side by side, or of half as many, or of fewer yet."""
-    while True:
-        try:
-            return facts, timed(partial(edit, facts))[0]
-        except Exception as error:
-            if facts == 1 or not ran_out_of_memory(error):
-                raise
+def most_that_fit(
+    edit: Callable[[int], None], facts: int, device: torch.device, *, most: int = 0
+) -> tuple[int, float, float | None]:
+    """Facts side by side, seconds, and peak memory: of so many, or of half as many, or of fewer.
+
+    most: to which twice as many are tried, and twice again, while that is faster by a tenth.
+    """
+    found = _tried(edit, facts, device)
+    while found is None:
         facts //= 2
-        free_up()
+        found = _tried(edit, facts, device, last=facts == 1)
+    while 2 * found[0] <= most:
+        twice = _tried(edit, 2 * found[0], device)
+        if twice is None or twice[0] / twice[1] < 1.1 * found[0] / found[1]:
+            break
+        found = twice
+    return found
+
+
+def _tried(
+    edit: Callable[[int], None], facts: int, device: torch.device, *, last: bool = False
+) -> tuple[int, float, float | None] | None:
+    """None where memory runs out, unless it is the last that could be tried."""
+    free_up()
+    try:
+        seconds, _ = timed(partial(edit, facts))
+    except Exception as error:
+        if last or not ran_out_of_memory(error):
+            raise
+        return None
+    return facts, seconds, peak_memory(device)

@@ -41,11 +41,12 @@ def main(snakemake) -> None:
         )
         method = snakemake.wildcards.method
         at, n = placed(snakemake.wildcards.layer)
+        hyper = METHODS[method].settings(**snakemake.params.hyperparameters)
         cell = partial(
             Cell,
             method=method,
             problem=snakemake.wildcards.problem,
-            hyper=METHODS[method].settings(**snakemake.params.hyperparameters),
+            hyper=hyper,
             quirks=snakemake.params.quirks,
             together=n,
         )
@@ -53,7 +54,7 @@ def main(snakemake) -> None:
         lm = load_model(snakemake)
         shared = shared_inputs(snakemake, lm, method, how)
         # whole batches of all facts at a layer, so that no number depends on the shards
-        size = batch_facts(snakemake, lm)
+        size = batch_facts(snakemake, lm, fine_tuned=METHODS[method].fine_tuned(hyper))
         together = [
             (layer, batch)
             for layer, some in by_layer(snakemake, at, subjects)

@@ -329,7 +329,7 @@ def measured_page(path: Path = MEASURED) -> str:
                 _number(one["peak_memory_gb"], ".0f", " GB"),
             )
         )
-    return "\n".join((*lines, "", "What follows is derived.", ""))
+    return "\n".join((*lines, "", ""))
 
 
 def _number(value: float | None, form: str, unit: str = "") -> str:

@@ -99,6 +99,10 @@ class Method:
             return None
         return f"{self.name} writes to MLPs and has no meaning for the embedding"
 
+    def fine_tuned(self, settings: Any) -> int:
+        """Layers each weight of which is trained: what an edit holds most of, unless contexts."""
+        return 0 if self.contexts else getattr(settings, "window", 1)
+
     @property
     def edit(self) -> EditFunction:
         """The function itself."""

@@ -18,9 +18,10 @@ Result = TypeVar("Result")
 SHARE = 8  # one part in so many of what the weights leave goes to the activations of one pass
 CPU_TOKENS = 8192  # more fills no cache better, and makes nothing faster
 
-# What an edit of one fact holds at its largest: FT-5's change, its gradient and Adam's two moments
-# of five layers, or ROME's 21 contexts of some 14 tokens with all layers kept for a backward pass.
-CHANGES, EDIT_ROWS = 4 * 5, 300
+# What an edit of one fact holds: the change, its gradient and Adam's two moments of each layer that
+# is fine-tuned; of ROME 21 contexts of some 14 tokens with all layers kept for a backward pass
+CHANGES, EDIT_ROWS = 4, 300
+FINE_TUNED = 5  # layers, at most: FT-5's
 MOST_FACTS = 64  # more are no faster: a card is busy
 
 
@@ -52,14 +53,15 @@ def _row(lm: LanguageModel) -> int:
     return (3 * lm.inner_size + 8 * lm.hidden_size) * lm.dtype.itemsize
 
 
-def facts_together(lm: LanguageModel) -> int:
+def facts_together(lm: LanguageModel, fine_tuned: int = FINE_TUNED) -> int:
     """Facts that are edited side by side where nobody says how many; it changes no result.
 
     On a card a power of two that it holds beside the weights and a pass; on a CPU BATCH_FACTS.
+    fine_tuned: layers each weight of which the edit changes on its own.
     """
     if lm.device.type != "cuda":
         return BATCH_FACTS
-    change = CHANGES * lm.hidden_size * lm.inner_size * lm.dtype.itemsize
+    change = CHANGES * fine_tuned * lm.hidden_size * lm.inner_size * lm.dtype.itemsize
     fact = max(change, EDIT_ROWS * lm.n_layers * _row(lm))
     fit = free_memory(lm) * (SHARE - 1) // SHARE // fact
     return min(MOST_FACTS, 1 << max(0, fit.bit_length() - 1))

@@ -174,11 +174,14 @@ def batch_tokens(snakemake: Any) -> int | None:
     return _at_most(snakemake, "batch_tokens", None)
 
 
-def batch_facts(snakemake: Any, lm: Any) -> int:
-    """Facts that are edited side by side, the job's resource; else as many as memory holds."""
+def batch_facts(snakemake: Any, lm: Any, **edit: int) -> int:
+    """Facts that are edited side by side, the job's resource; else as many as memory holds.
+
+    edit: what `memory.facts_together` is to know of it.
+    """
     from locedit.model.memory import facts_together
 
-    return _at_most(snakemake, "batch_facts", facts_together(lm))
+    return _at_most(snakemake, "batch_facts", facts_together(lm, **edit))
 
 
 def _at_most(snakemake: Any, resource: str, otherwise: Any) -> Any:

@@ -10,6 +10,7 @@ import math
 from pathlib import Path
 
 import bench_gpu
+import cost
 import elsewhere
 import gpu_checks
 import gpu_rates
@@ -17,6 +18,7 @@ import oracle
 import pytest
 import tiny
 import torch
+from procedures import EXAMPLES
 
 from locedit.methods import METHODS
 from locedit.model.language_model import LanguageModel
@@ -178,8 +180,67 @@ def test_a_batch_that_does_not_fit_is_halved():
         if facts > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    assert gpu_rates.most_that_fit(edit, 8)[0] == 2
+    assert gpu_rates.most_that_fit(edit, 8, CPU)[0] == 2
     assert tried == [8, 4, 2]
+    tried.clear()
+    with pytest.raises(torch.OutOfMemoryError):
+        gpu_rates.most_that_fit(lambda facts: edit(facts + 2), 8, CPU)
+
+
+def test_more_are_tried_while_that_is_faster(monkeypatch):
+    pace = {1: 1.0, 2: 1.5, 4: 2.9, 8: 6.0}  # seconds of so many
+    monkeypatch.setattr(gpu_rates, "timed", lambda edit: (pace[edit()], None))
+    found = gpu_rates.most_that_fit(lambda facts: facts, 1, CPU, most=8)
+    assert found == (2, 1.5, None)
+
+
+def test_what_is_counted_of_the_benchmarks_facts_is_what_they_are():
+    tokenizer = tiny.tokenizer(vocabulary=2000, texts=[*tiny.SENTENCES, *gpu_rates.words()])
+
+    def tokens(text: str) -> int:
+        return len(tokenizer(text)["input_ids"]) if text else 0
+
+    found = [
+        cost.Prompt(
+            tokens=tokens(e.prompt),
+            subject=tokens(e.template.split("{}")[0].rstrip()),
+            subject_tokens=tokens(f" {e.subject}"),
+            target=tokens(f" {e.false}"),
+        )
+        for e in itertools.islice(itertools.cycle(EXAMPLES), gpu_rates.FACTS)
+    ]
+    assert sorted(found, key=str) == sorted(cost.BENCHMARK, key=str)
+    assert found[: gpu_rates.TRACED] == cost.BENCHMARK[: gpu_rates.TRACED]
+
+
+def test_hours_follow_from_a_cards_rates(tmp_path, monkeypatch):
+    """At twice the rates half of the hours; no hours where no card is on record."""
+    pace = []
+    for factor in (1, 2):
+        lines = [
+            {"model": "gptj-6b", "dtype": "float32", "name": name, "rate": factor * 3.0}
+            for name in ("tracing", "edit.FT-1", "edit.FT-5", "edit.ROME", "edit.MEMIT", "scoring")
+        ]
+        lines.append({**lines[0], "dtype": "bfloat16", "rate": None})
+        monkeypatch.setattr(cost, "MEASURED", tmp_path / f"{factor}.json")
+        cost.MEASURED.write_text(json.dumps({"measurements": lines}))
+        pace.append(cost.measured_pace(cost.GPTJ, "float32"))
+        assert cost.measured_pace(cost.GPTJ, "bfloat16") == {}
+    assert set(pace[0]) == set(cost.stages(cost.GPTJ))
+    assert pace[1] == pytest.approx({stage: 2 * one for stage, one in pace[0].items()})
+    rome = sum(cost.edit(cost.GPTJ, "ROME", 9, forcing=False, p=p)[1] for p in cost.BENCHMARK)
+    assert pace[0]["ROME"] == pytest.approx(3 * rome / len(cost.BENCHMARK))
+    monkeypatch.setattr(cost, "MEASURED", tmp_path / "none.json")
+    assert cost.measured_pace(cost.GPTJ, "float32") == {}
+
+
+def test_the_golden_numbers_on_a_card():
+    found = json.loads((gpu_checks.ROOT / "benchmarks" / "gpu_golden.json").read_text())["checks"]
+    kinds = [check["name"].split()[1] for check in found]
+    page = (gpu_checks.ROOT / "docs" / "explanation" / "cost.md").read_text()
+    traced, worst = kinds.count("tracing"), max(check["difference"] for check in found)
+    assert f"{traced} tracings and {len(found) - traced} edits" in page
+    assert f"the largest difference was {worst:.2f} of its tolerance" in page
 
 
 def test_golden_numbers_without_the_weights_are_passed_over(monkeypatch, tmp_path):

@@ -16,7 +16,7 @@ from locedit.engine import key_statistics, sampling
 from locedit.engine.updates import LowRank
 from locedit.facts.record import KEPT
 from locedit.localizers import restoration, zeroing
-from locedit.methods import Edit, Method, SharedInputs, together
+from locedit.methods import METHODS, Edit, Method, SharedInputs, together
 from locedit.model import memory
 from locedit.shards import BATCH_FACTS
 from locedit.study.batching import together_or_alone
@@ -84,6 +84,14 @@ def test_a_cards_batches_follow_from_its_memory_and_the_model(machine, card, mod
     lm = machine(int(card), device="cuda", **model)
     assert memory.facts_together(lm) == facts
     assert memory.moments_together(lm, 4) == layers
+
+
+@pytest.mark.parametrize(("method", "facts"), [("FT-1", 16), ("FT-5", 8), ("ROME", 16)])
+def test_a_card_edits_the_more_facts_the_less_of_each_is_trained(machine, method, facts):
+    lm = machine(int(80e9), device="cuda", **GPTJ)
+    editor = METHODS[method]
+    trained = editor.fine_tuned(editor.hyperparameters("error_injection", "paper"))
+    assert memory.facts_together(lm, trained) == facts
 
 
 def test_a_cpus_batches_are_the_same_everywhere(machine):
