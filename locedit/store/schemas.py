@@ -136,6 +136,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             "p_corrupted_rows": _REALS,
             "p_restored_rows": _REALS,
             "passes": _REAL,
+            "seconds": _REAL,
             "status": _TEXT,
         },
         "localizing": {
@@ -146,6 +147,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             "value_half2": _REAL,
             "further": pa.map_(pa.string(), pa.float64()),
             "passes": _REAL,
+            "seconds": _REAL,
             "status": _TEXT,
         },
         "effects": {
@@ -163,6 +165,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             "p_corrupted": _REAL,
             "peak_token": _INT,
             "passes": _REAL,
+            "seconds": _REAL,
         },
         "peaks": {"case_id": _TEXT, "layer": _INT},
         "editing": _EDITING,

@@ -33,7 +33,7 @@ def of_table(path: str | Path, localizer: str, *, reference: str) -> tuple[pd.Da
 
 def of_cells(cells: pd.DataFrame, *, reference: str) -> pd.DataFrame:
     """Per fact and layer, from the tracing table's cells: the tracing effect as `value`."""
-    cost = cells.groupby("case_id")[["passes"]].first()
+    cost = cells.groupby("case_id")[["passes", "seconds"]].first()
     table = restoration.effects(cells, reference=reference).rename(columns=TRACED)
     return table.join(cost, on="case_id")
 
