@@ -11,8 +11,8 @@
 # that difference, paired over facts, by one flip of signs over all pairs of localizers (max-T);
 # `with_best`: it is not below .05. As description: `hit`, how often the value peaks at the best
 # layer, and `regret`, what is lost there against the best layer, each beside the mean of its own
-# shuffles; that of regret has the p of choice_table. `passes`, `seconds`: what the localizer costs,
-# in forward passes and seconds a fact. Other arguments: see choice_table.
+# shuffles; that of regret has the p of choice_table. `passes`: what the localizer costs, in forward
+# passes a fact. Other arguments: see choice_table.
 arena_table <- function(scores, effects, choice, within, value, score_names, hits = NULL,
                         problems = NULL, methods = NULL, controls = NULL, correct_only = TRUE,
                         permutations = 2000L, seed = 0L) {
@@ -27,8 +27,7 @@ arena_table <- function(scores, effects, choice, within, value, score_names, hit
   table <- with_columns(table, of_use, "value", with_ends("value"))
   table <- with_columns(table, within, "within", c(with_ends("r"), ceiling = "ceiling"))
   table <- with_hits(table, hits)
-  last <- c("passes", "seconds", "reason")
-  table[c(setdiff(names(table), last), last)]
+  table[c(setdiff(names(table), c("passes", "reason")), "passes", "reason")]
 }
 
 # Of the table of hits, by the names that its columns have here.
@@ -56,8 +55,6 @@ with_ends <- function(name) {
   new <- c(name, paste(name, c("low", "high", "p", "p_adjusted"), sep = "_"))
   stats::setNames(c(name, ENDS, "p", "p_adjusted"), new)
 }
-
-no_null <- function(number) if (is.null(number)) NA_real_ else number
 
 # Columns of another table, under new names, at the rows of the same keys; with its reasons.
 with_columns <- function(table, from, name, columns, keys = CHOICE_KEYS) {
@@ -152,7 +149,7 @@ arena_row <- function(cell, shuffles) {
     rank_r = NA_real_, low = NA_real_, high = NA_real_, behind = NA_real_, p_adjusted = NA_real_,
     with_best = NA, hit = NA_real_, hit_chance = NA_real_, hit_p = NA_real_,
     hit_p_adjusted = NA_real_, regret = NA_real_, regret_chance = NA_real_,
-    passes = no_null(cell$passes), seconds = no_null(cell$seconds),
+    passes = if (is.null(cell$passes)) NA_real_ else cell$passes,
     reason = joined_reasons(cell$reason, no_association(cell))
   ))
   if (cell$apart) {

@@ -92,7 +92,7 @@ fill_matrix <- function(values, at, facts, layers) {
 # ---- localizers ----------------------------------------------------------------------------------
 
 # `value`: [facts, all layers of the model]; `half1`, `half2`: the same from independent noise;
-# `p_corrupted`: of each fact; `passes`, `seconds`: what a fact costs, means over facts.
+# `p_corrupted`: of each fact; `passes`: what a fact costs, the mean over facts.
 localizers_of <- function(effects) {
   groups <- split_by(effects, c("localizer", "module", "window"))
   if (length(groups) == 0) groups <- list(list(keys = empty_localizer(), rows = effects))
@@ -105,16 +105,14 @@ localizers_of <- function(effects) {
       values <- rows[[column]]
       if (!is.null(values)) fill_matrix(finite_at(values, seq_along(values)), at, facts, layers)
     }
-    mean_cost <- function(column) {
-      cost <- rows[[column]][match(facts, rows$case_id)]
-      if (all(is.na(cost))) NA_real_ else mean(cost, na.rm = TRUE)
-    }
+    passes <- rows$passes[match(facts, rows$case_id)]
+    passes <- passes[!is.na(passes)]
     p_corrupted <- if (is.null(rows$p_corrupted)) rep(NA_real_, nrow(rows)) else rows$p_corrupted
     list(
       keys = as.list(group$keys), value = as_matrix("value"),
       half1 = as_matrix("value_half1"), half2 = as_matrix("value_half2"),
       p_corrupted = stats::setNames(as.numeric(p_corrupted)[match(facts, rows$case_id)], facts),
-      passes = mean_cost("passes"), seconds = mean_cost("seconds")
+      passes = if (length(passes) > 0) mean(passes) else NA_real_
     )
   })
 }
@@ -180,7 +178,6 @@ with_values <- function(cell, values, outcome, localizer, near) {
   cell$peak <- peak_shares(cell$value)
   cell$p_corrupted <- unname(localizer$p_corrupted[facts])
   cell$passes <- localizer$passes
-  cell$seconds <- localizer$seconds
   cell$estimand <- if (all_edited) "own peak" else "among the edited layers"
   cell
 }

@@ -257,7 +257,6 @@ _ARENA = Layout(
                 ),
                 Column(header="by shuffle", value="found_chance", optional=True),
                 Column(header="Passes", value="passes"),
-                Column(header="Seconds", value="seconds", optional=True),
                 _FACTS,
             ),
         ),

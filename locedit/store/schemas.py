@@ -165,7 +165,6 @@ SCHEMAS: dict[str, pa.Schema] = {
             "p_corrupted": _REAL,
             "peak_token": _INT,
             "passes": _REAL,
-            "seconds": _REAL,
         },
         "peaks": {"case_id": _TEXT, "layer": _INT},
         "editing": _EDITING,

@@ -33,7 +33,7 @@ def of_table(path: str | Path, localizer: str, *, reference: str) -> tuple[pd.Da
 
 def of_cells(cells: pd.DataFrame, *, reference: str) -> pd.DataFrame:
     """Per fact and layer, from the tracing table's cells: the tracing effect as `value`."""
-    cost = cells.groupby("case_id")[["passes", "seconds"]].first()
+    cost = cells.groupby("case_id")[["passes"]].first()
     table = restoration.effects(cells, reference=reference).rename(columns=TRACED)
     return table.join(cost, on="case_id")
 
@@ -45,7 +45,7 @@ def of_layers(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows[rows["layer"].notna()].reset_index(drop=True)
     further = pd.DataFrame([dict(pairs) for pairs in rows.pop("further")], index=rows.index)
     further = further[[name for name in further if name in COLUMNS]]
-    return rows.drop(columns="status").join(further)
+    return rows.drop(columns=["seconds", "status"]).join(further)
 
 
 def _without(rows: pd.DataFrame, value: str) -> list[str]:
