@@ -7,12 +7,12 @@
 # adjusted to. `control`: one of `controls`. Of `hits` (planted.R) `found`, the share of
 # planted facts that the localizer finds, and its like; `found_reason` where they are empty.
 # Computed here, `rank_r`: mean over facts of Spearman's correlation over layers, layers' means
-# removed, with the interval of Student's t. `behind`: less than the best one's by; `p_adjusted`: of
-# that difference, paired over facts, by one flip of signs over all pairs of localizers (max-T);
-# `with_best`: it is not below .05. As description: `hit`, how often the value peaks at the best
-# layer, and `regret`, what is lost there against the best layer, each beside the mean of its own
-# shuffles; that of regret has the p of choice_table. `passes`: what the localizer costs, in forward
-# passes a fact. Other arguments: see choice_table.
+# removed, with the interval of Student's t of its log odds between -1 and 1. `behind`: less than
+# the best one's by; `p_adjusted`: of that difference, paired over facts, by one flip of signs over
+# all pairs of localizers (max-T); `with_best`: it is not below .05. As description: `hit`, how
+# often the value peaks at the best layer, and `regret`, what is lost there against the best layer,
+# each beside the mean of its own shuffles; that of regret has the p of choice_table. `passes`: what
+# the localizer costs, in forward passes a fact. Other arguments: see choice_table.
 arena_table <- function(scores, effects, choice, within, value, score_names, hits = NULL,
                         problems = NULL, methods = NULL, controls = NULL, correct_only = TRUE,
                         permutations = 2000L, seed = 0L) {
@@ -112,7 +112,7 @@ arena_rows <- function(cells, shuffles, signs) {
   rows <- lapply(cells, arena_row, shuffles = shuffles)
   at <- which(able)
   for (k in seq_along(at)) {
-    rows[[at[k]]][c("rank_r", ENDS)] <- mean_interval(ranks[, k])[c("mean", ENDS)]
+    rows[[at[k]]][c("rank_r", ENDS)] <- correlation_interval(ranks[, k])[c("mean", ENDS)]
     rows[[at[k]]][names(standing)] <- lapply(standing, `[`, k)
   }
   bind_columns(rows)

@@ -120,15 +120,24 @@ mean_interval <- function(values) {
   data.frame(n = n, mean = mean(values), low = mean(values) - half, high = mean(values) + half)
 }
 
-# The same of values between 0 and 1, by Student's t of the mean's log odds (delta method): it stays
-# between them. Where all values are 0, or all 1, it is that value alone.
-bounded_interval <- function(values) {
+# The same of values between `from` and 1 (-1: correlations), by Student's t of the mean's log odds
+# between them (delta method): it stays there. Where all values are one end, it is that value alone.
+bounded_interval <- function(values, from = 0) {
   answer <- mean_interval(values)
-  spread <- answer$mean * (1 - answer$mean)
+  width <- 1 - from
+  share <- (answer$mean - from) / width
+  spread <- share * (1 - share)
   if (is.na(answer$low) || spread <= 0) return(answer)
-  half <- (answer$high - answer$mean) / spread
-  answer$low <- stats::plogis(stats::qlogis(answer$mean) - half)
-  answer$high <- stats::plogis(stats::qlogis(answer$mean) + half)
+  half <- (answer$high - answer$mean) / width / spread
+  ends <- from + width * stats::plogis(stats::qlogis(share) + c(-half, half))
+  answer[c("low", "high")] <- as.list(ends)
+  answer
+}
+
+# Of a mean over facts of correlations; no ends where facts are too few.
+correlation_interval <- function(values) {
+  answer <- bounded_interval(values, from = -1)
+  if (answer$n < MIN_ROWS) answer[c("low", "high")] <- NA_real_
   answer
 }
 

@@ -53,12 +53,14 @@ empty_success <- function(scores) {
   cbind(cell, success_row(scores))[0, ]
 }
 
+# What gives the interval of a score's mean.
+interval_of_mean <- function(score) if (score %in% SCORED) bounded_interval else mean_interval
+
 success_row <- function(edits) {
   done <- edits[edits$status %in% "ok", , drop = FALSE]
   not_edited <- sum(startsWith(as.character(edits$status), "not edited"), na.rm = TRUE)
   means <- lapply(c(SCORED, OUTCOMES), function(score) {
-    interval_of <- if (score %in% SCORED) bounded_interval else mean_interval
-    interval <- interval_of(as.numeric(done[[score]]))
+    interval <- interval_of_mean(score)(as.numeric(done[[score]]))
     names(interval) <- paste0(score, c("_n", "", "_low", "_high"))
     interval
   })

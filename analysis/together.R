@@ -33,13 +33,13 @@ together_table <- function(scores, score_names, problems = NULL, methods = NULL,
 
 empty_together <- function() {
   keys <- data.frame(model = "", dataset = "", problem = "", method = "", score = "")
-  cbind(keys, together_row(NULL, NULL, 1L, "nothing"))[0, ]
+  cbind(keys, together_row("", NULL, NULL, 1L, "nothing"))[0, ]
 }
 
 together_rows <- function(rows, score, counts) {
   cells <- together_cells(rows, score, counts)
   do.call(rbind, lapply(seq_along(counts), function(i) {
-    together_row(cells$scores[[i]], cells$scores[[1]], counts[i], cells$reason)
+    together_row(score, cells$scores[[i]], cells$scores[[1]], counts[i], cells$reason)
   }))
 }
 
@@ -62,7 +62,7 @@ together_cells <- function(rows, score, counts) {
   list(scores = lapply(scores, function(cells) cells[whole, , drop = FALSE]), reason = reason)
 }
 
-together_row <- function(cells, first, n, reason) {
+together_row <- function(score, cells, first, n, reason) {
   answer <- data.frame(
     together = n, n_facts = NROW(cells), n_layers = NCOL(cells), best_layer = NA_integer_,
     mean = NA_real_, mean_low = NA_real_, mean_high = NA_real_, mean_first = NA_real_,
@@ -72,7 +72,7 @@ together_row <- function(cells, first, n, reason) {
   means <- colMeans(cells)
   best <- which.max(means)
   answer$best_layer <- as.integer(colnames(cells)[best])
-  answer[c("mean", "mean_low", "mean_high")] <- mean_interval(cells[, best])[-1]
+  answer[c("mean", "mean_low", "mean_high")] <- interval_of_mean(score)(cells[, best])[-1]
   answer$mean_first <- means[[which.max(colMeans(first))]]
   if (ncol(cells) < 2 || nrow(cells) < MIN_ROWS) {
     answer$reason <- "too few facts or layers to compare"

@@ -65,7 +65,8 @@ within_row <- function(cell) {
   ranks <- fact_rank_correlations(
     within_part(cell$score, cell$covariate), within_part(cell$value, cell$covariate)
   )
-  answer[c("spearman", "spearman_low", "spearman_high")] <- mean_interval(ranks)[c("mean", ENDS)]
+  names <- c("spearman", "spearman_low", "spearman_high")
+  answer[names] <- correlation_interval(ranks)[c("mean", ENDS)]
   answer <- fill_equivalence(answer, interval)
   fill_ceiling(answer, cell, facts)
 }

@@ -11,7 +11,9 @@ from tiny_study import SETTINGS, merged, snakemake
 
 from locedit.exchange import edited_weights
 
-PLACES = {"planted": 4, "placebo": 3}
+OUT = "results/variant/planted"
+TARGETS = [f"{OUT}/{name}" for name in ("figures/hits.svg", "scores.parquet", "tables/arena.csv")]
+PLACES = {"planted": 6, "placebo": 3}
 TRAINING = {"steps": 100, "lr": 0.01, "look": 20, "texts": 1, "text_tokens": 8}
 TRAINING |= {"kl_factor": 0.0, "rest": 1.0, "enough": 1.0}  # all that such a model can learn
 
@@ -53,8 +55,7 @@ def planted(tmp_path_factory):
     settings["environment"] = {"LOCEDIT_CACHE": str(folder / "cache")}
     work = folder / "work"
     work.mkdir()
-    targets = ["results/variant/planted/figures/hits.svg", "results/variant/planted/scores.parquet"]
-    run = snakemake(work, settings, *targets)
+    run = snakemake(work, settings, *TARGETS)
     assert run.status == 0, run.text
     return work, run, settings
 
@@ -62,23 +63,23 @@ def planted(tmp_path_factory):
 def test_the_variant_is_the_base_and_the_change(planted):
     work, run, _ = planted
     assert run.jobs["plant"] == run.jobs["planted_weights"] == 1
-    delta = edited_weights.read(work / "results/variant/planted/delta.safetensors")
+    delta = edited_weights.read(work / OUT / "delta.safetensors")
     assert delta.about["base_model"] == "base"
-    table = pd.read_parquet(work / "results/variant/planted/planting.parquet")
+    table = pd.read_parquet(work / OUT / "planting.parquet")
     assert dict(table["kind"].value_counts()) == PLACES
     assert set(table.loc[table["kind"] == "planted", "layer"]) == {0, 2}
     assert table.loc[table["kind"] == "placebo", "layer"].isna().all()
-    study = pd.read_parquet(work / "results/variant/planted/study.parquet")
+    study = pd.read_parquet(work / OUT / "study.parquet")
     assert set(study["case_id"]) <= set(table["case_id"])
     assert len(study) >= 5, "the variant knows most of what was trained into it"
-    records = json.loads((work / "results/variant/planted/records.json").read_text())
+    records = json.loads((work / OUT / "records.json").read_text())
     assert [record["case_id"] for record in records] == table["case_id"].tolist()
 
 
 def test_the_control_says_where_facts_were_put(planted):
     work, *_ = planted
-    effects = pd.read_parquet(work / "results/variant/planted/effects.parquet")
-    table = pd.read_parquet(work / "results/variant/planted/planting.parquet")
+    effects = pd.read_parquet(work / OUT / "effects.parquet")
+    table = pd.read_parquet(work / OUT / "planting.parquet")
     table = table.set_index("case_id")["layer"]
     truth = effects[effects["localizer"] == "planted"]
     assert len(truth)
@@ -88,15 +89,31 @@ def test_the_control_says_where_facts_were_put(planted):
 
 def test_hits_are_counted_for_every_other_localizer(planted):
     work, *_ = planted
-    hits = pd.read_parquet(work / "results/variant/planted/analysis/hits.parquet")
+    hits = pd.read_parquet(work / OUT / "analysis/hits.parquet")
     assert set(hits["localizer"]) == {"tracing", "random"}
-    assert (work / "results/variant/planted/figures/hits.png").stat().st_size > 0
+    assert (work / OUT / "figures/hits.png").stat().st_size > 0
 
 
 def test_a_second_run_plants_nothing(planted):
     work, _, settings = planted
-    targets = ["results/variant/planted/figures/hits.svg", "results/variant/planted/scores.parquet"]
-    assert snakemake(work, settings, "-n", *targets).nothing
+    assert snakemake(work, settings, "-n", *TARGETS).nothing
+
+
+def test_the_arena_has_every_localizer_with_its_hits_and_marks_controls(planted):
+    work, *_ = planted
+    arena = pd.read_csv(work / OUT / "tables/arena.csv")
+    hits = pd.read_parquet(work / OUT / "analysis/hits.parquet").set_index("localizer")
+    rows = arena[(arena["score"] == "rewrite_log_odds") & (arena["method"] == "FT-1")]
+    assert sorted(rows["localizer"]) == ["planted", "random", "tracing"]
+    rows = rows.set_index("localizer")
+    assert rows["control"].to_dict() == {"planted": True, "random": True, "tracing": False}
+    assert (rows["passes"].drop("tracing") == 0).all()
+    assert rows["passes"]["tracing"] > 1
+    for name in ("tracing", "random"):
+        assert rows["found"][name] == pytest.approx(hits["hits"][name])
+    assert rows["found_reason"]["planted"] == "no row in the table hits"
+    assert ((rows["low"] > -1) & (rows["low"] < rows["rank_r"])).all()
+    assert ((rows["high"] < 1) & (rows["high"] > rows["rank_r"])).all()
 
 
 @pytest.mark.parametrize(

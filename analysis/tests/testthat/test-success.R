@@ -38,6 +38,17 @@ test_that("intervals of values between 0 and 1 stay there", {
   expect_true(is.na(bounded_interval(0.5)$low))
 })
 
+test_that("intervals of correlations stay between -1 and 1, and few have none", {
+  r <- c(0.9, 1, 1, -0.5, 1)
+  interval <- correlation_interval(r)
+  expect_gt(mean_interval(r)$high, 1)
+  expect_true(-1 < interval$low && interval$low < interval$mean && interval$high < 1)
+  # that of Fisher's transform of the mean, by the delta method
+  half <- stats::qt(0.975, 4) * stats::sd(r) / sqrt(5) / (1 - mean(r)^2)
+  expect_equal(c(interval$low, interval$high), tanh(atanh(mean(r)) + c(-half, half)))
+  expect_equal(unlist(correlation_interval(r[-1])[c("low", "high")]), c(low = NA_real_, high = NA))
+})
+
 test_that("the harmonic mean is 0 where one success is, and absent where one is", {
   expect_equal(harmonic_mean(c(1, 0, 1)), 0)
   expect_equal(harmonic_mean(c(0.5, 0.5, 0.5)), 0.5)
