@@ -5,7 +5,6 @@ METHODS section 2. The corrupted run is made once per fact; every restoration st
 window's first layer and its token, and all layers' restorations of a token walk up together.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -272,14 +271,12 @@ def _localization(
 
 def trace_rows(lm: LanguageModel, fact: Fact, **settings: Any) -> list[dict[str, Any]]:
     """A fact's rows of the tracing table; one row with the reason where it cannot be traced."""
-    start = time.perf_counter()
     try:
         what = fact.prompt, fact.subject, fact.target_true
         found = trace(lm, *what, subject_start=fact.subject_start, **settings)
     except Exception as error:  # of a plug-in's family of models any may come
         return [{"case_id": fact.case_id, "status": outcomes.failure(error)}]
-    seconds = time.perf_counter() - start
-    return [{**row, "seconds": seconds} for row in _cells(fact, found)]
+    return _cells(fact, found)
 
 
 def _cells(fact: Fact, found: Trace) -> list[dict[str, Any]]:

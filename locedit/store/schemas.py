@@ -136,7 +136,6 @@ SCHEMAS: dict[str, pa.Schema] = {
             "p_corrupted_rows": _REALS,
             "p_restored_rows": _REALS,
             "passes": _REAL,
-            "seconds": _REAL,
             "status": _TEXT,
         },
         "localizing": {
@@ -147,7 +146,6 @@ SCHEMAS: dict[str, pa.Schema] = {
             "value_half2": _REAL,
             "further": pa.map_(pa.string(), pa.float64()),
             "passes": _REAL,
-            "seconds": _REAL,
             "status": _TEXT,
         },
         "effects": {

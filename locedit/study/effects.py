@@ -45,7 +45,7 @@ def of_layers(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows[rows["layer"].notna()].reset_index(drop=True)
     further = pd.DataFrame([dict(pairs) for pairs in rows.pop("further")], index=rows.index)
     further = further[[name for name in further if name in COLUMNS]]
-    return rows.drop(columns=["seconds", "status"]).join(further)
+    return rows.drop(columns="status").join(further)
 
 
 def _without(rows: pd.DataFrame, value: str) -> list[str]:

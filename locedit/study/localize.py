@@ -1,7 +1,6 @@
 """One cell of localization: a localizer at one place, over all facts, as rows of its table."""
 
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,9 +49,7 @@ def _localize_batch(
 ) -> list[dict[str, Any]]:
     """Each fact's answer, as columns of [layers]."""
     localize = LOCALIZERS[cell.localizer].localize
-    start = time.perf_counter()
     answers = localize(lm, facts, cell.place, cell.settings, shared)
-    seconds = (time.perf_counter() - start) / len(facts)
     if len(answers) != len(facts):
         raise LoceditError(
             f"the localizer {cell.localizer} gives {len(answers)} answers for {len(facts)} facts; "
@@ -61,7 +58,7 @@ def _localize_batch(
     return [
         {"status": f"{outcomes.NOT_LOCALIZED}{answer.reason}"}
         if isinstance(answer, Unavailable)
-        else {**_columns(cell.localizer, answer, lm.n_layers), "seconds": seconds}
+        else _columns(cell.localizer, answer, lm.n_layers)
         for answer in answers
     ]
 
@@ -93,7 +90,7 @@ def _by_layer(case_id: str, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if row["status"] != outcomes.OK:
         yield {"case_id": case_id, "status": row["status"]}
         return
-    cost = {key: row[key] for key in ("passes", "seconds", "status")}
+    cost = {key: row[key] for key in ("passes", "status")}
     for layer in range(len(row["columns"]["value"])):
         yield {
             "case_id": case_id,

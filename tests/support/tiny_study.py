@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pyarrow.parquet as pq
 import tiny
 import torch
 import yaml
@@ -250,17 +249,6 @@ class Study:
     def copied(self, folder: Path) -> "Study":
         """The same in another folder, to be worked on; file times are kept."""
         return replace(self, folder=shutil.copytree(self.folder, folder))
-
-
-def content(path: Path) -> Any:
-    """What a file of a run holds that any other run of the same study makes alike.
-
-    All bytes, but of a table with `seconds` its other columns and what it says of itself.
-    """
-    if path.suffix == ".parquet" and "seconds" in pq.read_schema(path).names:
-        table = pq.read_table(path).drop_columns(["seconds"])
-        return table.to_pylist(), tables.provenance(path)
-    return path.read_bytes()
 
 
 # ---- a tiny study --------------------------------------------------------------------------------

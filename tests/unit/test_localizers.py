@@ -162,8 +162,6 @@ def test_a_cell_has_a_row_for_each_fact_and_layer(lm, tmp_path):
         (case_id, layer) for case_id in "12" for layer in range(N_LAYERS)
     ]
     assert all(row["passes"] > 1 for row in rows)
-    assert all(0 < row["seconds"] < 60 for row in rows)
-    assert len({row["seconds"] for row in rows}) == 1  # its share of both facts'
     tables.write(tmp_path / "cell.parquet", rows, "localizing")
     table = effects.of_layers(tables.read(tmp_path / "cell.parquet", "localizing"))
     assert list(table["value"]) == [row["value"] for row in rows]
