@@ -295,6 +295,7 @@ def api_page() -> str:
 # ---- the card's benchmark ------------------------------------------------------------------------
 
 MEASURED = ROOT / "benchmarks" / "gpu.json"
+OUT_OF_TIME = ("no time left", "the time was up")  # as benchmarks/bench_gpu.py has it
 
 
 def measured_page(path: Path = MEASURED) -> str:
@@ -314,8 +315,12 @@ def measured_page(path: Path = MEASURED) -> str:
         "",
         *_table("model", "dtype", "measurement", "rate", "published", "ratio", "of peak", "memory"),
     ]
+    untimed = []
     for one in found["measurements"]:
         head = (one["model"], one["dtype"], one["name"])
+        if (one["skipped"] or "").startswith(OUT_OF_TIME):
+            untimed.append(" ".join(head))
+            continue
         if reason := one["skipped"] or one["failed"]:
             lines.append(_row(*head, reason, "", "", "", ""))
             continue
@@ -329,6 +334,8 @@ def measured_page(path: Path = MEASURED) -> str:
                 _number(one["peak_memory_gb"], ".0f", " GB"),
             )
         )
+    if untimed:
+        lines += ["", f"Not measured, because its time was up: {', '.join(untimed)}."]
     return "\n".join((*lines, "", ""))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import bench_gpu
 import pyarrow as pa
 import pytest
 import yaml
@@ -259,6 +260,8 @@ def test_the_cost_page_says_derived_until_a_card_has_measured(tmp_path):
             line("edit.ROME", rate=1.5, **numbers),
             line("spectrum", rate=0.02),
             line("edit.FT-5", skipped="out of memory: 90 GB | more"),
+            line("tracing", skipped=bench_gpu.NO_TIME.format(5, 1)),
+            line("edit.KN", skipped=bench_gpu.TIME_UP),
         ],
     }
     file.write_text(json.dumps(found))
@@ -269,6 +272,8 @@ def test_the_cost_page_says_derived_until_a_card_has_measured(tmp_path):
     assert "| gptj-6b | float32 | edit.ROME | 1.5 edits | 0.25 | 6.0 | 41% | 66 GB |" in page
     assert "| gptj-6b | float32 | spectrum | 0.02 edits |  |  |  |  |" in page
     assert r"| edit.FT-5 | out of memory: 90 GB \| more |" in page
+    untimed = "gptj-6b float32 tracing, gptj-6b float32 edit.KN."
+    assert f"Not measured, because its time was up: {untimed}" in page
     file.write_text(json.dumps({**found, "passed": False}))
     assert "do **not** all agree" in generated.measured_page(file)
     file.write_text(json.dumps({**found, "tiny": True}))
