@@ -157,9 +157,13 @@ with_values <- function(cell, values, outcome, localizer, near) {
   top <- if (length(facts) > 0) colnames(values)[max.col(values, ties.method = "first")]
   cell$own <- outcome$score[cbind(facts, ifelse(top %in% colnames(outcome$score), top, NA))]
   cell$share_edited <- if (length(facts) > 0) mean(top %in% layers) else NA_real_
-  all_edited <- length(facts) > 0 && all(top %in% layers)
-  weights <- if (all_edited) +outer(colnames(values), layers, `==`) else near
-  weights <- weights[, colSums(near) > 0, drop = FALSE]
+  # a localizer may lack an edited layer (the lens' rise the first): those near stand for it
+  all_edited <- length(facts) > 0 && all(top %in% layers) && all(layers %in% colnames(values))
+  weights <- if (all_edited) {
+    +outer(colnames(values), layers, `==`)
+  } else {
+    near[, colSums(near) > 0, drop = FALSE]
+  }
   weights <- base::sweep(weights, 2, colSums(weights), `/`)
   edited <- function(values) {
     if (is.null(values) || ncol(values) == 0) return(NULL)

@@ -51,6 +51,25 @@ test_that("an edit that failed, a fact without values and a layer without scores
   expect_equal(cell$reason, "no usable score at layers 9, left out")
 })
 
+test_that("a localizer without values at an edited layer is judged at the layers that it has", {
+  frames <- as_frames(make_choice(facts = 12, layers = 5), layers = 0:4)
+  effects <- transform(frames$effects, value = ifelse(layer == 0, NaN, value))
+  cell <- cell_from(frames$scores, effects)
+  expect_equal(colnames(cell$score), c("1", "2", "3", "4"))
+  expect_equal(cell$estimand, "own peak")
+  expect_equal(cell$reason, "no layer of the localizer near layers 0, left out")
+  # with others near it, they stand for it, wherever the facts peak
+  few <- frames$scores[frames$scores$layer %in% c(0, 3, 4), ]
+  low <- transform(effects, value = ifelse(layer %in% 1:2, layer - 50, value))
+  cell <- cell_from(few, low)
+  expect_equal(unname(cell$value[, "0"]), rep(-49, 12))
+  expect_equal(c(cell$share_edited, cell$estimand), c("1", "among the edited layers"))
+  for (name in names(CHOSEN)) {
+    expect_silent(table <- CHOSEN[[name]](few, low, "rewrite"))
+    expect_equal(nrow(CHOSEN[[name]](frames$scores, effects, "rewrite")), nrow(table), info = name)
+  }
+})
+
 test_that("every table survives failed edits, constant scores, few facts and one layer", {
   scores <- make_scores(facts = 12, methods = "ROME", problems = "fact_forcing")
   effects <- make_effects(facts = 12, windows = 5)
