@@ -18,6 +18,9 @@ AMONG = "among the edited layers"  # the estimand where not all facts peak at on
 PAIR = ("problem", "method", "score")
 MINUS = "\N{MINUS SIGN}"
 CONCLUSION = 1  # its place in the paragraph, behind what was asked
+# What a comparison needs to be told: as in analysis/verdict.R, which has them for the primary one.
+ENOUGH_FACTS = 40
+ENOUGH_PEAKS = 0.5  # share of facts that peak at a layer at which all are edited
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +176,7 @@ def conclusion(verdict: pd.DataFrame, design: Design) -> str:
     if told in ("better", "worse"):
         return (
             f"For single facts, {design.the_trace} picks {told} layers than it picks for other "
-            f"facts{among} ({gain}){_use(row)}."
+            f"facts{among} ({gain}){_follows(row)}{_use(row)}."
         )
     shown = f"{design.the_trace} is not shown to pick better layers than for other facts{among}"
     shown = f"{shown} ({gain})"
@@ -186,18 +189,25 @@ def conclusion(verdict: pd.DataFrame, design: Design) -> str:
 
 
 def beside(verdict: pd.DataFrame, choice: pd.DataFrame, design: Design) -> str:
-    """What the same comparison says of the other localizers; "" where the study cannot say it."""
+    """What the same comparison says of the other localizers, as far as the study can say it."""
     if verdict.empty or verdict.iloc[0]["verdict"] in ("cannot_say", "not_run"):
         return ""
     row = verdict.iloc[0]
     rows = _rows(choice, **{key: row[key] for key in PAIR})
     rows = _known(rows[rows["localizer"] != row["localizer"]], "p_adjusted")
     rows = _one_place(rows, design).sort_values("gain", ascending=False)
+    enough = rows["n_facts"].ge(ENOUGH_FACTS) & rows["share_edited"].ge(ENOUGH_PEAKS)
+    untold, rows = rows[~enough], rows[enough]
     rows = rows.assign(better=(rows["gain"] > 0) & (rows["p_adjusted"] < 0.05))
     control = rows["localizer"].isin(design.controls)
     counts = [_better(rows[~control], "other localizer"), _better(rows[control], "control")]
     said = " and by ".join(count for count in counts if count)
-    return f"Better layers are picked by {said} (adjusted p below .05)." if said else ""
+    parts = [f"Better layers are picked by {said} (adjusted p below .05)"] if said else []
+    if len(untold):
+        names = _listed([_plain(name) for name in untold["localizer"]])
+        parts.append(f"too few facts, or too few of their peaks, are edited to say it of {names}")
+    told = "; ".join(parts)
+    return f"{told[0].upper()}{told[1:]}." if told else ""
 
 
 def planted(hits: pd.DataFrame, choice: pd.DataFrame, verdict: pd.DataFrame, design: Design) -> str:
@@ -233,6 +243,18 @@ def _better(rows: pd.DataFrame, kind: str) -> str:
     better = rows.loc[rows["better"], "localizer"]
     named = f" ({_listed([_plain(name) for name in better])})" if len(better) else ""
     return f"{len(better) or 'none'} of {len(rows)} {kind}{'s' * (len(rows) > 1)}{named}"
+
+
+def _follows(row: pd.Series) -> str:
+    """How closely scores follow its values: better layers alone do not say how much it knows."""
+    if pd.isna(row["r"]):
+        return ""
+    known = pd.notna(row["equivalent"]) and bool(row["equivalent"])
+    within = f", shown to be between {MINUS}{row['bound']:g} and {row['bound']:g}" if known else ""
+    return (
+        f"; within facts, scores follow its values with a correlation of {_signed(row['r'], 2)} "
+        f"({_interval(row, 'r')}){within}"
+    )
 
 
 def _use(row: pd.Series) -> str:

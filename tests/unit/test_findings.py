@@ -1,6 +1,7 @@
 """The report's opening paragraph: every number from the tables, every gap with its reason."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -46,6 +47,7 @@ def verdict(told: str, **changes) -> pd.DataFrame:
         **{"localizer": "tracing", "n_facts": 200, "n_layers": 9, "share_edited": 0.75},
         **{"estimand": "own peak"},
         **{"verdict": told, "use": None, "gain": 0.31, "gain_low": 0.1, "gain_high": 0.52},
+        **{"r": 0.3, "r_low": 0.2, "r_high": 0.4, "equivalent": False},
         **{"gain_p": 0.002, "bound": 0.1, "value": -0.02, "value_low": -0.1, "value_high": 0.06},
         **{"effect": 0.2, "wanted": 0.8, "facts_needed": 305, "layers_needed": 6, "reason": ""},
     }
@@ -143,6 +145,7 @@ def test_the_comparison_that_was_named_before_is_said_with_its_size():
     assert unrun.endswith("; it was not made: no edits of the primary comparison.")
 
 
+FOLLOWS = "; within facts, scores follow its values with a correlation of "
 WORTH = "; editing by it is not shown to differ from the best fixed layer"
 NEEDED = "; 305 facts at 6 layers would find a correlation of 0.2 within facts in 80% of studies."
 
@@ -153,9 +156,16 @@ NEEDED = "; 305 facts at 6 layers would find a correlation of 0.2 within facts i
         (
             verdict("better", use="undecided"),
             "For single facts, the trace picks better layers than it picks for other facts (by "
-            f"+0.31, 95 % interval +0.10 to +0.52, p 0.002){WORTH} (\N{MINUS SIGN}0.02, "
+            f"+0.31, 95 % interval +0.10 to +0.52, p 0.002){FOLLOWS}+0.30 (95 % interval +0.20 to "
+            f"+0.40){WORTH} (\N{MINUS SIGN}0.02, "
             "95 % interval \N{MINUS SIGN}0.10 to +0.06).",
         ),
+        (
+            verdict("better", r=0.058, r_low=0.012, r_high=0.104, equivalent=True),
+            f"{FOLLOWS}+0.06 (95 % interval +0.01 to +0.10), shown to be between "
+            "\N{MINUS SIGN}0.1 and 0.1",
+        ),
+        (verdict("better", r=None), "p 0.002)."),
         (verdict("worse"), "the trace picks worse layers than it picks for other facts (by +0.31"),
         (
             verdict("equivalent", use="worse"),
@@ -171,7 +181,17 @@ NEEDED = "; 305 facts at 6 layers would find a correlation of 0.2 within facts i
         (verdict("not_run"), "This study does not say whether tracing tells where to edit."),
         (pd.DataFrame(), "This study does not say whether tracing tells where to edit."),
     ],
-    ids=["better", "worse", "equivalent", "undecided", "too small", "not run", "no table"],
+    ids=[
+        "better",
+        "better, but hardly",
+        "better, no r",
+        "worse",
+        "equivalent",
+        "undecided",
+        "too small",
+        "not run",
+        "no table",
+    ],
 )
 def test_the_conclusion_is_that_of_the_comparison(told, says):
     assert says in findings.conclusion(told, DESIGN)
@@ -182,7 +202,7 @@ def chosen(**gains: tuple[float, float]) -> pd.DataFrame:
     row = verdict("better").iloc[0]
     rows = [
         {**row[["problem", "method", "score"]], "localizer": name, "module": "mlp", "window": 5}
-        | {"gain": gain, "p_adjusted": p}
+        | {"gain": gain, "p_adjusted": p, "n_facts": 200, "share_edited": 0.6}
         for name, (gain, p) in gains.items()
     ]
     another = {**rows[0], "score": "overall", "localizer": "direct"}
@@ -209,6 +229,25 @@ def test_other_localizers_and_controls_are_told_beside_the_conclusion(gains, say
     said = findings.beside(verdict("better", module="mlp", window=5), chosen(**gains), design)
     assert says in said
     assert bool(says) == bool(said)
+
+
+def test_nothing_is_said_of_localizers_whose_peaks_are_hardly_edited():
+    table = chosen(**FOUND)
+    primary = verdict("better", module="mlp", window=5)
+    hardly = table.assign(share_edited=table["localizer"].map({"salience": 0.04}).fillna(0.5))
+    assert findings.beside(primary, hardly, DESIGN) == (
+        "Better layers are picked by 1 of 1 other localizer (lens rise) (adjusted p below .05); "
+        "too few facts, or too few of their peaks, are edited to say it of salience."
+    )
+    assert findings.beside(primary, table.assign(n_facts=39), DESIGN) == (
+        "Too few facts, or too few of their peaks, are edited to say it of lens rise and salience."
+    )
+
+
+def test_what_a_comparison_needs_to_be_told_is_what_the_verdict_needs():
+    text = (Path(__file__).parents[2] / "analysis" / "verdict.R").read_text()
+    assert f"ENOUGH_FACTS <- {findings.ENOUGH_FACTS}L" in text
+    assert f"ENOUGH_PEAKS <- {findings.ENOUGH_PEAKS} " in text
 
 
 def test_of_several_places_the_primary_comparisons_counts():
@@ -238,7 +277,7 @@ def test_a_study_that_is_as_large_as_is_asked_is_told_no_size():
 
 def test_a_localizer_that_changes_no_choice_is_said_to():
     said = findings.conclusion(verdict("better", value=0.0, value_low=None), DESIGN)
-    assert said.endswith("p 0.002); it never outweighs the best fixed layer.")
+    assert said.endswith("; it never outweighs the best fixed layer.")
 
 
 HITS = pd.DataFrame(
