@@ -141,14 +141,22 @@ def read(path: str | Path) -> Delta:
             metadata = dict(stream.metadata() or {})
             parts = {name: stream.get_tensor(name) for name in stream.keys()}
         if metadata.pop("format", None) != FORMAT:
-            raise LoceditError(f"{path}: no difference of weights that locedit wrote ({FORMAT})")
+            raise ValueError(f"it has no format {FORMAT}")
         base = json.loads(metadata.pop("base"))
+        _check_parts(parts, base)
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise LoceditError(
             f"{path}: cannot be read as a difference of weights ({error}); expected a safetensors "
-            "file that locedit wrote"
+            "file that --save-delta wrote"
         ) from error
     return Delta(parts=parts, base=base, about=metadata)
+
+
+def _check_parts(parts: Mapping[str, Tensor], base: Mapping[str, str]) -> None:
+    """ValueError where a tensor lacks its change, as in an adapter's file, which is like ours."""
+    for name in base:
+        if f"{name}.delta" not in parts and not {f"{name}.left", f"{name}.right"} <= set(parts):
+            raise ValueError(f"it has no change of {name}")
 
 
 def check_base(lm: LanguageModel, delta: Delta) -> None:

@@ -135,13 +135,13 @@ def test_a_difference_is_put_on_no_other_model(tmp_path):
 def test_what_is_no_difference_gets_a_sentence(content, tmp_path):
     path = tmp_path / "delta.safetensors"
     path.write_bytes(content)
-    with pytest.raises(LoceditError, match="expected a safetensors file that locedit wrote"):
+    with pytest.raises(LoceditError, match="expected a safetensors file that --save-delta wrote"):
         edited_weights.read(path)
 
 
 def test_other_peoples_safetensors_are_no_difference(tmp_path):
     save_file({"x": torch.zeros(2)}, tmp_path / "x.safetensors")
-    with pytest.raises(LoceditError, match="no difference of weights that locedit wrote"):
+    with pytest.raises(LoceditError, match="it has no format locedit-delta-1"):
         edited_weights.read(tmp_path / "x.safetensors")
 
 
@@ -221,6 +221,8 @@ def test_an_adapter_has_the_rank_of_each_layers_change(tmp_path):
     assert settings["rank_pattern"] == settings["alpha_pattern"] == ranks
     model = PeftModel.from_pretrained(tiny.pair().model, tmp_path / "a")
     assert model.base_model.model.model.layers[3].mlp.down_proj.scaling == {"default": 1.0}
+    with pytest.raises(LoceditError, match=r"no change of model.layers.1.*; expected a safetens"):
+        edited_weights.read(tmp_path / "a" / "adapter_model.safetensors")
 
 
 def test_a_whole_change_is_no_adapter(tmp_path):
