@@ -28,7 +28,7 @@ from locedit.study import scores
 from locedit.text import subjects
 from locedit.windows import EMBEDDING, layer_words, window_layers
 from locedit.workflow import config as configuration
-from locedit.workflow.sections import TUNED
+from locedit.workflow.sections import RECOMMENDED, TUNED
 
 logger = logging.getLogger(__name__)
 
@@ -157,11 +157,11 @@ def edit(
     `locedit.methods.problems.PROBLEMS`. true: the object that the edit replaces, which KN alone has
     to know. preset: "paper" or "released", of hyperparameters; over it are laid those of the
     model's file that `tuned` names ("unsaturated": the edit moves p some way; "saturating": as far
-    as it can; "none"), then config.yaml's, then `hyperparameters`. sigma, n_noise, seed: the noise
-    of fact forcing, as `trace` takes it. ROME and MEMIT also take context prompts and key
-    statistics: those of a study, where the folder `results` has one of this model; else sampled,
-    and computed from `tokens` tokens of Wikipedia (None: 3 for each unit of the MLP), once. A
-    logger, `locedit.api`, tells which.
+    as it can; "recommended": as `recommend` found best; "none"), then config.yaml's, then
+    `hyperparameters`. sigma, n_noise, seed: the noise of fact forcing, as `trace` takes it. ROME
+    and MEMIT also take context prompts and key statistics: those of a study, where the folder
+    `results` has one of this model; else sampled, and computed from `tokens` tokens of Wikipedia
+    (None: 3 for each unit of the MLP), once. A logger, `locedit.api`, tells which.
 
     Raises LoceditError as `trace` does, and for a layer, method, problem or hyperparameter that
     does not exist, a fact that the method does not edit, an edit that is not finite, or a model
@@ -249,11 +249,10 @@ def prepared(
     The arguments are those of `edit`, and so is what is raised.
     """
     check_one_of("preset", preset, ("paper", "released"))
-    check_one_of("tuned", tuned, TUNED)
+    check_one_of("tuned", tuned, (*TUNED, RECOMMENDED))
     _check_numbers(1, **({} if tokens is None else {"tokens": tokens}))
-    hyper = METHODS[method].hyperparameters(
-        problem, preset, *overlays(seen, method, tuned=tuned), {"all": hyperparameters or {}}
-    )
+    over = overlays(seen, method, problem, tuned=tuned)
+    hyper = METHODS[method].hyperparameters(problem, preset, *over, {"all": hyperparameters or {}})
     layers = window_layers(layer, getattr(hyper, "window", 1), seen.lm.n_layers)
     folder = None if results is None else Path(results)
     return hyper, shared_inputs(seen, method, layers, folder, tokens)
@@ -343,10 +342,19 @@ def scores_of(
     )
 
 
-def overlays(seen: Look, method: str, *, tuned: str) -> list[Mapping[str, Any]]:
+def overlays(seen: Look, method: str, problem: str, *, tuned: str) -> list[Mapping[str, Any]]:
     """Settings laid over the method's preset: the model's own of that name, then config.yaml's."""
-    own = configuration.tuned(seen.settings, tuned, f"model {seen.name}")
+    own: Mapping[str, Any]
+    if tuned == RECOMMENDED:
+        own = {method: {problem: advised(seen, method, problem)["hyperparameters"]}}
+    else:
+        own = configuration.tuned(seen.settings, tuned, f"model {seen.name}")
     return [overlay.get(method, {}) for overlay in (own, seen.config.editing.hyperparameters)]
+
+
+def advised(seen: Look, method: str, problem: str) -> Mapping[str, Any]:
+    """What the model's file recommends: `layer`, `hyperparameters`. LoceditError where nothing."""
+    return configuration.recommended(seen.settings, method, problem, f"model {seen.name}")
 
 
 # ---- arguments -----------------------------------------------------------------------------------

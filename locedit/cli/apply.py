@@ -11,10 +11,9 @@ from locedit.api.look import Look, look
 from locedit.api.many_facts import facts_of
 from locedit.api.one_fact import check_layer, overlays
 from locedit.cli import terminal
-from locedit.cli.naming import method_named
+from locedit.cli.naming import edit_layer, method_named
 from locedit.cli.options import Apply as Options
 from locedit.cli.saying import say, settings_words
-from locedit.errors import LoceditError
 from locedit.exchange import edited_weights
 from locedit.exchange.model_card import Line
 from locedit.facts.record import Fact
@@ -52,19 +51,20 @@ def _applied(
 ) -> Edited:
     plugins.load(options.plugin, [Path.cwd(), shipped.root()])
     method = method_named(options.method)
-    if options.layer is None:
-        raise LoceditError("--layer: facts are written at a layer; name it, counted from 0")
-    terminal.quieten()
-    check_layer(seen.lm, options.layer, method, "--layer")
     editing = seen.config.editing
+    tuned = options.tuned or editing.tuned
+    layer = edit_layer(seen, method, keeping.PROBLEM.name, options.layer, tuned)
+    terminal.quieten()
+    check_layer(seen.lm, layer, method, "--layer")
     hyper = METHODS[method].hyperparameters(
         keeping.PROBLEM.name,
         editing.preset if options.preset is None else options.preset,
-        *overlays(seen, method, tuned=editing.tuned if options.tuned is None else options.tuned),
+        *overlays(seen, method, keeping.PROBLEM.name, tuned=tuned),
     )
-    say(f"{seen.settings['label']}: {len(facts)} facts by {method} at {layer_words(options.layer)}")
+    many = "1 fact" if len(facts) == 1 else f"{len(facts)} facts"
+    say(f"{seen.settings['label']}: {many} by {method} at {layer_words(layer)}")
     say(f"settings: {settings_words(hyper)}")
-    layers = window_layers(options.layer, getattr(hyper, "window", 1), seen.lm.n_layers)
+    layers = window_layers(layer, getattr(hyper, "window", 1), seen.lm.n_layers)
     shared = shared_inputs(seen, method, layers, Path(options.results), options.tokens)
     done = 0
 
@@ -75,7 +75,7 @@ def _applied(
         say(f'{done} of {len(facts)}: "{line.prompt}" -> "{line.target}"{failed}')
 
     made = keeping.written(
-        *(seen, facts, method, options.layer, hyper, shared),
+        *(seen, facts, method, layer, hyper, shared),
         together=options.together,
         progress=progress,
     )

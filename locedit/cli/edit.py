@@ -64,7 +64,7 @@ def run(options: Options) -> None:
     hyper = METHODS[method].hyperparameters(
         PROBLEM.name,
         editing.preset if options.preset is None else options.preset,
-        *overlays(seen, method, tuned=editing.tuned if options.tuned is None else options.tuned),
+        *overlays(seen, method, PROBLEM.name, tuned=options.tuned or editing.tuned),
     )
     _say_what(seen, options, request, method, hyper)
     say_joins(seen.lm, texts, options.to)

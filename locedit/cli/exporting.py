@@ -7,7 +7,7 @@ from typing import Any
 from locedit.api.look import Look, look
 from locedit.api.one_fact import check_layer, overlays
 from locedit.cli import terminal
-from locedit.cli.naming import method_named
+from locedit.cli.naming import edit_layer, method_named
 from locedit.cli.options import Export as Options
 from locedit.cli.saying import say
 from locedit.engine import key_statistics
@@ -97,11 +97,10 @@ def _projection(seen: Look, options: Options) -> None:
 
 
 def _hyper(seen: Look, options: Options) -> tuple[str, int, Any]:
-    if options.layer is None:
-        raise LoceditError("--layer: name the edit layer, counted from 0")
-    check_layer(seen.lm, options.layer, None, "--layer")
     method = method_named(options.method)
-    tuned = seen.config.editing.tuned if options.tuned is None else options.tuned
+    tuned = options.tuned or seen.config.editing.tuned
+    layer = edit_layer(seen, method, PROBLEM, options.layer, tuned)
+    check_layer(seen.lm, layer, None, "--layer")
     preset = seen.config.editing.preset if options.preset is None else options.preset
-    over = overlays(seen, method, tuned=tuned)
-    return method, options.layer, METHODS[method].hyperparameters(PROBLEM, preset, *over)
+    over = overlays(seen, method, PROBLEM, tuned=tuned)
+    return method, layer, METHODS[method].hyperparameters(PROBLEM, preset, *over)

@@ -2,8 +2,11 @@
 
 import difflib
 
+from locedit.api.look import Look
+from locedit.api.one_fact import advised
 from locedit.errors import LoceditError
 from locedit.methods import METHODS
+from locedit.workflow.sections import RECOMMENDED
 
 
 def method_named(name: str, option: str = "--method") -> str:
@@ -14,3 +17,15 @@ def method_named(name: str, option: str = "--method") -> str:
     near = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.4)
     hint = f"; did you mean {lower[near[0]]!r}?" if near else ""
     raise LoceditError(f"{option}: unknown method {name!r}{hint} (known: {', '.join(METHODS)})")
+
+
+def edit_layer(seen: Look, method: str, problem: str, given: int | None, tuned: str) -> int:
+    """The layer of --layer or, with --tuned recommended, the one that the model's file names."""
+    if given is not None:
+        return given
+    if tuned != RECOMMENDED:
+        raise LoceditError(
+            "--layer: facts are written at a layer; name it, counted from 0, or take that of "
+            "`locedit recommend` by --tuned recommended"
+        )
+    return int(advised(seen, method, problem)["layer"])

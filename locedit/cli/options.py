@@ -103,7 +103,7 @@ def _option(metavar: str, help: str, parser: Callable[[str], Any] = str, **more:
 _COUNT, _SEED = _whole(1, 999_999_999), _whole(0, 2**32 - 1)
 _EXPORTS, _IMPORTS = ("statistics", "settings", "projection", "results"), ("statistics", "settings")
 _PRESETS = ("paper", "released")
-_SETS = ("unsaturated", "saturating", "none")  # of a model's hyperparameters
+_SETS = ("unsaturated", "saturating", "recommended", "none")  # of a model's hyperparameters
 
 # ---- the commands --------------------------------------------------------------------------------
 
@@ -194,7 +194,9 @@ class Apply:
     file: Annotated[
         str, Argument(metavar="FILE", help="of facts, or a difference (.safetensors)", parser=str)
     ]
-    layer: Annotated[int | None, _option("N", "the edit layer, from 0; of facts", _layer)] = None
+    layer: Annotated[
+        int | None, _option("N", "the edit layer, from 0, of facts; or the recommended one", _layer)
+    ] = None
     method: Annotated[str, _option("NAME", "an editing method")] = "MEMIT"
     together: Annotated[
         bool, Option("--together", metavar="", help="all in one update, not one after another")
@@ -254,7 +256,9 @@ class Export:
     out: Annotated[str, _option("PATH", "the file; of statistics, their stats_dir")]
     model: Model = None
     method: Annotated[str, _option("NAME", "an editing method, of settings")] = "ROME"
-    layer: Annotated[int | None, _option("N", "the edit layer, from 0", _layer)] = None
+    layer: Annotated[
+        int | None, _option("N", "the edit layer, from 0; or the recommended one", _layer)
+    ] = None
     statistics: Annotated[
         str | None, _option("FILE", "key statistics; if none, the model's study's")
     ] = None

@@ -106,6 +106,24 @@ def tuned(settings: Mapping[str, Any], name: str, where: str) -> Mapping[str, An
     return sets[name]["hyperparameters"]
 
 
+def recommended(
+    settings: Mapping[str, Any], method: str, problem: str, where: str
+) -> Mapping[str, Any]:
+    """What a model's file keeps of `locedit recommend`: `layer`, `hyperparameters`, `overall`.
+
+    Raises ConfigError where it has nothing for the method and the problem; where: the file.
+    """
+    kept = settings.get("recommended", {})
+    if problem not in kept.get(method, {}):
+        has = [f"{one} for {' and '.join(problems)}" for one, problems in kept.items()]
+        raise ConfigError(
+            f"{where}: recommended: the model has nothing for {method} and {problem} (it has: "
+            f"{', '.join(has) or 'none'}); `locedit recommend` finds it, and leaves a section "
+            "for the model's file"
+        )
+    return kept[method][problem]
+
+
 def checked_path(text: str, where: str) -> Path:
     """A path of the configuration; ConfigError for one that no rule of the workflow can name."""
     fault = messages.fault(text)

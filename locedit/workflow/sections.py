@@ -41,6 +41,7 @@ LocalizerName = Annotated[str, Registered(lambda: names(LOCALIZERS))]
 PluginNames = Annotated[list[Text], Unique]
 TunedSet = Literal["unsaturated", "saturating", "none"]
 TUNED: tuple[str, ...] = get_args(TunedSet)
+RECOMMENDED = "recommended"  # of one edit in place of a set: what a model's file keeps of a search
 
 
 def _overlays() -> Any:

@@ -228,6 +228,21 @@ def test_what_cannot_be_kept_is_one_sentence_and_nothing_is_written(run, tmp_pat
     assert not (tmp_path / "new").exists()
 
 
+def test_the_recommended_layer_and_settings_are_taken(run, folder, tmp_path, capsys):
+    model = {"label": "T", "n_layers": 5, "noise": "3sd", "path": str(folder)}
+    advice = {"layer": 1, "hyperparameters": {"eps": 0.0321}, "overall": 0.5, "origin": "a search"}
+    model["recommended"] = {"FT-1": {"error_injection": advice}}
+    (tmp_path / "tiny.yaml").write_text(json.dumps(model))
+    of = ("apply", facts(tmp_path), "--tuned", "recommended", "--model", tmp_path / "tiny.yaml")
+    assert main([*map(str, of), "--method", "FT-1", "--save-delta", "d.safetensors"]) == 0
+    about = edited_weights.read(tmp_path / "d.safetensors").about
+    assert (about["layer"], json.loads(about["settings"])["eps"]) == ("1", 0.0321)
+    capsys.readouterr()
+    assert main([*map(str, of), "--method", "ROME"]) == 1
+    said = "recommended: the model has nothing for ROME and error_injection (it has: FT-1 for error"
+    assert said in capsys.readouterr().err
+
+
 def test_a_fact_that_fails_is_told_and_the_others_are_written(run, tmp_path, monkeypatch):
     long = {**FACTS[0], "template": "the city " * 200 + "{} is"}
     status, out = run("apply", facts(tmp_path, long), "--layer", "2", *FT, "--save", "edited")
