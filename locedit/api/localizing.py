@@ -73,7 +73,8 @@ def _localize(
         return found(None, f"{outcomes.NOT_LOCALIZED}it looks at the object of an edit; give one")
     needed = localizer_inputs(seen, localizer.needs, results)
     if needed is None:
-        return found(None, f"{outcomes.NOT_LOCALIZED}{results / seen.name} has no key statistics")
+        lacking = f"{results / seen.name} has no key statistics; --results names a study that has"
+        return found(None, f"{outcomes.NOT_LOCALIZED}{lacking}")
     if "noise" in localizer.needs:
         needed |= _noise(seen)
     start = time.perf_counter()

@@ -118,6 +118,13 @@ def test_what_says_nothing_has_its_reason(run, monkeypatch):
     assert swap.endswith("not localized: the data set has no other subject of its relation")
 
 
+def test_what_needs_a_study_names_the_option_that_gives_one(run):
+    status, out, _ = run("--to", "Rome", "--localizer", "edit_cost", "--localizer", "depth")
+    assert status == 0
+    (line,) = [line for line in out.splitlines() if line.startswith("edit_cost")]
+    assert line.endswith("has no key statistics; --results names a study that has")
+
+
 def test_a_localizer_that_fails_leaves_the_others(run, monkeypatch):
     def broken(*_args, **_kwargs):
         raise ValueError("no such thing")
