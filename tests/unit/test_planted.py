@@ -18,6 +18,7 @@ from locedit.facts import planted, record
 from locedit.facts.bundled import read_rows
 from locedit.localizers import LOCALIZERS, Localization, Place, SharedInputs
 from locedit.model.language_model import LanguageModel
+from locedit.store import assets
 from locedit.study import planting
 
 DATA = Path(__file__).resolve().parents[2] / "data"
@@ -162,6 +163,17 @@ def test_momentum_is_that_of_natural_gradients_and_their_size():
     size = math.sqrt((0.25 * 1 + 0.5 * 9) / 0.75)
     assert math.isclose(moved[0, 0], -0.1 * (0.25 * 0.5) / 0.75 / size, rel_tol=1e-12)
     assert math.isclose(moved[0, 1], -0.1 * (0.5 * 1.5) / 0.75 / size, rel_tol=1e-12)
+
+
+def test_a_variants_folder_is_named_by_all_that_it_is_made_of(tmp_path):
+    def named(revision="a", **changes):
+        made = {"base": "b", "of": {"hub": "x", "revision": revision}, "seed": 0, "code": ["c"]}
+        return assets.model_folder("variant", {"planted": made | changes}, tmp_path)
+
+    others = (named(revision="b"), named(seed=1), named(code=["d"]))
+    assert len({named(), *others}) == 4
+    assert named() == named()
+    assert named().parent == tmp_path / "models"
 
 
 def test_too_little_text_is_told():
