@@ -88,14 +88,14 @@ calibrated <- function(made, truth, permutations, splits, seed) {
   rates <- rbind(
     calibrated_row("A: gain over its shuffle", choice$p, choice, truth$gain),
     calibrated_row("B: within-fact r", within$p, within, truth$r),
-    calibrated_row("B: equivalence", within$equivalence_p, NULL, NA),
-    calibrated_row("B: r over its ceiling", NA, corrected, truth$r_corrected),
+    calibrated_row(EQUIVALENCE, within$equivalence_p, NULL, NA),
+    calibrated_row(CORRECTED, NA, corrected, truth$r_corrected),
     calibrated_row("C: value of using it", value$p, value, mean(value$value))
   )
   null <- truth$gain == 0
   tests <- rates$rejected
   # equivalence is false where r is not zero: then, and only then, to find it is an error
-  error <- ifelse(rates$statistic == "B: equivalence", !null, null)
+  error <- ifelse(rates$statistic == EQUIVALENCE, !null, null)
   data.frame(rates["statistic"], studies = nrow(choice),
     size = ifelse(error & !is.nan(tests), tests, NA),
     power = ifelse(error | is.nan(tests), NA, tests), rates["coverage"]
@@ -110,10 +110,16 @@ calibrated_row <- function(statistic, p, table, truth) {
   )
 }
 
+CORRECTED <- "B: r over its ceiling" # has no test
+EQUIVALENCE <- "B: equivalence" # has no interval
 LARGEST_SIZE <- 0.08
 LEAST_COVERAGE <- 0.9
 
-# The rows of a calibration that fail.
+# The rows of a calibration that fail: beyond the bounds, or without the test or the interval that
+# their statistic has.
 uncalibrated <- function(table) {
-  table[(table$size > LARGEST_SIZE) %in% TRUE | (table$coverage < LEAST_COVERAGE) %in% TRUE, ]
+  beyond <- table$size > LARGEST_SIZE | table$coverage < LEAST_COVERAGE
+  no_test <- is.na(table$size) & is.na(table$power) & table$statistic != CORRECTED
+  no_interval <- is.na(table$coverage) & table$statistic != EQUIVALENCE
+  table[beyond %in% TRUE | no_test | no_interval, ]
 }
