@@ -1,5 +1,6 @@
 """`locedit apply`: facts of a file, or a difference that was kept, into a model to take home."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -82,8 +83,13 @@ def _applied(
     say()
     for line in made.lines:
         if line.status == outcomes.OK:
-            scores = f"rewrite {line.rewrite:.3f}, paraphrase {line.paraphrase:.3f}, "
-            scores += f"neighbourhood {line.neighbourhood:.3f}"
+            scores = _scores(line)
             p = f"p({line.target}) {line.p_before:.4g} -> {line.p_after:.4g}"
             say(f'"{line.prompt}": {p}, {scores}')
     return Edited(delta=made.delta, lines=[*made.lines, *left_out])
+
+
+def _scores(line: Line) -> str:
+    """Those that the fact's prompts allow."""
+    named = {name: getattr(line, name) for name in ("rewrite", "paraphrase", "neighbourhood")}
+    return ", ".join(f"{name} {x:.3f}" for name, x in named.items() if not math.isnan(x))

@@ -233,11 +233,19 @@ def test_the_recommended_layer_and_settings_are_taken(run, folder, tmp_path, cap
     advice = {"layer": 1, "hyperparameters": {"eps": 0.0321}, "overall": 0.5, "origin": "a search"}
     model["recommended"] = {"FT-1": {"error_injection": advice}}
     (tmp_path / "tiny.yaml").write_text(json.dumps(model))
-    of = ("apply", facts(tmp_path), "--tuned", "recommended", "--model", tmp_path / "tiny.yaml")
+    bare = {k: v for k, v in FACTS[0].items() if k not in ("paraphrases", "neighbourhood")}
+    of = (
+        "apply",
+        facts(tmp_path, bare),
+        "--tuned",
+        "recommended",
+        "--model",
+        tmp_path / "tiny.yaml",
+    )
     assert main([*map(str, of), "--method", "FT-1", "--save-delta", "d.safetensors"]) == 0
+    assert "nan" not in capsys.readouterr().out
     about = edited_weights.read(tmp_path / "d.safetensors").about
     assert (about["layer"], json.loads(about["settings"])["eps"]) == ("1", 0.0321)
-    capsys.readouterr()
     assert main([*map(str, of), "--method", "ROME"]) == 1
     said = "recommended: the model has nothing for ROME and error_injection (it has: FT-1 for error"
     assert said in capsys.readouterr().err
