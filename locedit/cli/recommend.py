@@ -138,11 +138,14 @@ def _headline(one: Advice) -> list[str]:
 
 def _scores(one: Advice, own: dict[str, Any]) -> str:
     if not own["n_held_out"]:
-        return f"  on {own['n_searched']} facts it was chosen by: overall " + _interval(
-            own, "searched"
-        )
+        chosen_by = f"{_facts(own['n_searched'])} it was chosen by"
+        return f"  on {chosen_by}: overall {_interval(own, 'searched')}"
     parts = [f"{kind} {_interval(own, kind)}" for kind in one.kinds]
-    return f"  on {own['n_held_out']} held-out facts: " + ", ".join(parts)
+    return f"  on {_facts(own['n_held_out'], 'held-out ')}: {', '.join(parts)}"
+
+
+def _facts(n: int, which: str = "") -> str:
+    return f"{n} {which}fact{'s' * (n != 1)}"
 
 
 def _interval(row: dict[str, Any], name: str) -> str:
