@@ -216,7 +216,10 @@ strategy_dots <- function(rows) {
       data = known, size = 1.8, position = apart
     ),
     scale_colour_manual(values = strategy_colours(rows$strategy)),
-    scale_shape_manual(values = shapes_for(rows$strategy))
+    scale_shape_manual(values = shapes_for(rows$strategy)),
+    if (legend_below(nlevels(rows$problem))) { # in one row the names are wider than the figure
+      guides(colour = guide_legend(nrow = 2), shape = guide_legend(nrow = 2))
+    }
   )
 }
 

@@ -223,9 +223,11 @@ problem_panels <- function(n, scales = "fixed") {
   facet_wrap(~problem, ncol = COLUMNS, drop = FALSE, scales = scales)
 }
 
+legend_below <- function(n) n < COLUMNS || n %% COLUMNS == 0 # no cell is free for it
+
 legend_in_gap <- function(n) {
   rows <- ceiling(n / COLUMNS)
-  if (rows < 2 || n %% COLUMNS == 0) return(theme())
+  if (legend_below(n)) return(theme())
   theme(
     legend.position = c(1 - 0.5 / COLUMNS, 0.5 / rows), legend.direction = "vertical",
     legend.background = element_blank()

@@ -394,3 +394,19 @@ test_that("figures show the localizer that is asked for, by its own words", {
   plot <- value_of_use(value, "Model", "rewrite", localizer = "none_such")
   expect_words(plot, "no row with localizer none_such")
 })
+
+test_that("with one problem the names of all choices stand in two rows below the figure", {
+  scores <- make_scores(problems = "error_injection")
+  value <- value_table(scores, make_effects(windows = 5), "rewrite", splits = 2L)
+  plot <- value_of_use(value, "Model", "rewrite")
+  grDevices::pdf(NULL)
+  withr::defer(grDevices::dev.off())
+  width <- function(plot) {
+    parts <- ggplot2::ggplotGrob(plot)
+    max(vapply(parts$grobs[grepl("guide-box", parts$layout$name)], function(grob) {
+      if (is.null(grob$widths)) 0 else grid::convertWidth(sum(grob$widths), "in", valueOnly = TRUE)
+    }, 0))
+  }
+  one <- ggplot2::guide_legend(nrow = 1)
+  expect_lt(width(plot), 0.75 * width(plot + ggplot2::guides(colour = one, shape = one)))
+})
