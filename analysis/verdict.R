@@ -66,7 +66,7 @@ not_enough <- function(answer, reason) {
       sprintf("%d facts, at least %d", answer$n_facts, ENOUGH_FACTS)
     },
     if (answer$share_edited < ENOUGH_PEAKS) {
-      sprintf("%.0f %% of facts peak at an edited layer, at least %.0f %%",
+      sprintf("%.3g %% of facts peak at an edited layer, at least %.3g %%",
         100 * answer$share_edited, 100 * ENOUGH_PEAKS
       )
     }

@@ -37,7 +37,7 @@ test_that("with too few facts, or peaks not edited, nothing is said but what wou
     rbind(effects, transform(deep, layer = 20L, value = rep(c(100, 100, -100), 20)))
   })
   expect_equal(far$verdict, "cannot_say")
-  expect_match(far$reason, "33 % of facts peak at an edited layer")
+  expect_match(far$reason, "33.3 % of facts peak at an edited layer")
 })
 
 test_that("a primary comparison that was not run is said to be so", {
