@@ -595,6 +595,28 @@ def test_a_localizer_that_is_added_to_a_finished_study_runs_alone(study, tmp_pat
     assert grown.plan(target, **settings).jobs == {"localize": 1, "effects": 1, "table_r2": 1}
 
 
+def test_a_localizer_without_any_value_is_named_in_the_analysis(study, tmp_path):
+    """No fact of the tiny study has a partner to be swapped with."""
+    grown = study.copied(tmp_path / "grown")
+    settings = {"localizing": {"localizers": ["tracing", "zeroing", "swap_tracing"]}}
+    names = ["arena", "r2"]
+    run = grown.run(*(str(OUT / "tables" / f"{name}.csv") for name in names), **settings)
+    assert run.status == 0, run.text
+    effects = tables.read(grown.out / "effects.parquet", "effects")
+    of_each = effects.groupby("localizer")
+    assert of_each["value"].count()["swap_tracing"] == 0
+    assert of_each["layer"].nunique().nunique() == 1
+    for name in names:
+        table = pd.read_csv(grown.out / "tables" / f"{name}.csv")
+        empty = table[table["localizer"] == "swap_tracing"]
+        assert len(empty)
+        assert empty["reason"].str.len().gt(0).all()
+        assert {"tracing", "zeroing"} <= set(table["localizer"])
+    others = table[table["localizer"] != "swap_tracing"].reset_index(drop=True)
+    before = pd.read_csv(study.out / "tables" / f"{name}.csv")
+    pd.testing.assert_frame_equal(others, before, check_dtype=False)
+
+
 def test_a_localizer_of_the_library_that_is_added_reruns_nothing(study, tmp_path):
     """Which there are is no part of a job's code: a file and an entry more, and all stays."""
     grown = replace(study, root=copy_tree(study.root, tmp_path / "tree"))
