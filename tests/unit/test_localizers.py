@@ -1,5 +1,6 @@
 """Localizers: what can be registered, where they look, and the rows that one cell of them gives."""
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -255,7 +256,19 @@ def test_the_passes_of_tracing_are_the_layers_and_positions_that_it_runs(lm, win
 
 
 def test_localizers_stand_one_below_the_other():
-    parts = [pd.DataFrame({"localizer": [name], "value": [0.5]}) for name in ("tracing", "zeroing")]
-    assert list(joined(parts)["localizer"]) == ["tracing", "zeroing"]
-    with pytest.raises(ValueError, match="no fact could be localized"):
-        joined([])
+    def part(name, layer, value):
+        rows = {"localizer": name, "case_id": "1", "layer": layer, "value": value}
+        return pd.DataFrame(rows, index=range(len(layer)))
+
+    parts = [part("tracing", [0, 1], 0.5), part("zeroing", [1], 0.5)]
+    assert list(joined(parts)["localizer"]) == ["tracing", "tracing", "zeroing"]
+    empty = part("swap_tracing", [None], math.nan)
+    table = joined([empty, *parts])
+    assert list(zip(table["localizer"], table["layer"], strict=True))[:3] == [
+        *[("swap_tracing", layer) for layer in (0, 1)],
+        ("tracing", 0),
+    ]
+    assert table["value"].isna().sum() == 2
+    for without in ([], [empty]):
+        with pytest.raises(ValueError, match="no fact could be localized"):
+            joined(without)
