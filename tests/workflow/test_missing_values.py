@@ -216,11 +216,13 @@ def test_facts_that_were_not_traced_are_missing_from_the_effects_alone(damaged):
     found = tables.read(copy.out / "effects.parquet", "effects")
     of = {key: set(rows["case_id"]) for key, rows in found.groupby(["localizer", "window"])}
     assert of == {
-        ("tracing", 1): set(facts) - {facts[3]},  # and of zeroing there is none
+        ("tracing", 1): set(facts) - {facts[3]},
         ("tracing", 3): set(facts),
+        ("zeroing", 1): set(facts),  # of which there is none: empty, for analyses to name it
         ("zeroing", 3): set(facts),
     }
-    assert found["value"].notna().all()
+    without = found["localizer"].eq("zeroing") & found["window"].eq(1)
+    assert found["value"].isna().equals(without)
 
 
 def test_a_traced_table_may_hold_no_traced_fact(tmp_path):
