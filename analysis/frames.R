@@ -134,6 +134,14 @@ bounded_interval <- function(values, from = 0) {
   answer
 }
 
+# Scores between 0 and 1.
+SCORED <- c(
+  "rewrite", "paraphrase", "neighbourhood", "essence", "text", "overall", "overall_essence"
+)
+
+# What gives the interval of a score's mean.
+interval_of_mean <- function(score) if (score %in% SCORED) bounded_interval else mean_interval
+
 # Of a mean over facts of correlations; no ends where facts are too few.
 correlation_interval <- function(values) {
   answer <- bounded_interval(values, from = -1)

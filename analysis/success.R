@@ -2,9 +2,6 @@
 # ROME suite's `summarize` prints them (Meng et al. 2022), with intervals over facts; and what else
 # an edit's outcome can be measured by.
 
-SCORED <- c(
-  "rewrite", "paraphrase", "neighbourhood", "essence", "text", "overall", "overall_essence"
-)
 UNASKED <- "text" # without a value where a study does not ask for it, which is no reason
 OUTCOMES <- c(
   "rewrite_log_odds", "paraphrase_log_odds", "neighbourhood_log_odds", "update_norm", "steps"
@@ -52,9 +49,6 @@ empty_success <- function(scores) {
   cell <- data.frame(model = "", dataset = "", problem = "", method = "", layer = 0L)
   cbind(cell, success_row(scores))[0, ]
 }
-
-# What gives the interval of a score's mean.
-interval_of_mean <- function(score) if (score %in% SCORED) bounded_interval else mean_interval
 
 success_row <- function(edits) {
   done <- edits[edits$status %in% "ok", , drop = FALSE]
