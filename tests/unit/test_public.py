@@ -308,7 +308,10 @@ BAD_EDIT = BAD | {
     "method": ({"method": "ROMEO"}, "unknown method 'ROMEO'; did you mean 'ROME'?"),
     "problem": ({"problem": "erasure"}, "unknown problem 'erasure'"),
     "preset": ({"preset": "pape"}, "unknown preset 'pape'; did you mean 'paper'?"),
-    "tuned": ({"tuned": True}, "unknown tuned True (known: unsaturated, saturating, none)"),
+    "tuned": (
+        {"tuned": True},
+        "unknown tuned True (known: unsaturated, saturating, none, recommended)",
+    ),
     "setting": ({"hyperparameters": {"lrr": 1}}, "unknown setting 'lrr'"),
     "tokens": ({"method": "ROME", "tokens": 100_000}, "tokens of text for 100,000"),
     "no true object": ({"method": "KN"}, "KN writes over the true object, and none is given (`tr"),
