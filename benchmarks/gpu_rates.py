@@ -419,7 +419,7 @@ def most_that_fit(
     found = _tried(edit, facts, device)
     while found is None:
         facts //= 2
-        found = _tried(edit, facts, device, last=facts == 1)
+        found = _tried(edit, facts, device)
     while 2 * found[0] <= most:
         twice = _tried(edit, 2 * found[0], device)
         if twice is None or twice[0] / twice[1] < 1.1 * found[0] / found[1]:
@@ -429,14 +429,14 @@ def most_that_fit(
 
 
 def _tried(
-    edit: Callable[[int], None], facts: int, device: torch.device, *, last: bool = False
+    edit: Callable[[int], None], facts: int, device: torch.device
 ) -> tuple[int, float, float | None] | None:
-    """None where memory runs out, unless it is the last that could be tried."""
+    """None where memory runs out, unless for a single fact."""
     free_up()
     try:
         seconds, _ = timed(partial(edit, facts))
     except Exception as error:
-        if last or not ran_out_of_memory(error):
+        if facts == 1 or not ran_out_of_memory(error):
             raise
         return None
     return facts, seconds, peak_memory(device)

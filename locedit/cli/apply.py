@@ -14,7 +14,7 @@ from locedit.api.one_fact import check_layer, overlays
 from locedit.cli import terminal
 from locedit.cli.naming import edit_layer, method_named
 from locedit.cli.options import Apply as Options
-from locedit.cli.saying import say, settings_words
+from locedit.cli.saying import facts_words, say, settings_words
 from locedit.exchange import edited_weights
 from locedit.exchange.model_card import Line
 from locedit.facts.record import Fact
@@ -62,7 +62,7 @@ def _applied(
         editing.preset if options.preset is None else options.preset,
         *overlays(seen, method, keeping.PROBLEM.name, tuned=tuned),
     )
-    many = "1 fact" if len(facts) == 1 else f"{len(facts)} facts"
+    many = facts_words(len(facts))
     say(f"{seen.settings['label']}: {many} by {method} at {layer_words(layer)}")
     say(f"settings: {settings_words(hyper)}")
     layers = window_layers(layer, getattr(hyper, "window", 1), seen.lm.n_layers)

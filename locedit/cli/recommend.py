@@ -13,7 +13,7 @@ from locedit.api.recommending import Answer, Wanted
 from locedit.cli import terminal
 from locedit.cli.naming import method_named
 from locedit.cli.options import Recommend as Options
-from locedit.cli.saying import say
+from locedit.cli.saying import facts_words, say
 from locedit.errors import LoceditError
 from locedit.store import shipped
 from locedit.study.advice import Advice, certainty, is_number, together
@@ -138,14 +138,10 @@ def _headline(one: Advice) -> list[str]:
 
 def _scores(one: Advice, own: dict[str, Any]) -> str:
     if not own["n_held_out"]:
-        chosen_by = f"{_facts(own['n_searched'])} it was chosen by"
+        chosen_by = f"{facts_words(own['n_searched'])} it was chosen by"
         return f"  on {chosen_by}: overall {_interval(own, 'searched')}"
     parts = [f"{kind} {_interval(own, kind)}" for kind in one.kinds]
-    return f"  on {_facts(own['n_held_out'], 'held-out ')}: {', '.join(parts)}"
-
-
-def _facts(n: int, which: str = "") -> str:
-    return f"{n} {which}fact{'s' * (n != 1)}"
+    return f"  on {facts_words(own['n_held_out'], 'held-out ')}: {', '.join(parts)}"
 
 
 def _interval(row: dict[str, Any], name: str) -> str:

@@ -16,6 +16,11 @@ def say(text: str = "") -> None:
     print(text, flush=True)
 
 
+def facts_words(n: int, which: str = "") -> str:
+    """Such as "1 fact" or "9 held-out facts"; which: a word before, with its blank."""
+    return f"{n} {which}fact{'s' * (n != 1)}"
+
+
 def settings_words(hyper: Any) -> str:
     """Hyperparameters in words; a plug-in's may be text, flags or nothing."""
     settings = dataclasses.asdict(hyper).items()
