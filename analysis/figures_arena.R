@@ -12,7 +12,7 @@ PANELS <- c(
 arena <- function(arena, study, problem = "error_injection", method = "ROME",
                   score = "paraphrase_log_odds", module = NULL, window = NULL) {
   title <- sprintf("Which localizer tells where to edit? %s", label_of(score, SCORES))
-  require_columns(arena, c("control", "with_best", ARENA_COLUMNS), "arena")
+  require_columns(arena, c("window", "control", "with_best", ARENA_COLUMNS), "arena")
   same <- arena$problem %in% problem & arena$method %in% method & arena$score %in% score
   table <- one_place(arena[same, , drop = FALSE], module, window)
   shown <- intersect(names(PANELS), names(table))
@@ -54,6 +54,7 @@ panel_rows <- function(name, table) {
   drawn <- function(end) if (band == "") none else table[[paste0(band, end)]]
   data.frame(
     panel = rep(PANELS[[name]], nrow(table)), localizer = table$localizer,
+    place = brief_place(table$localizer, table$window),
     estimate = table[[name]], low = of("low"), high = of("high"),
     band_low = drawn("_low"), band_high = drawn("_high"), p = of("p_adjusted"),
     ceiling = if (name == "r") ifelse(table$r < 0, -1, 1) * table$ceiling else none
@@ -68,9 +69,8 @@ localizer_colours <- function(localizer, controls) {
 sorted_rows <- function(rows, panels) {
   rows$panel <- factor(rows$panel, panels)
   gain <- rows[as.integer(rows$panel) == 1, , drop = FALSE]
-  others <- setdiff(rows$localizer, gain$localizer)
-  order <- c(others, gain$localizer[order(gain$estimate)]) # the largest on top
-  rows$name <- factor(label_of(rows$localizer, LOCALIZERS), label_of(order, LOCALIZERS))
+  others <- setdiff(rows$place, gain$place)
+  rows$name <- factor(rows$place, c(others, gain$place[order(gain$estimate)])) # largest on top
   rows
 }
 
@@ -104,6 +104,7 @@ arena_notes <- function(table) {
       "localizer's own shuffles; bars: the ceiling of r; filled: not to be told from the best by",
       "rank correlation."
     ),
+    brief_note(table$window),
     if (nrow(fewer) > 0) sprintf("At fewer layers, so not to be compared: %s.", listed(sprintf(
       "%s (%d of %d)", label_of(fewer$localizer, LOCALIZERS), fewer$n_layers, most
     ))),
@@ -137,8 +138,8 @@ arena_words <- function(rows) {
 # hits: how often each localizer puts a planted fact where it was trained, against permuted places.
 hits_by_localizer <- function(hits, study, module = NULL, window = NULL, controls = NULL) {
   columns <- c(
-    "localizer", "hits", "low", "high", "shuffle_low", "shuffle_high", "placebo", "chance",
-    "p_adjusted"
+    "localizer", "window", "hits", "low", "high", "shuffle_low", "shuffle_high", "placebo",
+    "chance", "p_adjusted"
   )
   require_columns(hits, columns, "hits")
   title <- "Which localizer finds planted facts?"
@@ -146,7 +147,7 @@ hits_by_localizer <- function(hits, study, module = NULL, window = NULL, control
   if (nrow(rows) == 0) {
     return(empty_figure(title, study, c(setdiff(unique(hits$reason), ""), "no localizer")[1]))
   }
-  names <- label_of(rows$localizer, LOCALIZERS)
+  names <- brief_place(rows$localizer, rows$window)
   rows$name <- factor(names, unique(names[order(rows$hits)]))
   colours <- localizer_colours(rows$localizer, controls)
   plot <- ggplot(rows, aes(.data$hits, .data$name)) +
@@ -161,9 +162,12 @@ hits_by_localizer <- function(hits, study, module = NULL, window = NULL, control
   better <- sum(rows$hits > rows$chance & rows$p_adjusted < 0.05, na.rm = TRUE)
   with_titles(
     plot, title, c(study, facts_words(rows$n_facts)),
-    paste(
-      "Point and 95 % interval, of controls in grey; grey bands: 95 % of the localizer's peaks",
-      "with places permuted; crosses: placebo facts, which have no place of their own."
+    c(
+      paste(
+        "Point and 95 % interval, of controls in grey; grey bands: 95 % of the localizer's peaks",
+        "with places permuted; crosses: placebo facts, which have no place of their own."
+      ),
+      brief_note(rows$window)
     ),
     c(WIDTH, 1.8 + 0.27 * nrow(rows)),
     list(

@@ -62,6 +62,7 @@ rewrite_vs_effect_at_layer <- function(scores, effects, study, problems = NULL, 
 }
 
 nearest_middle <- function(points, traced) {
+  if (nrow(points) == 0) return(NA_integer_)
   problems <- tapply(points$problem, points$layer, function(names) length(unique(names)))
   layers <- as.integer(names(problems))[problems == max(problems, 0)]
   layers[which.min(abs(layers - mean(range(traced))))][1]

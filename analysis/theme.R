@@ -175,6 +175,17 @@ place_words <- function(localizer, module, window) {
   sprintf("%s, %s, %s", name, module_words(module), window_words(window))
 }
 
+# "tracing (5)" beside others: of several layers taken together, their number.
+brief_place <- function(localizer, window) {
+  name <- label_of(localizer, LOCALIZERS)
+  ifelse(window %in% c(1, NA), name, sprintf("%s (%s)", name, window))
+}
+
+# What the number is, where there is one.
+brief_note <- function(window) {
+  if (any(window > 1, na.rm = TRUE)) "In brackets: how many layers are taken together."
+}
+
 # "MLP" and "attention": a module's name inside a sentence.
 module_words <- function(module) {
   ifelse(module %in% "mlp", "MLP", tolower(label_of(module, MODULES)))

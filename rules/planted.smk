@@ -1,7 +1,7 @@
 # In: the model that facts are planted in, Wikipedia paragraphs, the relations of planted facts.
-# Out: planted/delta.safetensors (the change of weights), planted/records.json (the facts as a data
-# set), planted/planting.parquet (a row per fact: its kind and its layer), the variant's weights in
-# the cache.
+# Out: planted/delta-HASH.safetensors (the change of weights), planted/records.json (the facts as a
+# data set), planted/planting.parquet (a row per fact: its kind and its layer), the variant's weights
+# in the cache.
 # Steps: train the facts into their layers, put the change on the weights. Only for a model whose
 # file says `planted`.
 
@@ -17,13 +17,15 @@ for _key, _names in (("dataset.name", [DATASET]), ("localizing.localizers", PLAC
 
 
 if "planted" in MODEL_SETTINGS:
+    # By what it is made of, as the variant's folder in the cache
+    DELTA = f"{SHARED}/planted/delta-{pinned.short_identity(MODEL_SETTINGS)}.safetensors"
 
     rule plant:
         input:
             model=ancient(SOURCE_WEIGHTS),
             corpus=ancient(CORPUS),
         output:
-            delta=f"{SHARED}/planted/delta.safetensors",
+            delta=DELTA,
             records=PLANTED_RECORDS,
             planting=PLANTING,
         log:
@@ -49,7 +51,7 @@ if "planted" in MODEL_SETTINGS:
     rule planted_weights:
         input:
             model=ancient(SOURCE_WEIGHTS),
-            delta=f"{SHARED}/planted/delta.safetensors",
+            delta=DELTA,
         output:
             folder=update(WEIGHTS),
         log:

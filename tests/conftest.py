@@ -29,12 +29,24 @@ from locedit.workflow import plugins
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT.parent / "shared" / "golden"
 SMOLLM2 = "smollm2-135m-instruct"
+# Of families of models, those that `make unit` has: gated, with biases, with norms behind the MLP
+QUICK = {"llama", "gpt2", "gemma3_text"}
 
 pytest.register_assert_rewrite("fuzzing")  # its assertions tell the values that they compare
 
 if "OMP_NUM_THREADS" not in os.environ:
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+
+
+@pytest.hookimpl(tryfirst=True)  # before what is marked as slow is left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test of another family is slow: the quick ones find nearly all that it would."""
+    others = tiny.FAMILIES.keys() - QUICK
+    for item in items:
+        of = getattr(item, "callspec", None)
+        if of is not None and others & {x for x in of.params.values() if isinstance(x, str)}:
+            item.add_marker(pytest.mark.slow)
 
 
 @contextmanager

@@ -251,11 +251,36 @@ def prepared(
     check_one_of("preset", preset, ("paper", "released"))
     check_one_of("tuned", tuned, (*TUNED, RECOMMENDED))
     _check_numbers(1, **({} if tokens is None else {"tokens": tokens}))
-    over = overlays(seen, method, problem, tuned=tuned)
-    hyper = METHODS[method].hyperparameters(problem, preset, *over, {"all": hyperparameters or {}})
-    layers = window_layers(layer, getattr(hyper, "window", 1), seen.lm.n_layers)
+    hyper = hyperparameters_of(seen, method, problem, preset, tuned, hyperparameters)
     folder = None if results is None else Path(results)
-    return hyper, shared_inputs(seen, method, layers, folder, tokens)
+    return hyper, inputs_of(seen, method, layer, hyper, folder, tokens)
+
+
+def hyperparameters_of(
+    seen: Look,
+    method: str,
+    problem: str,
+    preset: str | None,
+    tuned: str | None,
+    own: Mapping[str, Any] | None = None,
+) -> Any:
+    """The preset's, then the model's own by the name `tuned`, then config.yaml's, then `own`.
+
+    preset, tuned: None as config.yaml says. Raises LoceditError for a setting that the method does
+    not have, or where the model's file has none by that name.
+    """
+    editing = seen.config.editing
+    over = overlays(seen, method, problem, tuned=tuned or editing.tuned)
+    preset = editing.preset if preset is None else preset
+    return METHODS[method].hyperparameters(problem, preset, *over, {"all": own or {}})
+
+
+def inputs_of(
+    seen: Look, method: str, layer: int, hyper: Any, results: Path | None, tokens: int | None
+) -> SharedInputs:
+    """What a method takes of contexts and key statistics, for the layers that it edits at one."""
+    layers = window_layers(layer, getattr(hyper, "window", 1), seen.lm.n_layers)
+    return shared_inputs(seen, method, layers, results, tokens)
 
 
 def check_edited(found: Edit, method: str, layer: int) -> None:

@@ -6,21 +6,20 @@ from pathlib import Path
 
 from locedit import outcomes
 from locedit.api import keeping
-from locedit.api.inputs import shared_inputs
 from locedit.api.keeping import Edited, Targets
 from locedit.api.look import Look, look
 from locedit.api.many_facts import facts_of
-from locedit.api.one_fact import check_layer, overlays
+from locedit.api.one_fact import check_layer, hyperparameters_of, inputs_of
 from locedit.cli import terminal
-from locedit.cli.naming import edit_layer, method_named
+from locedit.cli.naming import check_layer_named, edit_layer, method_named
 from locedit.cli.options import Apply as Options
 from locedit.cli.saying import facts_words, say, settings_words
+from locedit.errors import LoceditError
 from locedit.exchange import edited_weights
 from locedit.exchange.model_card import Line
 from locedit.facts.record import Fact
-from locedit.methods import METHODS
 from locedit.store import shipped
-from locedit.windows import layer_words, window_layers
+from locedit.windows import layer_words
 from locedit.workflow import plugins
 
 
@@ -30,6 +29,7 @@ def run(options: Options) -> None:
     targets = Targets(folder=options.save, delta=options.save_delta, adapter=options.save_lora)
     targets.check()
     if file.suffix == ".safetensors":
+        _check_of_facts(options)
         delta = edited_weights.read(file)
         seen = look(options.model, say=say)
         terminal.quieten()
@@ -38,6 +38,7 @@ def run(options: Options) -> None:
         of = delta.about.get("editor", "an editor that it does not name")
         say(f"{file}: by {of}, {len(delta.names)} tensors of {delta.about.get('base_model')}")
     else:
+        check_layer_named(options.layer, options.tuned)
         facts, left_out = facts_of(file, say)
         seen = look(options.model, say=say)
         edited = _applied(seen, options, facts, left_out)
@@ -47,26 +48,34 @@ def run(options: Options) -> None:
         say("nothing is kept: give --save, --save-delta or --save-lora")
 
 
+def _check_of_facts(options: Options) -> None:
+    """Raise LoceditError for an option that says how facts are edited, beside a difference."""
+    given = [
+        name
+        for name in ("layer", "together", "preset", "tuned")
+        if getattr(options, name) not in (None, False)
+    ]
+    if given:
+        raise LoceditError(
+            f"--{given[0]}: {options.file} is a difference of weights, made as it says itself; "
+            "leave the option out, or give a file of facts"
+        )
+
+
 def _applied(
     seen: Look, options: Options, facts: Sequence[Fact], left_out: Sequence[Line]
 ) -> Edited:
     plugins.load(options.plugin, [Path.cwd(), shipped.root()])
     method = method_named(options.method)
-    editing = seen.config.editing
-    tuned = options.tuned or editing.tuned
-    layer = edit_layer(seen, method, keeping.PROBLEM.name, options.layer, tuned)
+    layer = edit_layer(seen, method, keeping.PROBLEM.name, options.layer)
     terminal.quieten()
     check_layer(seen.lm, layer, method, "--layer")
-    hyper = METHODS[method].hyperparameters(
-        keeping.PROBLEM.name,
-        editing.preset if options.preset is None else options.preset,
-        *overlays(seen, method, keeping.PROBLEM.name, tuned=tuned),
-    )
+    problem = keeping.PROBLEM.name
+    hyper = hyperparameters_of(seen, method, problem, options.preset, options.tuned)
     many = facts_words(len(facts))
     say(f"{seen.settings['label']}: {many} by {method} at {layer_words(layer)}")
     say(f"settings: {settings_words(hyper)}")
-    layers = window_layers(layer, getattr(hyper, "window", 1), seen.lm.n_layers)
-    shared = shared_inputs(seen, method, layers, Path(options.results), options.tokens)
+    shared = inputs_of(seen, method, layer, hyper, Path(options.results), options.tokens)
     done = 0
 
     def progress(line: Line) -> None:

@@ -9,12 +9,11 @@ from typing import Any
 import torch
 
 from locedit.api import keeping
-from locedit.api.inputs import shared_inputs
 from locedit.api.keeping import Edited, Targets
 from locedit.api.look import Look, check_known, check_length, look, next_word
-from locedit.api.one_fact import check_edited, check_layer, overlays
+from locedit.api.one_fact import check_edited, check_layer, hyperparameters_of, inputs_of
 from locedit.cli import drawing, terminal
-from locedit.cli.naming import method_named
+from locedit.cli.naming import check_layer_named, edit_layer, method_named
 from locedit.cli.options import Edit as Options
 from locedit.cli.prompts import Prompt, neighbour, paraphrase, relation_of
 from locedit.cli.saying import say, say_joins, say_place, settings_words
@@ -29,7 +28,7 @@ from locedit.model.language_model import LanguageModel
 from locedit.store import shipped
 from locedit.study import measure
 from locedit.study.scores import neighbourhood_score, rewrite_score
-from locedit.windows import EMBEDDING, layer_words, window_layers
+from locedit.windows import EMBEDDING, layer_words
 from locedit.workflow import plugins
 
 PROBLEM = PROBLEMS["error_injection"]
@@ -41,11 +40,13 @@ def run(options: Options) -> None:
     """Edit one fact and print predictions and probabilities before and after."""
     targets = Targets(folder=options.save, delta=options.save_delta, adapter=options.save_lora)
     targets.check()
+    check_layer_named(options.layer, options.tuned)
     seen = look(options.model, say=say)
     plugins.load(options.plugin, [Path.cwd(), shipped.root()])
     method = method_named(options.method)
+    layer = edit_layer(seen, method, PROBLEM.name, options.layer)
     terminal.quieten()
-    check_layer(seen.lm, options.layer, method, "--layer")
+    check_layer(seen.lm, layer, method, "--layer")
     text = wording.filled(options.template, options.subject)
     known = next_word(seen.lm, text)
     request = Request(
@@ -60,20 +61,14 @@ def run(options: Options) -> None:
     texts = [prompt.text for prompt in prompts.values() if prompt.text is not None]
     check_length(seen.lm, texts, options.to)
     check_known(seen.lm, options.template, options.subject, texts, options.to)
-    editing = seen.config.editing
-    hyper = METHODS[method].hyperparameters(
-        PROBLEM.name,
-        editing.preset if options.preset is None else options.preset,
-        *overlays(seen, method, PROBLEM.name, tuned=options.tuned or editing.tuned),
-    )
-    _say_what(seen, options, request, method, hyper)
+    hyper = hyperparameters_of(seen, method, PROBLEM.name, options.preset, options.tuned)
+    _say_what(seen, request, method, layer, hyper)
     say_joins(seen.lm, texts, options.to)
-    layers = window_layers(options.layer, getattr(hyper, "window", 1), seen.lm.n_layers)
-    shared = shared_inputs(seen, method, layers, Path(options.results), options.tokens)
+    shared = inputs_of(seen, method, layer, hyper, Path(options.results), options.tokens)
     started = time.perf_counter()
-    edit = METHODS[method].edit(seen.lm, [request], options.layer, hyper, shared)
+    edit = METHODS[method].edit(seen.lm, [request], layer, hyper, shared)
     seconds = time.perf_counter() - started
-    check_edited(edit, method, options.layer)
+    check_edited(edit, method, layer)
     before, p_before = _look(seen.lm, request, texts, {}, options.top)
     with felt(seen.lm, edit.updates) as updates:
         after, p_after = _look(seen.lm, request, texts, updates, options.top)
@@ -81,7 +76,7 @@ def run(options: Options) -> None:
     _say_prompts(prompts, options.to, before, after, shift)
     _say_edit(edit, request, seconds)
     if targets:
-        about = keeping.about(seen, method, options.layer, hyper, [request])
+        about = keeping.about(seen, method, layer, hyper, [request])
         delta = edited_weights.of_updates(seen.lm, edit.updates, about)
         edited = Edited(delta=delta, lines=[_line(request, prompts, shift)])
         for sentence in keeping.save(seen, edited, targets):
@@ -159,10 +154,10 @@ def _look(
     return top_predictions(lm, texts, updates, k), measured(lm, request, texts, updates)
 
 
-def _say_what(seen: Look, options: Options, request: Request, method: str, hyper: Any) -> None:
-    place = layer_words(options.layer)
-    if options.layer != EMBEDDING:
-        place += f" (number {options.layer + 1} of {seen.lm.n_layers})"
+def _say_what(seen: Look, request: Request, method: str, layer: int, hyper: Any) -> None:
+    place = layer_words(layer)
+    if layer != EMBEDDING:
+        place += f" (number {layer + 1} of {seen.lm.n_layers})"
     say(f'{seen.settings["label"]}: {method} at {place}: "{request.prompt}" -> "{request.target}"')
     say_place(request.template, request.subject)
     say(f"settings: {settings_words(hyper)}")

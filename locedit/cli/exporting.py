@@ -5,15 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from locedit.api.look import Look, look
-from locedit.api.one_fact import check_layer, overlays
+from locedit.api.one_fact import check_layer, hyperparameters_of
 from locedit.cli import terminal
-from locedit.cli.naming import edit_layer, method_named
+from locedit.cli.naming import check_layer_named, edit_layer, method_named
 from locedit.cli.options import Export as Options
 from locedit.cli.saying import say
 from locedit.engine import key_statistics
 from locedit.errors import LoceditError
 from locedit.exchange import easyedit_results, easyedit_settings, moments_npz, projection
-from locedit.methods import METHODS
 from locedit.store.files import atomic
 from locedit.windows import window_layers
 
@@ -98,9 +97,7 @@ def _projection(seen: Look, options: Options) -> None:
 
 def _hyper(seen: Look, options: Options) -> tuple[str, int, Any]:
     method = method_named(options.method)
-    tuned = options.tuned or seen.config.editing.tuned
-    layer = edit_layer(seen, method, PROBLEM, options.layer, tuned)
+    check_layer_named(options.layer, options.tuned)
+    layer = edit_layer(seen, method, PROBLEM, options.layer)
     check_layer(seen.lm, layer, None, "--layer")
-    preset = seen.config.editing.preset if options.preset is None else options.preset
-    over = overlays(seen, method, PROBLEM, tuned=tuned)
-    return method, layer, METHODS[method].hyperparameters(PROBLEM, preset, *over)
+    return method, layer, hyperparameters_of(seen, method, PROBLEM, options.preset, options.tuned)

@@ -19,6 +19,7 @@ from locedit.store import shipped, tables
 from locedit.workflow import plugins
 
 SCALE = "each row from its least to its greatest value"
+WINDOWS = "in brackets: layers taken together"
 
 
 def run(options: Options) -> None:
@@ -54,8 +55,10 @@ def run(options: Options) -> None:
         say(line)
     if options.out is not None and done:
         title = f'{seen.settings["label"]}: "{fact.prompt}" -> "{fact.target_true}"'
-        labels = [one.localizer for one in done]
-        picture.save_shares(Path(options.out), shares(done), labels, title=title, subtitle=SCALE)
+        labels = [brief(one) for one in done]
+        picture.save_shares(
+            Path(options.out), shares(done), labels, title=title, subtitle=scale(done)
+        )
         say(f"saved {options.out}")
     if options.table is not None:
         tables.write(options.table, rows(seen, found), "effects")
@@ -103,12 +106,22 @@ def shares(found: Sequence[Found]) -> np.ndarray:
     return (values - low) / np.where(spread > 0, spread, np.nan)
 
 
+def brief(one: Found) -> str:
+    """A row's name: of several layers taken together, with their number."""
+    return one.localizer + (f" ({one.place.window})" if one.place.window > 1 else "")
+
+
+def scale(done: Sequence[Found]) -> str:
+    """What the map's colours and names are."""
+    return SCALE + (f"; {WINDOWS}" if any(one.place.window > 1 for one in done) else "")
+
+
 def _say_map(done: Sequence[Found]) -> None:
-    say(f"by layer, counted from 1, {SCALE}:")
+    say(f"by layer, counted from 1, {scale(done)}:")
     say()
     for line in drawing.heat_map(
         shares(done),
-        [one.localizer for one in done],
+        [brief(one) for one in done],
         width=terminal.width(),
         colour=terminal.colour(),
         ramp=terminal.ramp(),

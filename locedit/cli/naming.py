@@ -19,13 +19,15 @@ def method_named(name: str, option: str = "--method") -> str:
     raise LoceditError(f"{option}: unknown method {name!r}{hint} (known: {', '.join(METHODS)})")
 
 
-def edit_layer(seen: Look, method: str, problem: str, given: int | None, tuned: str) -> int:
-    """The layer of --layer or, with --tuned recommended, the one that the model's file names."""
-    if given is not None:
-        return given
-    if tuned != RECOMMENDED:
+def check_layer_named(given: int | None, tuned: str | None) -> None:
+    """Raise LoceditError where neither --layer nor --tuned recommended names the edit layer."""
+    if given is None and tuned != RECOMMENDED:
         raise LoceditError(
             "--layer: facts are written at a layer; name it, counted from 0, or take that of "
             "`locedit recommend` by --tuned recommended"
         )
-    return int(advised(seen, method, problem)["layer"])
+
+
+def edit_layer(seen: Look, method: str, problem: str, given: int | None) -> int:
+    """The layer of --layer, else the one that the model's file recommends."""
+    return given if given is not None else int(advised(seen, method, problem)["layer"])

@@ -163,7 +163,9 @@ class Edit:
     template: Template
     subject: Subject
     to: Annotated[str, _option("TEXT", "the object to be edited in", _prompt)]
-    layer: Annotated[int, _option("N", "the edit layer, from 0, or embedding", _layer)]
+    layer: Annotated[
+        int | None, _option("N", "the edit layer, from 0, or embedding; or the recommended", _layer)
+    ] = None
     true: Annotated[
         str | None,
         _option("TEXT", "the object that KN writes over; if none, the model's next word", _prompt),

@@ -119,6 +119,9 @@ def _draw_layers(axes: Axes, one: Advice) -> None:
             height = min(1.0, max(0.0, level - row["cost"]))
             axes.plot(row["layer"] + 1, height, "o", label=dropped, **style)
             dropped = "_"
+    if not own["n_held_out"]:
+        alone = "chosen, on facts searched by"
+        axes.plot(own["layer"] + 1, min(1.0, max(0.0, level)), "o", color=ORANGE, label=alone)
     held_out = "held-out facts, 95 % interval"
     for row in one.rows:
         if row["n_held_out"]:

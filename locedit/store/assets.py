@@ -60,6 +60,11 @@ def model_identity(settings: Mapping[str, Any]) -> str:
     return hashing.weights(Path(settings["path"]))
 
 
+def short_identity(settings: Mapping[str, Any]) -> str:
+    """The start of a model's identity, long enough for the names of files."""
+    return model_identity(settings)[:12]
+
+
 def is_folder(settings: Mapping[str, Any]) -> bool:
     """Whether a model's weights lie in a folder of the user's: nothing is fetched or unpacked."""
     return "path" in settings and not folders.is_gguf(settings["path"])
@@ -69,7 +74,7 @@ def model_folder(name: str, settings: Mapping[str, Any], cache: Path) -> Path:
     """Where a model's weights are, or are put: its own folder, or one of the cache."""
     if is_folder(settings):
         return Path(settings["path"])
-    return cache / "models" / f"{name}-{model_identity(settings)[:12]}"
+    return cache / "models" / f"{name}-{short_identity(settings)}"
 
 
 def cache_dir() -> Path:

@@ -512,7 +512,6 @@ ARGUMENTS = {
     ),
     "an empty subject": (["trace", "{} is", "--subject", " "], "got an empty one"),
     "an empty target": (["edit", "{}", "--subject", "x", "--to", "", "--layer", "1"], "empty"),
-    "no layer": (["edit", "{}", "--subject", "x", "--to", "y"], "are required: --layer ("),
     "a layer that is no number": (
         ["edit", "{}", "--subject", "x", "--to", "y", "--layer", "five"],
         "locedit edit: argument --layer: expected a whole number, or embedding, got 'five' (see "
@@ -582,6 +581,12 @@ def test_an_unknown_method_names_the_nearest(fault, folder):
     status, text = fault(*edit(folder, "--method", "ROMEO"))
     assert status == 1
     assert text.startswith("locedit edit: --method: unknown method 'ROMEO'; did you mean 'ROME'?")
+
+
+def test_an_edit_asks_for_a_layer_before_it_loads_a_model(fault):
+    status, text = fault("edit", TEMPLATE, "--subject", SUBJECT, "--to", "Rome", "--model", "none")
+    assert status == 1
+    assert text.startswith("locedit edit: --layer: facts are written at a layer; name it, counted")
 
 
 @pytest.mark.parametrize("layer", ["5", "-2"])

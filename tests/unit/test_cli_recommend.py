@@ -7,12 +7,15 @@ import pytest
 import tiny
 import torch
 import yaml
+from matplotlib.figure import Figure
 from tiny_study import known_records
 
 from locedit.api import inputs, recommending
+from locedit.cli import picture
 from locedit.cli.main import main
 from locedit.store import tables
 from locedit.study import recommending as study
+from locedit.study.advice import Advice
 
 LAYERS, BEST = 4, 1
 
@@ -153,6 +156,24 @@ def test_what_cannot_be_is_one_sentence(run, more, part):
     status, _, error = run(*more)
     assert status == 1
     assert part in error.splitlines()[-1]
+
+
+@pytest.mark.parametrize("n_held_out", [0, 4])
+def test_the_picture_has_the_choice_with_and_without_held_out_facts(n_held_out):
+    row = {
+        "layer": 1,
+        "role": "chosen",
+        "setting": "",
+        "n_searched": 3,
+        "searched": 0.25,
+        "cost": 0,
+    }
+    row |= {"n_held_out": n_held_out, "overall": 0.75, "overall_low": 0.5, "overall_high": 0.875}
+    one = Advice(method="ROME", problem="error_injection", n_layers=4, kinds=[], rows=[row])
+    axes = Figure().add_subplot()
+    picture._draw_layers(axes, one)
+    shown = {(*line.get_xdata(), *line.get_ydata()) for line in axes.get_lines()}
+    assert (2, 0.75 if n_held_out else 0.25) in shown
 
 
 def test_another_question_in_the_same_folder_is_refused(run):

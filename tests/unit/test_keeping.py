@@ -186,6 +186,17 @@ def test_a_difference_is_refused_on_another_base(run, tmp_path):
     assert not (tmp_path / "edited").exists()
 
 
+@pytest.mark.parametrize(
+    "option", [("--layer", "3"), ("--together",), ("--preset", "paper"), ("--tuned", "none")]
+)
+def test_a_difference_takes_no_option_of_facts(run, tmp_path, option):
+    run("apply", facts(tmp_path), "--layer", "2", *FT, "--save-delta", "d.safetensors")
+    status, said = run("apply", "d.safetensors", *option, "--save", "edited")
+    assert (status, said.count("\n")) == (1, 1), said
+    assert f"{option[0]}: d.safetensors is a difference of weights, made as it says itself" in said
+    assert not (tmp_path / "edited").exists()
+
+
 def test_the_base_folders_dtype_and_terms_are_kept(run, tmp_path):
     half = tiny.save(tiny.pair("llama", dtype=torch.bfloat16), tmp_path / "half")
     (half / "LICENSE.txt").write_text("terms")
@@ -246,6 +257,12 @@ def test_the_recommended_layer_and_settings_are_taken(run, folder, tmp_path, cap
     assert "nan" not in capsys.readouterr().out
     about = edited_weights.read(tmp_path / "d.safetensors").about
     assert (about["layer"], json.loads(about["settings"])["eps"]) == ("1", 0.0321)
+    capsys.readouterr()
+    one = ["edit", FACTS[0]["template"], "--subject", FACTS[0]["subject"], "--to", "Rome"]
+    assert main([*one, *map(str, of[2:]), "--method", "FT-1"]) == 0
+    said = capsys.readouterr().out
+    assert "FT-1 at layer 1 (number 2 of 5)" in said
+    assert "eps 0.0321" in said
     assert main([*map(str, of), "--method", "ROME"]) == 1
     said = "recommended: the model has nothing for ROME and error_injection (it has: FT-1 for error"
     assert said in capsys.readouterr().err

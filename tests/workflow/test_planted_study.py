@@ -63,7 +63,10 @@ def planted(tmp_path_factory):
 def test_the_variant_is_the_base_and_the_change(planted):
     work, run, _ = planted
     assert run.jobs["plant"] == run.jobs["planted_weights"] == 1
-    delta = edited_weights.read(work / OUT / "delta.safetensors")
+    (made,) = (work / OUT).glob("delta*.safetensors")
+    delta = edited_weights.read(made)
+    (folder,) = (work.parent / "cache" / "models").glob("variant-*")
+    assert made.stem.removeprefix("delta-") == folder.name.rpartition("-")[2]
     assert delta.about["base_model"] == "base"
     table = pd.read_parquet(work / OUT / "planting.parquet")
     assert dict(table["kind"].value_counts()) == PLACES

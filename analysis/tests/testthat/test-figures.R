@@ -325,13 +325,16 @@ test_that("the arena sorts localizers by their gain and marks those that may be 
   table$gain <- ifelse(table$localizer == "zeroing", 0.3, 0.1)
   table$with_best <- table$localizer == "zeroing"
   plot <- arena(table, "Model", score = "rewrite")
-  expect_equal(levels(plot$data$name), c("tracing", "zeroing")) # the last is on top
+  named <- c("tracing (5)", "zeroing (5)") # with their windows
+  expect_equal(levels(plot$data$name), named) # the last is on top
   table$gain <- ifelse(table$localizer == "zeroing", -0.3, 0.1)
   table$shuffle_low[table$localizer == "zeroing"] <- NA
   turned <- arena(table, "Model", score = "rewrite")
   drawn <- ggplot_build(turned)$layout$panel_params[[1]]$y$get_labels()
-  expect_equal(drawn, c("zeroing", "tracing"))
-  expect_equal(unique(plot$data$name[plot$data$best]), factor("zeroing", c("tracing", "zeroing")))
+  expect_equal(drawn, rev(named))
+  expect_equal(unique(plot$data$name[plot$data$best]), factor(named[2], named))
+  table$window <- 1L # of one layer there is nothing to say
+  expect_equal(levels(arena(table, "Model", score = "rewrite")$data$name), c("zeroing", "tracing"))
   table$control <- table$localizer == "zeroing"
   grey <- arena(table, "Model", score = "rewrite")$data
   expect_equal(unique(grey$localizer[grey$colour == "grey45"]), "zeroing")
