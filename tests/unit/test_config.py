@@ -18,6 +18,7 @@ from locedit.facts.record import Fact
 from locedit.localizers import builtin
 from locedit.methods import problems
 from locedit.store import assets
+from locedit.study import tuning
 from locedit.workflow import config as configuration
 from locedit.workflow.config import fill, load_yaml, read, tuned
 from locedit.workflow.model_file import ModelFile, TunedSets, load_model
@@ -30,8 +31,16 @@ LOCALIZERS = [one.name for one in builtin.BUILTIN]
 DEFAULT = load_yaml(ROOT / "config.yaml")
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
 MODELS = sorted((ROOT / "models").glob("*.yaml"))
+TUNED_MODELS = [path for path in MODELS if "tuned" in load_yaml(path)]
+STOPPED = [  # methods that leave a fact alone once its loss is small
+    name for name in BUILTIN if "enough" in settings.field_types(methods.METHODS[name].settings)
+]
 N_LAYERS = 30
 LIBRARY = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+every_preset = pytest.mark.parametrize(
+    "preset", [None, *PRESETS], ids=["config.yaml", *(p.stem for p in PRESETS)]
+)
 
 
 def changed(path, value):
@@ -52,6 +61,11 @@ def laid_over(base, overlay):
         both = isinstance(value, dict) and isinstance(result.get(key), dict)
         result[key] = laid_over(result[key], value) if both else value
     return result
+
+
+def configuration_of(preset):
+    """config.yaml, or a preset laid over it."""
+    return laid_over(DEFAULT, load_yaml(preset)) if preset else DEFAULT
 
 
 def check(config, n_layers):
@@ -81,11 +95,9 @@ def test_every_model_is_valid(model):
                 methods.METHODS[method].hyperparameters(problem, "paper", of_problems)
 
 
-@pytest.mark.parametrize(
-    "preset", [None, *PRESETS], ids=["config.yaml", *(p.stem for p in PRESETS)]
-)
+@every_preset
 def test_the_default_and_every_preset_is_valid(preset):
-    config = laid_over(DEFAULT, load_yaml(preset)) if preset else DEFAULT
+    config = configuration_of(preset)
     read(config, str(preset))
     path = Path(config["model"])
     if path.suffix not in (".yaml", ".yml"):
@@ -102,13 +114,35 @@ def test_every_method_problem_and_grid_setting_of_the_default_exists():
                 methods.METHODS[method].hyperparameters("error_injection", "paper", overlay)
 
 
-def test_edits_that_are_to_differ_are_not_stopped_once_they_succeed():
-    grid = DEFAULT["tuning"]["aims"]["unsaturated"]["grid"]
-    stopped = [
-        name for name in grid if "enough" in settings.field_types(methods.METHODS[name].settings)
-    ]
-    assert stopped
-    assert all(grid[name]["enough"] == [0] for name in stopped)
+@every_preset
+def test_edits_that_are_to_differ_are_not_stopped_once_they_succeed(preset):
+    grid = configuration_of(preset)["tuning"]["aims"]["unsaturated"]["grid"]
+    assert STOPPED
+    assert all(grid[name]["enough"] == [0] for name in STOPPED)
+
+
+@pytest.mark.parametrize("model", TUNED_MODELS, ids=[path.stem for path in TUNED_MODELS])
+def test_a_models_unsaturated_set_alone_takes_all_steps(model):
+    for name, one in load_yaml(model)["tuned"].items():
+        for method in one["hyperparameters"].keys() & STOPPED:
+            for problem in problems.PROBLEMS:
+                overlay = one["hyperparameters"][method]
+                hyper = methods.METHODS[method].hyperparameters(problem, "paper", overlay)
+                assert (hyper.enough == 0) == (name == "unsaturated"), (name, method, problem)
+
+
+@pytest.mark.parametrize("model", TUNED_MODELS, ids=[path.stem for path in TUNED_MODELS])
+def test_a_models_settings_are_among_those_that_tune_tries_for_the_aim_that_it_names(model):
+    configs = [configuration_of(preset) for preset in (None, *PRESETS)]
+    aims = [one["tuning"]["aims"] for one in configs if one["model"] == model.stem]
+    for name, one in load_yaml(model)["tuned"].items():
+        low, high = DEFAULT["tuning"]["aims"][name]["rewrite"]
+        words = f"from {low:g} to {high:g}" if low else f"<= {high:g}"
+        assert words in one["origin"]
+        for method, of_problems in one["hyperparameters"].items():
+            grids = [aim[name]["grid"].get(method, {}) for aim in aims]
+            tried = [values for grid in grids for values in tuning.settings(grid)]
+            assert all(chosen in tried for chosen in of_problems.values()), (name, method)
 
 
 def test_the_default_and_the_schemas_are_written_from_the_types():
