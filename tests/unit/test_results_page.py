@@ -1,4 +1,4 @@
-"""The table that docs/results.md prints of the study of 200 facts is that of its published data."""
+"""What docs/results.md prints is the published data's, and what the studies were set to."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-DOCS = Path(__file__).parents[2] / "docs"
+from locedit.workflow.config import load_yaml
+from locedit.workflow.pairs import PEAK, of_pair
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+DEFAULT = load_yaml(ROOT / "config.yaml")["editing"]
 ROW = re.compile(r"^\| ([a-z ,-]+?)(?: \((\d+)\))?(, the primary one)? \| (.+) \|$", re.M)
 NAMES = {
     "edit cost, a control": "edit_cost",
@@ -62,3 +67,45 @@ def test_each_printed_row_is_the_tables(arena):
 
 def test_no_localizers_use_is_shown(arena):
     assert not (arena["value_low"] > 0).any()  # what the page and the README say of C
+
+
+# ---- the design: the default study's edit layers, and the doses ----------------------------------
+
+
+def test_the_mean_effects_peak_that_is_printed_is_edited_in_every_pair_of_the_default_study():
+    page = " ".join((DOCS / "results.md").read_text().split("## The default study")[1].split())
+    (layer,) = re.findall(r"the tracing effect is largest at layer (\d+), which is edited", page)
+    for problem in DEFAULT["problems"]:
+        for method in DEFAULT["methods"]:
+            layers = of_pair(DEFAULT["layers"], problem, method)
+            assert int(layer) - 1 in layers, (problem, method)
+            assert PEAK in layers, (problem, method)
+
+
+def tuned_rows(aim: str) -> list[tuple[str, str, dict[str, float], float]]:
+    """Method, problem, setting and mean rewrite score of each printed row of a sweep."""
+    text = (DOCS / "results.md").read_text().split("## Tuning of SmolLM2")[1].split(f"`{aim}`")[1]
+    lines = text.split("|---|---|---|---|---|\n")[1].split("\n\n")[0].splitlines()
+    found = []
+    for line in lines:
+        method, problem, setting, rewrite, _ = (cell.strip() for cell in line.strip("|").split("|"))
+        pairs = (pair.split("=") for pair in setting.split(", "))
+        found.append((method, problem, {k: float(v) for k, v in pairs}, float(rewrite)))
+    return found
+
+
+# what the page says of those that no setting of their grid brings to the aim
+BEYOND = {"unsaturated": [("KN", "error_injection")], "saturating": [("MEMIT", "fact_erasure")]}
+
+
+@pytest.mark.parametrize("aim", BEYOND)
+def test_each_printed_dose_is_the_models_and_meets_its_aim(aim):
+    settings = load_yaml(ROOT / "models" / "smollm2-135m-instruct.yaml")["tuned"][aim]
+    low, high = load_yaml(ROOT / "config.yaml")["tuning"]["aims"][aim]["rewrite"]
+    rows = tuned_rows(aim)
+    assert {method for method, *_ in rows} == settings["hyperparameters"].keys()
+    for method, problem, printed, _ in rows:
+        place = "all" if problem == "error_injection" else problem
+        assert printed.items() <= settings["hyperparameters"][method][place].items(), method
+    beyond = [(method, problem) for method, problem, _, got in rows if not low <= got <= high]
+    assert beyond == BEYOND[aim]
