@@ -80,14 +80,17 @@ def test_erasure_passes_over_what_is_hardly_known(tiny_lm, facts):
     assert {row["status"] for row in baseline(tiny_lm, [], "fact_erasure")} == set()
 
 
-def edits(lm, facts: list[Fact], together: int) -> list[dict]:
+ROME = {"iterations": 3, "lr": 0.05}
+
+
+def edits(lm, facts: list[Fact], together: int, method: str = "ROME", **settings) -> list[dict]:
     subjects = [
         Subject(fact=one, before=row, texts=[f"{one.subject} is a"], perplexity=[9.0])
         for one, row in zip(facts, baseline(lm, facts, "error_injection"), strict=True)
     ]
-    values = {"iterations": 3, "lr": 0.05}
-    hyper = METHODS["ROME"].hyperparameters("error_injection", "paper", {"all": values})
-    cell = Cell(method="ROME", problem="error_injection", layer=LAYER, hyper=hyper)
+    overlay = {"all": settings or ROME}
+    hyper = METHODS[method].hyperparameters("error_injection", "paper", overlay)
+    cell = Cell(method=method, problem="error_injection", layer=LAYER, hyper=hyper)
     moment = torch.eye(lm.inner_size, dtype=torch.float64)
     shared = SharedInputs(
         contexts=[["{}", "I said. {}"]], moments=key_statistics.KeyMoments(lambda _layer: moment)
@@ -126,6 +129,20 @@ def test_a_fact_whose_edit_fails_costs_no_other_its_row(tiny_lm, facts, replaced
     assert found["long"]["status"].startswith("failed: a row of")
     for case_id, row in expected.items():
         check_close(found[case_id], row)
+
+
+def test_each_row_says_what_its_own_facts_edit_cost(tiny_lm, facts):
+    """Steps and norm, of facts that are done at different steps and of one that is not edited."""
+    settings = {"eps": 1.0, "lr": 0.01, "steps": 60}
+    rows = edits(tiny_lm, facts, 4, "FT-5", **settings)
+    costs = {row["case_id"]: (row.get("steps"), row.get("update_norm")) for row in rows}
+    assert costs["long"] == (None, None)
+    assert costs["0"][0] != costs["1"][0], "the facts should be done at different steps"
+    for one in facts[::2]:
+        (alone,) = edits(tiny_lm, [one], 1, "FT-5", **settings)
+        steps, norm = costs[one.case_id]
+        assert steps == alone["steps"] < 60
+        assert norm == pytest.approx(alone["update_norm"], rel=1e-6)
 
 
 def test_memory_that_is_too_small_for_a_batch_may_do_for_one_fact(tiny_lm, facts, replaced):

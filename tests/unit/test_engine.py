@@ -21,7 +21,7 @@ import torch
 from locedit import methods
 from locedit.engine import decoding, key_statistics, packing, passes
 from locedit.engine.sampling import greedy
-from locedit.engine.updates import Dense, Updates
+from locedit.engine.updates import Dense, Updates, total_norms
 from locedit.localizers import MODULES, restoration
 from locedit.methods import METHODS, SharedInputs
 from locedit.methods.problems import PROBLEMS, Request
@@ -380,7 +380,7 @@ def requests_for(lm: LanguageModel, method: str, problem: str) -> list[Request]:
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize("method", METHODS)
 def test_edit_equals_the_textbook_one(tiny_lm, moments, method, problem, layer):
-    """Changes of weights, steps and first loss, and what the edited model then says.
+    """Changes of weights with their norm, steps, first loss, and what the edited model then says.
 
     In the last layer a vector moves nothing but its own token's prediction: there the subject ends
     the prompt, or the optimisation would have only rounding errors to follow.
@@ -392,6 +392,8 @@ def test_edit_equals_the_textbook_one(tiny_lm, moments, method, problem, layer):
         change = change_of(got.updates, 0)
         after = measure.measure(tiny_lm, [probe(fact)], got.updates, **NOISE)[0]
     check_changes(change, expected.changes)
+    weights = torch.stack([weight for weight, _ in expected.changes.values()])
+    assert total_norms(got.updates) == pytest.approx([weights.norm().item()], rel=1e-6)
     assert got.steps == [expected.steps]
     assert [loss[0] for loss in got.losses] == pytest.approx(expected.losses[:1], rel=1e-9)
     with oracle.edited(tiny_lm.model, expected.changes):

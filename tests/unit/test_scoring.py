@@ -1,10 +1,12 @@
 """The formulas of METHODS section 6 on numbers small enough to check by hand."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
 from locedit.methods.problems import PROBLEMS
+from locedit.store import schemas
 from locedit.study.scores import (
     aggregate,
     essence_score,
@@ -14,6 +16,7 @@ from locedit.study.scores import (
     rewrite_score,
     score_row,
 )
+from workflow_scripts.scores import scored
 
 
 @pytest.mark.parametrize(
@@ -201,6 +204,16 @@ def test_log_odds_of_a_row(problem):
     assert got["neighbourhood_log_odds"] == pytest.approx(-(logit(0.4) + logit(0.3)) / 2)
     assert got["paraphrase_log_odds_half1"] == pytest.approx(logit(0.75))
     assert got["paraphrase_log_odds_half2"] == pytest.approx(logit(0.55))
+
+
+def test_a_row_of_the_scores_has_what_its_edit_cost_too():
+    told = {"case_id": "1", "method": "FT-1", "layer": 2, "together": 1, "target": "Rome"}
+    record = row("error_injection", **told, update_norm=0.5, steps=7, status="ok")
+    params = SimpleNamespace(model="M", dataset="facts", aggregate="mean")
+    got = scored(record, {"1": {"relation_id": "P1", "is_correct": True}}, params)
+    assert (got["update_norm"], got["steps"]) == (0.5, 7)
+    assert got["rewrite_log_odds"] == pytest.approx(logit(0.6))
+    assert {"update_norm", "steps", "rewrite_log_odds"} <= {*schemas.SCHEMAS["scores"].names}
 
 
 def test_log_odds_of_an_erasing_row_are_the_other_way_round():
