@@ -71,8 +71,11 @@ rule report:
             *EDITS,
             *([PEAKS] if EDITS_AT_PEAKS else []),
             *EDITS_AT_PEAKS,
+            *([f"{SHARED}/contexts_again.parquet"] if EDITS_AGAIN else []),
+            *EDITS_AGAIN,
             *EDITS_TOGETHER,
             f"{OUT}/scores.parquet",
+            *(rules.scores_together.output if EDITS_TOGETHER else []),
         ],
         analysis=expand(f"{OUT}/analysis/{{name}}.parquet", name=TABLES),
         pages=expand(
