@@ -13,16 +13,18 @@ check_localized <- function(effects) {
 }
 
 # Calls `summarise(cells)` for the cells of each localizer, which gives a table with one or more
-# rows a cell, keys first; binds and orders the tables. Arguments: see over_groups.
-over_cells <- function(scores, effects, score_names, problems, methods, correct_only, summarise) {
-  check_scores(scores, score_names)
+# rows a cell, keys first; binds and orders the tables. `costs`: see outcomes_of. Other arguments:
+# see over_groups.
+over_cells <- function(scores, effects, score_names, problems, methods, correct_only, summarise,
+                       costs = NULL) {
+  check_scores(scores, union(score_names, unlist(costs)))
   check_localized(effects)
   scores <- in_layers(scores)
   origin <- c("model", "dataset")
   parts <- list()
   for (setting in split_by(unique(rbind(scores[origin], effects[origin])), origin)) {
     mine <- of_setting(scores, setting$keys)
-    outcomes <- outcomes_of(mine, score_names, problems, methods, correct_only)
+    outcomes <- outcomes_of(mine, score_names, problems, methods, correct_only, costs)
     for (localizer in localizers_of(of_setting(effects, setting$keys))) {
       if (length(outcomes) == 0) next
       cells <- lapply(outcomes, cell_of, localizer = localizer)
@@ -54,11 +56,13 @@ bind_columns <- function(rows) {
 
 # ---- outcomes ------------------------------------------------------------------------------------
 
-# Every score of every problem with every method, also those without a row.
-outcomes_of <- function(scores, score_names, problems, methods, correct_only) {
+# Every score of every problem with every method, also those without a row. `costs`: by the names of
+# methods, columns that are outcomes of these alone.
+outcomes_of <- function(scores, score_names, problems, methods, correct_only, costs = NULL) {
   groups <- edit_groups(scores, problems, methods, correct_only)
   unlist(lapply(groups, function(group) {
-    lapply(score_names, function(score) outcome_of(group$rows, score, group$keys))
+    names <- c(score_names, costs[[group$keys$method]])
+    lapply(names, function(score) outcome_of(group$rows, score, group$keys))
   }), recursive = FALSE)
 }
 

@@ -9,12 +9,13 @@
 # `equivalent`: |r| < `bound` by two one-sided tests (Schuirmann 1987), with their power if r is 0.
 # `reliability_value`, `reliability_score`, `repeated`, `ceiling`: see fill_ceiling;
 # `r_corrected`: r over its ceiling. `covariate`: what else was removed. Arguments: see
-# choice_table.
+# choice_table. `costs`: what edits by single methods cost (see outcomes_of); there r is below zero
+# where an edit costs less at layers with larger values.
 within_table <- function(scores, effects, score_names, problems = NULL, methods = NULL,
-                         primary = NULL, correct_only = TRUE) {
+                         primary = NULL, correct_only = TRUE, costs = NULL) {
   table <- over_cells(
     scores, effects, score_names, problems, methods, correct_only,
-    function(cells) bind_columns(lapply(lapply(cells, with_covariate), within_row))
+    function(cells) bind_columns(lapply(lapply(cells, with_covariate), within_row)), costs
   )
   with_adjusted(table, primary)
 }

@@ -23,6 +23,8 @@ CHOSEN = [
     *TEXT,
     "overall",
 ]
+# What an edit that may stop early costs: smaller is better, so they are no choice's scores
+COSTS = {name: ["update_norm", "steps"] for name in METHODS if stops_early(name)}
 PRIMARY = {**SHOWN, **config["analysis"]["primary"]}
 PRIMARY_LAYERS = pairs.listed(edit_layers(PRIMARY["method"], PRIMARY["problem"]))
 
@@ -63,7 +65,7 @@ TABLES = {
     "within": (
         "within_table",
         [*_MATRICES, "within.R"],
-        {**_CHOICE, "primary": PRIMARY},
+        {**_CHOICE, "primary": PRIMARY, "costs": COSTS},
         _BOTH,
         "Association of score and value within facts",
     ),

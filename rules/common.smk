@@ -3,6 +3,7 @@
 # these; what lies upstream is Snakemake's to carry. Snakemake compares params by their values alone,
 # as a set, so settings of one kind stand together in a dictionary.
 
+import dataclasses
 import functools
 import re
 from pathlib import Path

@@ -23,6 +23,12 @@ def solving(method):
     return picked("statistics", "ridge") if methods.METHODS[method].statistics else {}
 
 
+def stops_early(method):
+    """Whether a method may leave a fact alone once its loss is small, as fine-tuning does."""
+    fields = dataclasses.fields(methods.METHODS[method].settings)
+    return any(field.name == "enough" for field in fields)
+
+
 def edit_layers(method, problem):
     """The layers that a pair is edited at, each fact's own peak perhaps among them."""
     return pairs.of_pair(config["editing"]["layers"], problem, method)

@@ -334,6 +334,15 @@ def test_every_table_is_written_with_its_reasons_and_as_a_page(tables, tmp_path,
         assert (own["reason"] == "").all()
 
 
+def test_what_edits_cost_is_in_the_table_within_of_its_methods_alone(tables, tmp_path):
+    costs = {"ROME": ["update_norm", "steps"]}
+    table, page = made("within", tables, tmp_path, arguments={**SCORED, "costs": costs})
+    rows = {method: [*some["score"]] for method, some in table.groupby("method")}
+    assert rows == {"MEMIT": ["rewrite"], "ROME": ["rewrite", "steps", "update_norm"]}
+    assert table.query("method == 'ROME'")["r"].notna().all()
+    assert "Optimiser steps" in page
+
+
 def test_the_layer_explains_the_score_that_it_makes(tables, tmp_path):
     table = made("r2", tables, tmp_path)[0].query("subset == 'all'").set_index("method")
     assert table.loc["ROME", ["n", "n_dropped"]].tolist() == [23, 1]

@@ -60,6 +60,29 @@ test_that("the table has Fisher's interval, two one-sided tests and their power"
   expect_equal(c(bound_for(199, 6), bound_for(200, 5), bound_for(200, 6)), c(0.2, 0.2, 0.1))
 })
 
+test_that("what edits cost is an outcome of the methods that are named for it, and of no other", {
+  costs <- list(steps = 20 - study$score, update_norm = exp(study$value))
+  frames <- as_frames(study, more = costs)
+  tuned <- transform(frames$scores, method = "FT-1")
+  constant <- transform(frames$scores, method = "FT-5", steps = 25)
+  table <- within_table(
+    rbind(frames$scores, tuned, constant), frames$effects, "rewrite",
+    costs = list("FT-1" = c("update_norm", "steps"), "FT-5" = "steps")
+  )
+  expect_equal(table$method, c("FT-1", "FT-1", "FT-1", "FT-5", "FT-5", "ROME"))
+  expect_equal(table$score, c("rewrite", "steps", "update_norm", "rewrite", "steps", "rewrite"))
+  expect_equal(table$r[1:3], c(by_lm(1:n), -by_lm(1:n), by_lm(1:n, score = exp(study$value))))
+  expect_true(is.na(table$r[5]))
+  expect_equal(table$reason[5], "the score does not differ between layers")
+  # each in a family of its own: no other number changes
+  without <- within_table(rbind(frames$scores, tuned, constant), frames$effects, "rewrite")
+  expect_equal(as.list(table[c(1, 4, 6), ]), as.list(without))
+  expect_error(
+    within_table(as_frames(study)$scores, frames$effects, "rewrite", costs = list(ROME = "steps")),
+    "missing column steps"
+  )
+})
+
 test_that("in forcing the corrupted probability is taken out of each layer, elsewhere not", {
   frames <- as_frames(study)
   frames$effects$p_corrupted <- p_corrupted[match(frames$effects$case_id, cases(n))]
