@@ -78,6 +78,7 @@ compared_table <- function(scores, effects, score_names, problems, methods, corr
   check_localized(effects)
   shuffles <- shuffles_of(study_facts(scores), permutations, seed)
   signs <- signs_of(study_facts(scores), permutations, seed)
+  scores <- in_layers(scores)
   origin <- c("model", "dataset")
   parts <- list()
   for (setting in split_by(unique(rbind(scores[origin], effects[origin])), origin)) {

@@ -11,7 +11,7 @@ together_table <- function(scores, score_names, problems = NULL, methods = NULL,
   keys <- c(SCORE_KEYS, "together")
   require_columns(scores, c(keys, "listed", "is_correct", "status", score_names), "scores")
   require_unique(scores, keys, "scores")
-  scores <- listed_edits(scores)
+  scores <- in_layers(listed_edits(scores))
   counts <- sort(unique(as.integer(scores$together)))
   rows <- list()
   for (setting in split_by(scores, c("model", "dataset"))) {

@@ -114,3 +114,13 @@ test_that("every table survives failed edits, constant scores, few facts and one
     expect_equal(names(nothing), names(table), info = name)
   }
 })
+
+test_that("edits of the embedding are no choice of a layer", {
+  frames <- as_frames(make_choice(facts = 12, layers = 4))
+  scores <- frames$scores[frames$scores$layer > 2, ] # layer 1 is as near to the embedding as to 3
+  embedded <- transform(scores[scores$layer == 3, ], layer = -1L, rewrite = rev(rewrite))
+  for (name in names(CHOSEN)) {
+    answer <- function(scores) CHOSEN[[name]](scores, frames$effects, "rewrite")
+    expect_equal(answer(rbind(scores, embedded)), answer(scores), info = name)
+  }
+})

@@ -48,3 +48,10 @@ test_that("the figure draws a line for each number, or says why not", {
   empty <- together_by_layer(scores, "tiny", "fact_erasure", names)
   expect_match(attr(empty, "words")$alt, "Nothing to show")
 })
+
+test_that("edits of the embedding are no layer", {
+  scores <- several()
+  embedded <- transform(scores[scores$layer == 2, ], layer = -1L, rewrite = 1)
+  table <- together_table(scores, "rewrite")
+  expect_equal(together_table(rbind(scores, embedded), "rewrite"), table)
+})
