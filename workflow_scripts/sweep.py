@@ -64,7 +64,7 @@ def main(snakemake) -> None:
                         "aim_low": low,
                         "aim_high": high,
                         "layer": settings["layer"],
-                        "setting": ", ".join(f"{k}={v:g}" for k, v in values.items()),
+                        "setting": tuning.in_words(values),
                         "values": json.dumps(values),
                         **tuning.summarise(edits, params.aggregate),
                     }

@@ -11,6 +11,7 @@ from locedit.outcomes import OK
 from locedit.study.halving import Search
 from locedit.study.intervals import LEVEL, bounded, difference
 from locedit.study.trials import Arm, Pool, Trials
+from locedit.study.tuning import in_words
 from locedit.windows import window_layers
 
 CHOSEN, RUNNER_UP, OTHER = "chosen", "runner-up", "other"
@@ -80,14 +81,6 @@ def rows(
             }
         )
     return table
-
-
-def in_words(values: Mapping[str, Any]) -> str:
-    """Settings as people read them."""
-    return ", ".join(
-        f"{key}={value:g}" if isinstance(value, int | float) else f"{key}={value}"
-        for key, value in values.items()
-    )
 
 
 def _scores(trials: Trials, arm: Arm, found: Search) -> dict[str, Any]:

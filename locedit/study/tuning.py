@@ -23,6 +23,14 @@ def settings(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
         yield dict(zip(grid, values, strict=True))
 
 
+def in_words(values: Mapping[str, Any]) -> str:
+    """Settings as people read them; some are words themselves."""
+    return ", ".join(
+        f"{key}={value:g}" if isinstance(value, int | float) else f"{key}={value}"
+        for key, value in values.items()
+    )
+
+
 def summarise(rows: Sequence[Mapping[str, Any]], aggregate: str) -> dict[str, Any]:
     """Mean rewrite and neighbourhood score over the edited facts, and their mean.
 

@@ -61,7 +61,12 @@ SETTINGS: dict[str, Any] = {
             "unsaturated": {
                 "grid": {
                     "FT-1": {"eps": [0.01, 0.05], "lr": [0.01]},
-                    "ROME": {"clamp": [1.0], "kl_factor": [0.5], "lr": [0.5]},
+                    "ROME": {
+                        "clamp": [1.0],
+                        "kl_factor": [0.5],
+                        "lr": [0.5],
+                        "fact_token": ["subject_last"],  # a setting that is a word
+                    },
                 }
             }
         },

@@ -66,6 +66,11 @@ def test_a_grid_without_names_is_the_preset_alone():
     assert list(tuning.settings({})) == [{}]
 
 
+def test_a_setting_may_be_a_word():
+    values = {"threshold": 1.0, "threshold_kind": "energy"}
+    assert tuning.in_words(values) == "threshold=1, threshold_kind=energy"
+
+
 # ---- a setting's scores --------------------------------------------------------------------------
 
 

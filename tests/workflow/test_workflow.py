@@ -253,7 +253,8 @@ def test_tuning_uses_other_facts_and_chooses_one_setting_each(study):
     assert set(tuned) == {"unsaturated"} == set(table["aim"])
     found = tuned["unsaturated"]["hyperparameters"]
     assert set(found) == set(METHODS)
-    assert found["ROME"] == {"all": {"clamp": 1.0, "kl_factor": 0.5, "lr": 0.5}}
+    rome = {"clamp": 1.0, "kl_factor": 0.5, "lr": 0.5, "fact_token": "subject_last"}
+    assert found["ROME"] == {"all": rome}
     assert found["FT-1"]["all"]["enough"] == 0
     within = table["rewrite"].between(0.5, 0.7)
     assert within.tolist() == table["admissible"].tolist()
