@@ -21,6 +21,9 @@ KEYS = (
     *("target", "update_norm", "steps", "status"),
 )
 
+# What study.edit.baseline says of a fact that is too improbable to be erased
+TOO_UNLIKELY = f"{outcomes.NOT_EDITED}p(o_true) = "
+
 
 def main(snakemake) -> None:
     with running(snakemake):
@@ -65,11 +68,17 @@ def refuse_nothing_done(statuses: list[str]) -> None:
     """Raises LoceditError where the whole study has no edit to score."""
     if OK in statuses:
         return
+    passed_over = [status for status in statuses if status.startswith(outcomes.NOT_EDITED)]
     advice = "the logs of the edits say where they failed"
-    if any(status.startswith(outcomes.NOT_EDITED) for status in statuses):
+    if any(status.startswith(TOO_UNLIKELY) for status in passed_over):
         advice = (
             "study facts that the model knows better (another data set, a larger facts.study) or "
             "other problems (editing.problems), or lower facts.min_p_erase"
+        )
+    elif passed_over:
+        advice = (
+            "choose other methods or layers (editing.methods, editing.layers), more facts "
+            "(facts.study, editing.facts) or fewer of them together (editing.together)"
         )
     raise LoceditError(
         f"none of the study's {len(statuses)} edits can be scored ({commonest(statuses)}); {advice}"

@@ -25,7 +25,7 @@ from locedit.shards import BATCH_FACTS, batches
 from locedit.store import folders
 from locedit.study import measure as measuring
 from locedit.study.batching import together_or_alone
-from locedit.windows import layer_words
+from locedit.windows import EMBEDDING, layer_words
 
 PROBLEM = PROBLEMS["error_injection"]
 TERMS = ("LICENSE*", "LICENCE*", "NOTICE*", "*TERMS*", "USE_POLICY*")  # they go with the weights
@@ -99,9 +99,15 @@ def written(
     fact that cannot be edited the status says why. progress: told of each fact once it is written
     or not.
 
-    Raises LoceditError where the method writes one fact at a time alone, or no fact was edited.
+    Raises LoceditError where facts `together` are written one at a time, by a method that does no
+    more or at the embedding, or no fact was edited.
     """
     lm, requests, of = seen.lm, [_request(fact) for fact in facts], METHODS[method]
+    if together and layer == EMBEDDING:
+        raise LoceditError(
+            "--together: at the embedding facts are written one after another; leave it out, or "
+            "name a layer"
+        )
     if together and not of.jointly:
         able = ", ".join(name for name, one in METHODS.items() if one.jointly)
         raise LoceditError(

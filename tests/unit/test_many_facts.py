@@ -98,6 +98,10 @@ FAULTS = {
     "a layer": ({"layer": 9}, "no layer 9"),
     "a setting": ({"hyperparameters": {"lrr": 1}}, "unknown setting 'lrr'"),
     "one fact at a time": ({"together": True}, "FT-1 writes one fact at a time"),
+    "the embedding, together": (
+        {"together": True, "layer": -1, "method": "FT-M"},
+        "at the embedding facts are written one after another; leave it out, or name a layer",
+    ),
     "a name that is taken": ({"save": "facts.json"}, "facts.json is there already"),
     "an adapter of whole changes": ({"save_lora": "a"}, "no product of low rank"),
 }

@@ -31,6 +31,7 @@ from locedit.workflow import job as jobs
 from workflow_scripts import merge, scores, sweep, sweep_table
 
 FAILED, NOT_EDITED = "failed: a singular matrix", "not edited: p(o_true) = 0.001 < 0.02"
+UNFIT = "not edited: ROME writes to MLPs and has no meaning for the embedding"
 BAD_CELL = ("FT-1", 0)
 
 
@@ -405,6 +406,7 @@ def stored(tmp_path):
     {
         (FAILED, FAILED): r"\(2 x failed: a singular matrix\); the logs of the edits say",
         (FAILED, NOT_EDITED): r"\(1 x failed: a sing.*1 x not edited: .*lower facts\.min_p_erase",
+        (UNFIT, UNFIT): r"2 x not edited: ROME writes.*embedding\); choose other methods or layers",
     }.items(),
 )
 def test_scores_of_a_study_without_an_edit_are_an_error(stored, tmp_path, statuses, words):
