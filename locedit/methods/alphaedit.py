@@ -57,10 +57,11 @@ def null_space(
     if not 0 < rank < width:
         told = f"{hyper.threshold_kind} threshold of {hyper.threshold:g}"
         spread = f"singular values {values[0]:.3g} to {values[-1]:.3g}, median {middle:.3g}"
-        wrong, remedy = ("empty", "raise") if rank == 0 else ("all there is", "lower")
+        wrong, remedy = ("empty", "raise it, or") if rank == 0 else ("all there is", "lower it, or")
+        if hyper.threshold_kind == "relative" and middle == 0:
+            remedy = "no multiple of the median is above 0:"
         raise LoceditError(
             f"AlphaEdit: the null space of layer {layer}'s key moment is {wrong}, {rank} of its "
-            f"{width} dimensions ({spread}), at the {told}; {remedy} it, or "
-            "choose another threshold_kind"
+            f"{width} dimensions ({spread}), at the {told}; {remedy} choose another threshold_kind"
         )
     return directions[:, :rank]

@@ -111,6 +111,14 @@ def test_ranks_by_hand():
             "lower it, or choose another threshold_kind",
         ),
         (
+            (0.0, 0.0, 4.0, 0.0),
+            1.0,
+            "relative",
+            "AlphaEdit: the null space of layer 7's key moment is empty, 0 of its 4 dimensions "
+            "(singular values 0 to 4, median 0), at the relative threshold of 1; "
+            "no multiple of the median is above 0: choose another threshold_kind",
+        ),
+        (
             (4.0, float("nan"), 1.0, 1.0),
             9.0,
             "absolute",
