@@ -80,7 +80,7 @@ def paragraph(tables: Mapping[str, pd.DataFrame], design: Design) -> list[str]:
         beside(verdict, tables.get("choice", empty), design),
         planted(tables.get("hits", empty), tables.get("choice", empty), verdict, design),
         count(tables.get("facts", empty), tables.get("study", empty), design),
-        mean_peak(tables.get("effects", empty), success, design),
+        mean_peak(tables.get("effects", empty), success, verdict, design),
         lost(success),
     ]
     return [sentence for sentence in sentences if sentence]
@@ -125,14 +125,21 @@ def lost(success: pd.DataFrame) -> str:
     return f"Of {done + failed + passed_over:,} edits {_listed(parts)}: these have no scores."
 
 
-def mean_peak(effects: pd.DataFrame, success: pd.DataFrame, design: Design) -> str:
-    """At which layer the mean effect is largest, and whether every fact is edited there."""
+def mean_peak(
+    effects: pd.DataFrame, success: pd.DataFrame, verdict: pd.DataFrame, design: Design
+) -> str:
+    """At which layer the mean effect is largest, and whether it is edited in the comparison that
+    was named before the study (without one, in the usual problem).
+    """
     if effects.empty:
         return ""
     layer = peaks.mean_layer(peaks.of_localizer(effects, design.traced))
     if layer is None:
         return f"Averaged over facts, {design.the_effect} is above zero at no layer."
-    rows = _rows(success, problem=design.problem)
+    pair: dict[str, object] = {"problem": design.problem}
+    if not verdict.empty and verdict.iloc[0][["problem", "method"]].notna().all():
+        pair = {key: verdict.iloc[0][key] for key in ("problem", "method")}
+    rows = _rows(success, **pair)
     edited = [] if rows.empty else sorted({int(one) for one in rows["layer"]} - {EMBEDDING})
     said = f"Averaged over facts, {design.the_effect} is largest at layer {layer + 1}"
     if layer in edited:

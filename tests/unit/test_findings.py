@@ -119,12 +119,19 @@ def effects(means: list[float]) -> pd.DataFrame:
     ids=["edited", "not edited", "nowhere"],
 )
 def test_the_mean_effects_peak_is_said_and_whether_it_is_edited(means, sentence):
-    said = findings.mean_peak(effects(means), success(ROME=[0.5, 0.5]), DESIGN)
+    edits, named = success(ROME=[0.5, 0.5], FT_1=[0.5] * 3), verdict("cannot_say")
+    said = findings.mean_peak(effects(means), edits, named, DESIGN)
     assert said == f"Averaged over facts, the tracing effect is {sentence}"
 
 
+def test_without_a_named_comparison_the_peak_is_edited_where_any_method_edits_it():
+    edits = success(ROME=[0.5], FT_1=[0.5] * 3)
+    said = findings.mean_peak(effects([0.1, 0.2, 0.3]), edits, pd.DataFrame(), DESIGN)
+    assert said.endswith("largest at layer 3, which is edited.")
+
+
 def test_without_effects_nothing_is_said_of_their_peak():
-    assert findings.mean_peak(pd.DataFrame(), success(ROME=[0.5]), DESIGN) == ""
+    assert findings.mean_peak(pd.DataFrame(), success(ROME=[0.5]), pd.DataFrame(), DESIGN) == ""
 
 
 # ---- the primary comparison ----------------------------------------------------------------------
