@@ -30,7 +30,7 @@ OKABE_ITO <- unlist(LABELS$colours, use.names = FALSE)
 METHOD_COLOURS <- colours_of("methods")
 PREDICTOR_COLOURS <- colours_of("predictors")
 STRATEGY_COLOURS <- colours_of("strategies")
-SHAPES <- c(16, 17, 15, 18, 3, 4, 8)
+SHAPES <- c(16, 17, 15, 18, 6, 4, 8, 1, 0) # no "+": it vanishes in an interval
 
 # The text for each name: from the table of known ones, otherwise the name itself.
 label_of <- function(names, labels) {
