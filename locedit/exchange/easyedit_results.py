@@ -65,15 +65,15 @@ def entry(case: Case) -> dict[str, Any]:
 
 
 def _measured(stage: Mapping[str, Any]) -> dict[str, Any]:
-    near = stage.get("neighborhood_prompts_probs", [])
+    near, again = (
+        stage.get(f"{kind}_prompts_probs", []) for kind in ("neighborhood", "paraphrase")
+    )
     entropy = stage.get("ngram_entropy")
     return {
         **_of_prompts("rewrite", stage["rewrite_prompts_probs"]),
-        **_of_prompts("rephrase", stage.get("paraphrase_prompts_probs", [])),
+        **(_of_prompts("rephrase", again) if again else {}),  # their summary takes means of all
         # among neighbours the true object should stay ahead
-        "locality": {"neighborhood": {"neighborhood_acc": [1 - one for one in _won(near)]}}
-        if near
-        else {},
+        "locality": {"neighborhood_acc": [1 - one for one in _won(near)]} if near else {},
         "portability": {},
         "fluency": {} if entropy is None else {"ngram_entropy": entropy},
     }

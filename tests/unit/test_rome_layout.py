@@ -17,7 +17,7 @@ import tiny
 from tiny_study import record
 
 from locedit.cli.main import main
-from locedit.exchange import rome_layout
+from locedit.exchange import easyedit_results, rome_layout
 from locedit.methods.problems import PROBLEMS
 from locedit.store import tables
 from workflow_scripts import rome_layout as script
@@ -291,12 +291,46 @@ def test_easyedits_list_has_the_runs_successes_and_perplexities(laid_out, tmp_pa
             assert got["rewrite_acc"] == [float(pair["target_new"] < pair["target_true"])]
             assert got["rewrite_ppl"] == pytest.approx([math.exp(pair["target_new"])])
             assert len(got["rephrase_acc"]) == 2
-            near = got["locality"].get("neighborhood", {}).get("neighborhood_acc", [])
+            near = got["locality"].get("neighborhood_acc", [])
             pairs = theirs.get("neighborhood_prompts_probs", [])
             assert near == [float(p["target_new"] >= p["target_true"]) for p in pairs]
             assert got["portability"] == {}
             assert got["fluency"]["ngram_entropy"] == theirs["ngram_entropy"]
     assert [len(e["post"]["locality"]) for e in listed] == [1, 1, 0]  # the third has no neighbours
+
+
+def as_easyedit_sums_up(listed, stage):
+    """Means as EasyEdit's `summary_metrics` takes them, of keys where it looks for them.
+
+    Of localities those that end in "acc", directly in an entry's `locality`; of what no prompt
+    asked, the key is missing.
+    """
+    found = {}
+    for key in ("rewrite_acc", "rephrase_acc", "rewrite_ppl"):
+        if key in listed[0][stage]:
+            found[key] = np.mean([entry[stage][key] for entry in listed])
+    for part in ("locality", "portability"):
+        for key in {k for entry in listed for k in entry[stage][part] if k.endswith("acc")}:
+            of = [entry[stage][part][key] for entry in listed if key in entry[stage][part]]
+            found[key] = np.mean([np.mean(values) for values in of])
+    return found
+
+
+def test_easyedits_own_summary_finds_all_scores(laid_out):
+    base, _ = laid_out
+    cases = easyedit_results.read_run(
+        base / "rome" / "ROME" / rome_layout.run_name("fact_erasure", 3, N_LAYERS)
+    )
+    found = as_easyedit_sums_up([easyedit_results.entry(case) for case in cases], "post")
+    of_suite = rome_layout.summarise(cases)
+    assert found["rewrite_acc"] == pytest.approx(of_suite["post_rewrite_success"] / 100)
+    assert found["rephrase_acc"] == pytest.approx(of_suite["post_paraphrase_success"] / 100)
+    near = of_suite["post_neighborhood_success"] / 100
+    assert found["neighborhood_acc"] == pytest.approx(near)
+    for case in cases:
+        del case["post"]["paraphrase_prompts_probs"]
+    found = as_easyedit_sums_up([easyedit_results.entry(case) for case in cases], "post")
+    assert "rephrase_acc" not in found
 
 
 @pytest.mark.parametrize(
