@@ -12,6 +12,7 @@ from locedit.engine import key_statistics
 from locedit.errors import LoceditError
 from locedit.exchange import easyedit_settings, moments_npz
 from locedit.store.files import atomic
+from locedit.workflow import config as configuration
 
 
 def run(options: Options) -> None:
@@ -51,7 +52,9 @@ def _settings(seen: Look, options: Options) -> None:
         "layers": [layer],
         "hyperparameters": {method: {"all": settings}},
     }
-    text = yaml.safe_dump({"editing": editing}, sort_keys=False, default_flow_style=None)
+    configuration.read({"editing": editing}, str(source))  # as a study would check it
+    text = "".join(f"# not taken over: {what}\n" for what in easyedit_settings.left_out(values))
+    text += yaml.safe_dump({"editing": editing}, sort_keys=False, default_flow_style=None)
     if options.out is None:
         say(text.rstrip())
         return

@@ -31,14 +31,23 @@ _METHODS: dict[str, tuple[str, dict[str, str]]] = {
     "ROME": ("ROME", _VALUE),
     "r-ROME": ("R-ROME", _VALUE),
     "MEMIT": ("MEMIT", _VALUE | {"moment_weight": "mom2_update_weight"}),
-    "EMMET": ("EMMET", _VALUE),
+    "EMMET": ("EMMET", _VALUE | {"ridge": "emmet_lambda"}),
     "AlphaEdit": ("AlphaEdit", _VALUE | {"l2": "L2", "threshold": "nullspace_threshold"}),
     "FT-1": ("FT", _FT),
     "FT-5": ("FT", _FT),
     "FT-M": ("FT", {"steps": "num_steps", "lr": "lr"}),
 }
 _NUMBERS = {*_VALUE.values(), *_FT.values(), "mom2_update_weight", "L2", "nullspace_threshold"}
-_NUMBERS |= {"weight_decay", "v_loss_layer", "mom2_n_samples"}
+_NUMBERS |= {"emmet_lambda", "weight_decay", "v_loss_layer", "mom2_n_samples"}
+# What their dataclasses have beside, and want: a key that is not theirs is an error there
+_WINDOWED: dict[str, Any] = {"layer_selection": "all", "mom2_update_weight": 1}
+_OF_THEIRS: dict[str, dict[str, Any]] = {
+    "ROME": {"context_template_length_params": [[5, 10], [10, 10]]},
+    "R-ROME": {"context_template_length_params": [[5, 10], [10, 10]]},
+    "MEMIT": {"layer_selection": "all"},
+    "EMMET": {**_WINDOWED, "update_norm_lambda": 0},
+    "AlphaEdit": {**_WINDOWED, "P_loc": "./null_space_project.pt"},  # the weight goes unused
+}
 _MODULES = ("rewrite_module_tmp", "layer_module_tmp", "mlp_module_tmp", "attn_module_tmp")
 _PLAIN_MODULES = ("ln_f_module", "lm_head_module")
 
@@ -79,12 +88,11 @@ def settings(
         "fact_token": ours["fact_token"],
         "v_loss_layer": lm.n_layers - 1,
         "mom2_adjustment": True,
-        "context_template_length_params": [[5, 10], [10, 10]],
         "mom2_dataset": "wikipedia",
         "mom2_n_samples": 100000,
         "mom2_dtype": "float32",
     }
-    return found | ({"P_loc": "./null_space_project.pt"} if method == "AlphaEdit" else {})
+    return found | _OF_THEIRS[theirs]
 
 
 def modules(lm: LanguageModel) -> dict[str, str]:
@@ -107,14 +115,15 @@ class _Dumper(yaml.SafeDumper):
     """Small numbers with a point before the exponent, as YAML 1.1 wants them."""
 
 
-def _represented(dumper: yaml.SafeDumper, value: float) -> yaml.ScalarNode:
+def _written(value: float) -> str:
     said = repr(value)
-    if "e" in said and "." not in said:
-        said = said.replace("e", ".0e")
-    return dumper.represent_scalar("tag:yaml.org,2002:float", said)
+    return said.replace("e", ".0e") if "e" in said and "." not in said else said
 
 
-_Dumper.add_representer(float, _represented)
+_Dumper.add_representer(
+    float,
+    lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:float", _written(value)),
+)
 
 
 def _plain(value: Any) -> Any:
@@ -141,15 +150,17 @@ def faults(lm: LanguageModel, values: Mapping[str, Any]) -> list[str]:
 
 
 def _faults(lm: LanguageModel, values: Mapping[str, Any]) -> Iterator[str]:
-    known = {theirs for theirs, _ in _METHODS.values()}
+    known = sorted({theirs for theirs, _ in _METHODS.values()})
     if values["alg_name"] not in known:
         near = nearest(values["alg_name"], known)
-        yield f"alg_name: {shown(values['alg_name'])} is none of {listed(sorted(known))}{near}"
+        yield f"alg_name: {shown(values['alg_name'])} is none of {listed(known)}{near}"
     for key in sorted(_NUMBERS & values.keys()):
         value = values[key]
+        if key == "norm_constraint" and value is False:  # none
+            continue
         if isinstance(value, str):
             yield f"{key}: {shown(value)} is read as text; write {_as_number(value)}"
-        elif not isinstance(value, int | float):
+        elif isinstance(value, bool) or not isinstance(value, int | float):
             yield f"{key}: expected a number, got {shown(value)}"
     token = values.get("fact_token")
     if token is not None and token not in get_args(FactToken):
@@ -158,11 +169,24 @@ def _faults(lm: LanguageModel, values: Mapping[str, Any]) -> Iterator[str]:
     if given is not None and not isinstance(given, str) and given != last:
         yield f"v_loss_layer: {shown(given)}, and the model's last layer is {last}"
     yield from _layer_faults(lm, values.get("layers"))
-    named = {name for name, _ in lm.model.named_modules()}
+    yield from _module_faults(lm, values)
+
+
+def _module_faults(lm: LanguageModel, values: Mapping[str, Any]) -> Iterator[str]:
+    named, own = {name for name, _ in lm.model.named_modules()}, modules(lm)
     for key in (*_MODULES, *_PLAIN_MODULES):
         value = values.get(key)
-        if value is not None and str(value).replace("{}", "0") not in named:
-            yield f"{key}: the model has no module {shown(value)}; write {modules(lm)[key]}"
+        if value is None:
+            continue
+        path = str(value)
+        if values["alg_name"] == "FT" and key == "rewrite_module_tmp":
+            path = path.removesuffix(".weight")  # which part of a weight's name it is, there
+        if path.replace("{}", "0") not in named:
+            yield f"{key}: the model has no module {shown(value)}; write {own[key]}"
+        elif key in _MODULES and "{}" not in path:
+            yield f"{key}: {shown(value)} is of one layer, whatever layers says; write {own[key]}"
+        elif key == "rewrite_module_tmp" and path != own[key]:
+            yield f"{key}: {shown(value)} is not what is edited here; write {own[key]}"
 
 
 def _layer_faults(lm: LanguageModel, layers: Any) -> Iterator[str]:
@@ -177,7 +201,7 @@ def _layer_faults(lm: LanguageModel, layers: Any) -> Iterator[str]:
 
 def _as_number(text: str) -> str:
     try:
-        return f"{float(text)!r}"
+        return _written(float(text))
     except ValueError:
         return "a number"
 
@@ -188,7 +212,7 @@ def hyperparameters(
     """Method, edit layer and our hyperparameters of settings without faults.
 
     Raises LoceditError, in one sentence, with all that is wrong in them. What they set beside (a
-    file's places, contexts, statistics) is a study's own.
+    file's places, contexts, statistics) is a study's own; see `left_out` for what that changes.
     """
     if found := faults(lm, values):
         raise LoceditError(f"{source}: {'; '.join(found)}")
@@ -214,6 +238,23 @@ def hyperparameters(
             f"{method} edits {settings.get('window', 1)} around its layer"
         )
     return method, centre[0], settings
+
+
+def left_out(values: Mapping[str, Any]) -> list[str]:
+    """What settings without faults ask for that an edit here does not do, a clause each."""
+    name, found = values["alg_name"], []
+    if name in ("ROME", "R-ROME") and values.get("mom2_adjustment") is False:
+        found.append("mom2_adjustment false: keys are multiplied by C^-1 here, always")
+    if name in ("MEMIT", "EMMET", "AlphaEdit") and values.get("layer_selection", "all") != "all":
+        found.append(
+            f"layer_selection {shown(values['layer_selection'])}: all layers are edited here"
+        )
+    neutral = {"FT": {"weight_decay": 0, "kl_factor": 0}}
+    neutral["EMMET"] = {"mom2_update_weight": 1, "update_norm_lambda": 0}
+    for key, without in neutral.get(name, {}).items():
+        if values.get(key, without) != without:
+            found.append(f"{key} {shown(values[key])}: there is no such setting here")
+    return found
 
 
 def _method(values: Mapping[str, Any], layers: Sequence[int]) -> str:

@@ -238,6 +238,16 @@ FAULTS = {
     "no layers": ("layers: 5", "layers: expected a list of whole numbers, got 5"),
     "another editor": ("alg_name: ROMEO", "'ROMEO' is none of"),
     "no number": ("kl_factor: [1]", "kl_factor: expected a number, got [1]"),
+    "yes for a number": ("v_lr: true", "v_lr: expected a number, got True"),
+    "a list of editors": ("alg_name: [ROME]", "alg_name: ['ROME'] is none of"),
+    "one layer's module": (
+        "mlp_module_tmp: transformer.h.3.mlp",
+        "'transformer.h.3.mlp' is of one layer, whatever layers says; write transformer.h.{}.mlp",
+    ),
+    "a module that no edit is of": (
+        "rewrite_module_tmp: transformer.h.{}.mlp.c_fc",
+        "c_fc' is not what is edited here; write transformer.h.{}.mlp.c_proj",
+    ),
 }
 
 
@@ -249,6 +259,87 @@ def test_the_usual_mistakes_are_told(lm, name, tmp_path):
     found = easyedit_settings.faults(lm, easyedit_settings.read(tmp_path / "a.yaml"))
     assert len(found) == 1
     assert said in found[0]
+
+
+@pytest.mark.parametrize("text", ["5e-1", "1e-3", "5e-5"])
+def test_a_number_is_advised_that_is_read_as_one(lm, text):
+    values = {"alg_name": "ROME", "layers": [2], "v_lr": yaml.safe_load(text)}
+    (found,) = easyedit_settings.faults(lm, values)
+    assert yaml.safe_load(found.rpartition("write ")[2]) == float(text)
+
+
+def test_fine_tunings_module_may_be_a_weights_name(lm):
+    values = {"alg_name": "FT", "layers": [2], "norm_constraint": False}
+    values["rewrite_module_tmp"] = "transformer.h.{}.mlp.c_proj.weight"
+    assert easyedit_settings.faults(lm, values) == []
+    assert easyedit_settings.hyperparameters(lm, values, "a file")[:2] == ("FT-M", 2)
+    rome = values | {"alg_name": "ROME"}
+    assert "the model has no module" in " ".join(easyedit_settings.faults(lm, rome))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("v_lr: .nan", "ROME.all.lr: "),
+        ("v_num_grad_steps: 20.5", "ROME.all.iterations: "),
+        ("clamp_norm_factor: -3", "ROME.all.clamp: must be above 0, got -3"),
+    ],
+)
+def test_values_that_no_study_takes_are_told_at_once(run, tmp_path, line, said):
+    (tmp_path / "a.yaml").write_text(f"alg_name: ROME\nlayers: [2]\n{line}\n")
+    status, error = run("import", "settings", "a.yaml", "--out", "study.yaml")
+    assert (status, error.count("\n")) == (1, 1)
+    assert f"a.yaml: editing.hyperparameters.{said}" in error
+    assert not (tmp_path / "study.yaml").exists()
+
+
+NOT_TAKEN = {
+    "ROME": ("mom2_adjustment: false", "mom2_adjustment false: keys are multiplied by C^-1"),
+    "MEMIT": ("layer_selection: random", "layer_selection 'random': all layers are edited here"),
+    "EMMET": ("mom2_update_weight: 15000", "mom2_update_weight 15000: there is no such setting"),
+    "FT": ("weight_decay: 0.5", "weight_decay 0.5: there is no such setting here"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_TAKEN)
+def test_what_is_not_taken_over_is_a_comment(run, tmp_path, name):
+    line, said = NOT_TAKEN[name]
+    (tmp_path / "a.yaml").write_text(f"alg_name: {name}\nlayers: [2]\n{line}\n")
+    status, out = run("import", "settings", "a.yaml", "--out", "study.yaml")
+    assert status == 0, out
+    text = (tmp_path / "study.yaml").read_text()
+    assert text.startswith(f"# not taken over: {said}")
+    assert yaml.safe_load(text)["editing"]["layers"] == [2]
+
+
+# ---- EasyEdit's dataclasses reject a key that they do not have, and want those without a default
+
+_ALL = "alg_name model_name device layers rewrite_module_tmp layer_module_tmp mlp_module_tmp"
+_ALL += " attn_module_tmp ln_f_module lm_head_module"
+_VALUES = " stats_dir fact_token v_num_grad_steps v_lr v_loss_layer v_weight_decay"
+_VALUES += " clamp_norm_factor kl_factor mom2_adjustment mom2_dataset mom2_n_samples mom2_dtype"
+_WINDOW = " layer_selection mom2_update_weight"
+THEIR_FIELDS = {
+    "ROME": _ALL + _VALUES + " context_template_length_params",
+    "r-ROME": _ALL + _VALUES + " context_template_length_params",
+    "MEMIT": _ALL + _VALUES + _WINDOW,
+    "EMMET": _ALL + _VALUES + _WINDOW + " update_norm_lambda emmet_lambda",
+    "AlphaEdit": _ALL + _VALUES + _WINDOW + " nullspace_threshold L2 P_loc",
+    "FT-1": _ALL + " num_steps lr weight_decay kl_factor norm_constraint objective_optimization",
+}
+THEIR_FIELDS["FT-M"] = THEIR_FIELDS["FT-5"] = THEIR_FIELDS["FT-1"]
+
+
+@pytest.mark.parametrize("method", THEIR_FIELDS)
+def test_what_goes_out_has_the_keys_that_they_want_and_no_other(lm, method):
+    over = {"all": {"threshold_kind": "absolute", "threshold": 0.02}}
+    of = METHODS[method]
+    hyper = of.hyperparameters("error_injection", "paper", over if method == "AlphaEdit" else {})
+    values = easyedit_settings.settings(lm, method, 2, hyper, model_name="m", stats_dir="s")
+    assert sorted(values) == sorted(THEIR_FIELDS[method].split())
+    assert easyedit_settings.left_out(values) == []
+    found = easyedit_settings.hyperparameters(lm, values, "a file")
+    assert of.hyperparameters("error_injection", "paper", {"all": found[2]}) == hyper
 
 
 @pytest.mark.parametrize("content", ["", "- 1", "a: 1", "{", "!!python/object:os.system {}"])
