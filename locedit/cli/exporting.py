@@ -9,7 +9,7 @@ from locedit.api.one_fact import check_layer, hyperparameters_of
 from locedit.cli import terminal
 from locedit.cli.naming import check_layer_named, edit_layer, method_named
 from locedit.cli.options import Export as Options
-from locedit.cli.saying import say
+from locedit.cli.saying import layers_words, say
 from locedit.engine import key_statistics
 from locedit.errors import LoceditError
 from locedit.exchange import easyedit_results, easyedit_settings, moments_npz, projection
@@ -56,6 +56,7 @@ def _statistics(seen: Look, options: Options) -> None:
     moments, tokens = key_statistics.moments_of(file)
     if tokens is None:
         raise LoceditError(f"{file} does not say of how many tokens it is the mean")
+    written = []
     for layer, moment in moments:
         path = moments_npz.path_of(
             folder,
@@ -65,7 +66,10 @@ def _statistics(seen: Look, options: Options) -> None:
             options.samples,
         )
         moments_npz.write(path, moment, tokens, options.samples)
-    say(f"{path.parent}: {layer + 1} layers of {tokens:,} tokens")
+        written.append(path)
+    if not written:
+        raise LoceditError(f"{file} has no layer's key statistics; collect them again")
+    say(f"{written[0].parent}: {layers_words(len(written), tokens)}")
     say(f"their readers find it as {options.samples} documents, which is what they ask for")
 
 

@@ -7,7 +7,7 @@ import yaml
 from locedit.api.look import Look, look
 from locedit.cli import terminal
 from locedit.cli.options import Import as Options
-from locedit.cli.saying import say
+from locedit.cli.saying import layers_words, say
 from locedit.engine import key_statistics
 from locedit.errors import LoceditError
 from locedit.exchange import easyedit_settings, moments_npz
@@ -39,7 +39,7 @@ def _statistics(seen: Look, options: Options) -> None:
             imported=str(source),
             model=seen.weights,
         )
-    say(f"{options.out}: {len(found)} layers of {tokens:,} tokens; a study takes it by")
+    say(f"{options.out}: {layers_words(len(found), tokens)}; a study takes it by")
     say(f"statistics: {{path: {options.out}}}")
 
 

@@ -21,6 +21,11 @@ def facts_words(n: int, which: str = "") -> str:
     return f"{n} {which}fact{'s' * (n != 1)}"
 
 
+def layers_words(n: int, tokens: int) -> str:
+    """How many layers key statistics are of, and how many tokens."""
+    return f"{n} layer{'s' * (n != 1)} of {tokens:,} tokens"
+
+
 def settings_words(hyper: Any) -> str:
     """Hyperparameters in words; a plug-in's may be text, flags or nothing."""
     settings = dataclasses.asdict(hyper).items()

@@ -255,9 +255,15 @@ def moments_from_file(path: Path, device: torch.device, *, ridge: float = 0.0) -
     def load(layer: int) -> Tensor:
         name = f"layer.{layer}"
         with _opened(path) as tensors:
-            moment = tensors.get_tensor(name)
-            if _made(tensors).get(name) not in (None, _checksum(moment)):
+            there = sorted(int(one.removeprefix("layer.")) for one in tensors.keys())
+            moment = tensors.get_tensor(name) if layer in there else None
+            if moment is not None and _made(tensors).get(name) not in (None, _checksum(moment)):
                 raise SafetensorError(f"{name} is not what was written")
+        if moment is None:  # an import may be of some layers
+            raise OSError(
+                f"{path} has no key moment of layer {layer} (it has: {listed(there)}); edit where "
+                "it has them, or give a file that has this one, too"
+            )
         return moment.to(device)
 
     tokens = made_of(path).get("tokens")
@@ -284,7 +290,10 @@ def made_of(path: Path) -> dict[str, str]:
 
 
 def _made(tensors: Any) -> dict[str, str]:
-    return json.loads((tensors.metadata() or {}).get("made", "{}"))
+    made = json.loads((tensors.metadata() or {}).get("made", "{}"))
+    if not isinstance(made, dict):
+        raise SafetensorError("what it tells of itself is no mapping")
+    return made
 
 
 def check_size(path: Path, lm: LanguageModel) -> None:

@@ -78,12 +78,15 @@ def read(path: Path, width: int) -> Moment:
             "0 is expected; collect these statistics again"
         )
     if total.ndim != 2 or total.shape != (width, width):
+        size = " x ".join(map(str, total.shape)) or "1"
         raise LoceditError(
-            f"{path}: mom2.mom2 is {' x '.join(map(str, total.shape))}, and the model's d_ff is "
-            f"{width}: it is another model's; give this model's file"
+            f"{path}: mom2.mom2 is {size}, and the model's d_ff is {width}: it is another model's; "
+            "give this model's file"
         )
     if total.dtype.kind != "f" or not np.isfinite(total).all():
         raise LoceditError(f"{path}: not all of mom2.mom2 is a finite number; collect it again")
+    if not total.any():
+        raise LoceditError(f"{path}: mom2.mom2 is 0 throughout; collect these statistics again")
     moment = torch.from_numpy(total.astype(np.float64)) / tokens
     uneven = float((moment - moment.T).abs().max() / moment.abs().max().clamp_min(1e-300))
     if uneven > _UNEVEN:
@@ -145,7 +148,8 @@ def _whole(value: np.ndarray) -> int | None:
     if value.size != 1:
         return None
     one = value.reshape(())[()]
-    return int(one) if isinstance(one, np.number) and one == one and one == int(one) else None
+    real = isinstance(one, np.integer | np.floating) and abs(one) < 2.0**63  # neither NaN nor inf
+    return int(one) if real and one == int(one) else None
 
 
 def found_in(source: Path, lm: LanguageModel) -> dict[int, Path]:

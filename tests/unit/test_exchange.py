@@ -87,6 +87,11 @@ BAD = {
     "no matrix": ({"mom2.mom2": np.ones(64, dtype=np.float32)}, "mom2.mom2 is 64, and the model"),
     "no tokens": ({"mom2.count": np.array(0)}, "mom2.count is 0, and a number of tokens above 0"),
     "half a token": ({"mom2.count": np.array(0.5)}, "mom2.count is 0.5"),
+    "endless tokens": ({"mom2.count": np.array(np.inf)}, "mom2.count is inf"),
+    "more tokens than there are": ({"mom2.count": np.array(1e30)}, r"mom2.count is 1e\+30"),
+    "a complex count": ({"mom2.count": np.array(5 + 1j)}, r"mom2.count is \(5\+1j\)"),
+    "nothing but 0": ({"mom2.mom2": np.zeros((64, 64), dtype=np.float32)}, "is 0 throughout"),
+    "one number": ({"mom2.mom2": np.float32(3)}, "mom2.mom2 is 1, and the model's d_ff is 64"),
     "not symmetric": (
         {"mom2.mom2": np.triu(np.ones((64, 64), dtype=np.float32))},
         "is not symmetric",
@@ -186,6 +191,21 @@ def test_statistics_go_out_and_come_back(run, folder, tmp_path):
     assert stated["model"] == hashing.weights(folder)
     status, said = run("import", "statistics", "nowhere", "--out", "x.safetensors")
     assert (status, said.count("\n")) == (1, 1)
+
+
+def test_statistics_of_some_layers_are_counted_and_others_are_told(run, tmp_path):
+    theirs(tmp_path / "stats" / NAME)
+    status, out = run("import", "statistics", "stats", "--out", "in.safetensors")
+    assert "in.safetensors: 1 layer of 500 tokens" in out
+    status, out = run("export", "statistics", "--statistics", "in.safetensors", "--out", "back")
+    assert (status, "wikipedia_stats: 1 layer of 500 tokens" in out) == (0, True)
+    command = ("export", "projection", "--layer", "0", "--out", "p.pt")
+    status, said = run(*command, "--statistics", "in.safetensors")
+    assert (status, said.count("\n")) == (1, 1)
+    assert "in.safetensors has no key moment of layer 0 (it has: 2); edit where" in said
+    key_statistics.write_moments(tmp_path / "none.safetensors", {}, tokens="500")
+    status, said = run("export", "statistics", "--statistics", "none.safetensors", "--out", "b")
+    assert (status, "has no layer's key statistics" in said) == (1, True)
 
 
 def test_settings_go_out_and_come_back(run, tmp_path):
