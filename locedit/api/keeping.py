@@ -53,9 +53,21 @@ class Targets:
         return any(value is not None for value in dataclasses.astuple(self))
 
     def check(self) -> None:
-        """Raise LoceditError where something is there: nothing of the user's is replaced."""
-        for given in filter(None, dataclasses.astuple(self)):
-            path = Path(given)
+        """Raise LoceditError where something is there: nothing of the user's is replaced.
+
+        So too where two have one name, or a difference one by which `apply` does not know it.
+        """
+        given = [Path(one) for one in dataclasses.astuple(self) if one is not None]
+        if self.delta is not None and Path(self.delta).suffix != ".safetensors":
+            raise LoceditError(
+                f"{self.delta}: a difference is a safetensors file; give it a name that ends in "
+                ".safetensors"
+            )
+        if len({path.resolve() for path in given}) < len(given):
+            raise LoceditError(
+                f"{given[0]}: each of what is kept takes a name of its own, and two have the same"
+            )
+        for path in given:
             if path.exists() and not (path.is_dir() and not any(path.iterdir())):
                 raise LoceditError(f"{path} is there already; give a new name, or take it away")
             if not path.absolute().parent.is_dir():

@@ -56,6 +56,15 @@ class Delta:
             return self.parts[f"{name}.delta"]
         return self.parts[f"{name}.left"] @ self.parts[f"{name}.right"].T
 
+    def fits(self, name: str, tensor: Tensor) -> bool:
+        """Whether the change of a tensor has its shape."""
+        if f"{name}.delta" in self.parts:
+            return self.parts[f"{name}.delta"].shape == tensor.shape
+        left, right = (self.parts[f"{name}.{side}"].shape for side in ("left", "right"))
+        return len(left) == len(right) == 2 and (
+            left[1] == right[1] and (left[0], right[0]) == tensor.shape
+        )
+
 
 def of_updates(
     lm: LanguageModel, updates: Updates, about: Mapping[str, str], *, fact: int = 0
@@ -144,6 +153,8 @@ def read(path: str | Path) -> Delta:
             raise ValueError(f"it has no format {FORMAT}")
         base = json.loads(metadata.pop("base"))
         _check_parts(parts, base)
+        if not isinstance(json.loads(metadata.get("settings", "{}")), dict):
+            raise ValueError("its settings are no mapping")
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise LoceditError(
             f"{path}: cannot be read as a difference of weights ({error}); expected a safetensors "
@@ -154,13 +165,20 @@ def read(path: str | Path) -> Delta:
 
 def _check_parts(parts: Mapping[str, Tensor], base: Mapping[str, str]) -> None:
     """ValueError where a tensor lacks its change, as in an adapter's file, which is like ours."""
+    if not isinstance(base, dict):
+        raise ValueError("its base is no mapping of tensors to hashes")
     for name in base:
         if f"{name}.delta" not in parts and not {f"{name}.left", f"{name}.right"} <= set(parts):
             raise ValueError(f"it has no change of {name}")
+    for name, part in parts.items():
+        if not part.is_floating_point() or not part.isfinite().all():
+            raise ValueError(f"not all of {name} is a finite number")
 
 
 def check_base(lm: LanguageModel, delta: Delta) -> None:
-    """Raise LoceditError where the difference was made from other weights than the model's."""
+    """Raise LoceditError where the difference was made from other weights than the model's, or
+    a change has another shape than its tensor, as in a file that somebody else made.
+    """
     own = dict(lm.model.named_parameters())
     for name, wanted in delta.base.items():
         if name not in own or _hash(own[name]) != wanted:
@@ -168,6 +186,11 @@ def check_base(lm: LanguageModel, delta: Delta) -> None:
             raise LoceditError(
                 f"the difference is one of {of}: the model's tensor {name!r} "
                 f"{'is missing' if name not in own else 'has other values'}; give its base model"
+            )
+        if not delta.fits(name, own[name]):
+            raise LoceditError(
+                f"the difference's change of {name!r} has another shape than the tensor; make it "
+                "again"
             )
 
 

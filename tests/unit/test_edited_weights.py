@@ -145,6 +145,48 @@ def test_other_peoples_safetensors_are_no_difference(tmp_path):
         edited_weights.read(tmp_path / "x.safetensors")
 
 
+NAME = "model.layers.1.mlp.down_proj.weight"
+ODD = {
+    "no base": ({"base": "null"}, {}, "its base is no mapping"),
+    "a list for a base": ({"base": f'["{NAME}"]'}, {}, "its base is no mapping"),
+    "settings that are none": ({"settings": "{"}, {}, "cannot be read as a difference"),
+    "a list of settings": ({"settings": "[1]"}, {}, "its settings are no mapping"),
+    "no number": ({}, {f"{NAME}.delta": torch.full((16, 64), torch.nan)}, "a finite number"),
+    "whole numbers": ({}, {f"{NAME}.delta": torch.ones(16, 64, dtype=torch.int8)}, "finite number"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_difference_that_somebody_changed_gets_a_sentence(name, tmp_path):
+    lm = LanguageModel(*tiny.pair())
+    path = tmp_path / "delta.safetensors"
+    edited_weights.write(path, edited_weights.of_updates(lm, drawn(lm, "dense", (1,)), {}))
+    with safe_open(path, "pt") as found:
+        about, parts = found.metadata(), {key: found.get_tensor(key) for key in found.keys()}
+    changed, tensors, said = ODD[name]
+    save_file(parts | tensors, path, about | changed)
+    with pytest.raises(LoceditError, match=said):
+        edited_weights.read(path)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {f"{NAME}.delta": torch.ones(1, 1)},
+        {f"{NAME}.left": torch.ones(3, 3), f"{NAME}.right": torch.ones(2, 2)},
+        {f"{NAME}.left": torch.ones(3), f"{NAME}.right": torch.ones(3)},
+    ],
+    ids=["one that would spread", "factors that do not fit", "no factors"],
+)
+def test_a_change_of_another_shape_is_put_nowhere(parts, tmp_path):
+    lm = LanguageModel(*tiny.pair())
+    base = edited_weights.of_updates(lm, drawn(lm, "dense", (1,)), {}).base
+    delta = edited_weights.Delta(parts=parts, base=base)
+    with pytest.raises(LoceditError, match="another shape than the tensor"):
+        edited_weights.write_folder(lm, delta, tmp_path / "edited")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_in_single_precision_the_folder_says_the_same_to_1e_5(family, tmp_path):
     lm = LanguageModel(*tiny.pair(family, dtype=torch.float32))

@@ -219,6 +219,15 @@ def test_many_facts_by_alphaedit_are_an_adapter(pair, run, tmp_path):
 FAULTS = {
     "a target that is there": (["--layer", "2", "--save", "there"], "there is there already"),
     "no folder for it": (["--layer", "2", "--save", "no/where"], "no folder no; make it"),
+    "one name for two": (
+        ["--layer", "2", "--save", "new", "--save-lora", "./new"],
+        "new: each of what is kept takes a name of its own, and two have the same",
+    ),
+    "a difference by another name": (
+        ["--layer", "2", "--save", "new", "--save-delta", "difference"],
+        "difference: a difference is a safetensors file; give it a name that ends in .safetensors",
+    ),
+    "no name": (["--layer", "2", "--save", ""], ". is there already; give a new name"),
     "no layer": (["--save", "new"], "--layer: facts are written at a layer"),
     "a layer beyond": (["--layer", "9", "--save", "new"], "has no layer 9"),
     "an adapter of a whole change": (
