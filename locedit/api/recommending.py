@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from locedit.localizers import SharedInputs as LocalizerInputs
 from locedit.messages import nearest, shown
 from locedit.methods import METHODS, SharedInputs
 from locedit.methods.problems import PROBLEMS
-from locedit.store import files, shipped, tables
+from locedit.store import files, hashing, shipped, tables
 from locedit.study import recommending, tuning
 from locedit.study.advice import Advice
 from locedit.study.budget import Budget, Purse
@@ -89,6 +89,10 @@ def recommend(
         "seed": wanted.seed,
         "grid": {name: settings.grid.get(name, {}) for name in wanted.editors},
         "the number of facts": settings.facts,
+        # the same file or configuration may say another thing by now
+        "a hash of the facts": hashing.digest(rows),
+        "a hash of the configuration": hashing.digest(_configured(seen.config, wanted)),
+        "tokens": wanted.tokens,
     }
     wanted.folder.mkdir(parents=True, exist_ok=True)
     recommending.check_question(wanted.folder / "question.json", asked)
@@ -141,6 +145,19 @@ def recommend(
     question = replace(question, peaks=found)
     advice = recommending.recommend(lm, question, wanted.folder, purse, clock=clock, say=say)
     return Answer(question=question, silent=silent, said=said, advice=advice)
+
+
+def _configured(config: Config, wanted: Wanted) -> dict[str, Any]:
+    """What the configuration says of how facts are edited, measured and localized in a search."""
+    whole = {name: choices(config, name, wanted.problem)[1] for name in wanted.editors}
+    return {
+        "hyperparameters": {name: [*map(asdict, some)] for name, some in whole.items()},
+        "measuring": asdict(measuring(config)),
+        "aggregate": config.scores.aggregate,
+        "least p to erase": config.facts.min_p_erase,
+        "localizing": config.localizing.settings,
+        "window": config.analysis.window,
+    }
 
 
 def _check(wanted: Wanted) -> None:

@@ -159,10 +159,10 @@ def _short(value: Any) -> str:
 
 
 def _table(one: Advice, width: int) -> list[str]:
-    """The layers of interest: measured on held-out facts, then the best of the others."""
-    held = [row for row in one.rows if row["n_held_out"]]
-    others = sorted((r for r in one.rows if not r["n_held_out"]), key=lambda r: -r["searched"])
-    rows = held + others[: max(0, SHOWN - len(held))]
+    """The layers of interest: measured on held-out facts or pointed at, then the best others."""
+    wanted = [row for row in one.rows if row["n_held_out"] or row["localizers"]]
+    others = sorted((r for r in one.rows if r not in wanted), key=lambda r: -r["searched"])
+    rows = wanted + others[: max(0, SHOWN - len(wanted))]
     rows.sort(key=lambda row: (row["role"] != "chosen", row["role"] != "runner-up", row["layer"]))
     lines = [f"  {'layer':<6}{'overall':<8}{'facts':<14}{'would cost':<24}"]
     for row in rows:

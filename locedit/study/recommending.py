@@ -185,7 +185,18 @@ def _advice(
         trials, found, names, editor.settings, editor.window, n_layers, question.peaks
     )
     settings = editor.settings[found.chosen.setting]
-    return Advice(**made, rows=rows, settings=settings, left_undone=found.left_undone)
+    left_undone = [*found.left_undone, *_not_followed(question.peaks, rows)]
+    return Advice(**made, rows=rows, settings=settings, left_undone=left_undone)
+
+
+def _not_followed(peaks: Mapping[str, int], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Localizers that point where no edit was made: nothing says what they would cost."""
+    tried = {row["layer"] for row in rows}
+    missing = {name: layer for name, layer in peaks.items() if layer not in tried}
+    if not missing:
+        return []
+    where = ", ".join(f"{name} at layer {layer}" for name, layer in missing.items())
+    return [f"no edit was made where these localizers point: {where}"]
 
 
 def _too_little(trials: Trials, n_layers: int, before: float) -> str:
@@ -224,7 +235,10 @@ class Costs:
 
 
 def check_question(file: Path, asked: Mapping[str, Any]) -> None:
-    """Write down what is asked; LoceditError where the folder holds another question's answer."""
+    """Write down what is asked; LoceditError where the folder holds another question's answer.
+
+    What a folder of an older release does not tell is not compared.
+    """
     told = json.loads(json.dumps(asked, default=str))
     if not file.is_file():
         with files.atomic(file) as path:
@@ -232,9 +246,9 @@ def check_question(file: Path, asked: Mapping[str, Any]) -> None:
         return
     before = _json(file)
     for key, value in told.items():
-        if before.get(key) != value:
+        if key in before and before[key] != value:
             raise LoceditError(
-                f"{file.parent} holds a search with {key} {shown(before.get(key))}, and this one "
+                f"{file.parent} holds a search with {key} {shown(before[key])}, and this one "
                 f"has {shown(value)}; name another folder with --out, or delete that one"
             )
 

@@ -1,6 +1,7 @@
 """`locedit recommend` on a tiny model: an answer that is kept, goes on, and fits a terminal."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ from tiny_study import known_records
 
 from locedit.api import inputs, recommending
 from locedit.cli import picture
+from locedit.cli import recommend as command
 from locedit.cli.main import main
 from locedit.store import tables
 from locedit.study import recommending as study
 from locedit.study.advice import Advice
+from locedit.study.edit import Measuring
 
 LAYERS, BEST = 4, 1
 
@@ -181,6 +184,51 @@ def test_another_question_in_the_same_folder_is_refused(run):
     status, _, error = run("--editors", "FT-1", "--budget", "60 edits", "--seed", "1")
     assert status == 1
     assert "kept holds a search with seed 0, and this one has 1" in error.splitlines()[-1]
+
+
+def test_other_facts_in_the_same_file_and_other_text_are_another_question(run, facts, tmp_path):
+    own = tmp_path / "own.json"
+    own.write_text(facts.read_text())
+    cheap = ("--editors", "FT-1", "--budget", "2 edits", "--facts", str(own))
+    assert "the budget does not allow even the screen" in run(*cheap)[2]
+    assert (
+        "kept holds a search with tokens None, and this one has 77"
+        in run(*cheap, "--tokens", "77")[2]
+    )
+    records = json.loads(own.read_text())
+    own.write_text(json.dumps([{**records[0], "target_new": "Rome"}, *records[1:]]))
+    status, _, error = run(*cheap)
+    assert status == 1
+    assert "kept holds a search with a hash of the facts " in error.splitlines()[-1]
+    question = tmp_path / "kept" / "question.json"
+    told = json.loads(question.read_text())
+    older = {key: value for key, value in told.items() if "hash" not in key}
+    question.write_text(json.dumps(older))
+    assert "the budget does not allow even the screen" in run(*cheap)[2]
+
+
+def test_another_configuration_is_another_question(run, monkeypatch):
+    cheap = ("--editors", "FT-1", "--budget", "2 edits")
+    run(*cheap)
+    monkeypatch.setattr("locedit.api.recommending.measuring", lambda _: Measuring(paraphrases=1))
+    assert "a search with a hash of the configuration" in run(*cheap)[2].splitlines()[-1]
+
+
+def test_each_localizers_layer_is_shown_and_one_without_edits_is_told():
+    plain = {"setting": "", "n_held_out": 0, "n_searched": 1, "role": "other", "cost": math.nan}
+    rows = [
+        {**plain, "layer": layer, "searched": 0.9 - 0.05 * layer, "localizers": []}
+        for layer in range(12)
+    ]
+    rows[11]["localizers"] = ["lens_rise"]
+    one = Advice(method="ROME", problem="error_injection", n_layers=14, kinds=[], rows=rows)
+    shown = [line for line in command._table(one, 80) if "lens_rise" in line]
+    assert len(shown) == 1
+    assert shown[0].split()[:2] == ["11", ".350"]
+    assert study._not_followed({"lens_rise": 11, "direct": 13}, rows) == [
+        "no edit was made where these localizers point: direct at layer 13"
+    ]
+    assert study._not_followed({"lens_rise": 11}, rows) == []
 
 
 def test_a_budget_of_another_form_is_wrong_arguments(run):
