@@ -86,9 +86,8 @@ def _affordable(
 ) -> list[int]:
     """The layers to screen: all, or evenly spread ones and those pointed at; none of too few."""
     room = SCREENING * (until - trials.purse.spent)
-    middle = n_layers // 2
     for stride in range(1, n_layers + 1):
-        spread = set(range(middle % stride, n_layers, stride))
+        spread = set(_spread(n_layers, stride))
         for layers in (spread | set(pointed_at), spread):
             arms = [Arm(setting=setting, layer=layer) for layer in layers]
             if len(layers) < min(LEAST_LAYERS, n_layers):
@@ -96,6 +95,17 @@ def _affordable(
             if trials.expected(arms, "search", 1) <= room:
                 return sorted(layers)
     return []
+
+
+def _spread(n_layers: int, stride: int) -> range:
+    """Evenly spread layers, with the middle one."""
+    return range(n_layers // 2 % stride, n_layers, stride)
+
+
+def least(n_layers: int) -> int:
+    """Of how many layers a screen is at least."""
+    counts = (len(_spread(n_layers, stride)) for stride in range(1, n_layers + 1))
+    return min(count for count in counts if count >= min(LEAST_LAYERS, n_layers))
 
 
 def sizes(n_layers: int, n_settings: int) -> list[int]:

@@ -98,11 +98,12 @@ def recommend(
 
     folder: where their edits are kept, and found again. say: is told what is being done.
     """
+    start = purse.spent
     for index, editor in enumerate(question.editors):
         limit = purse.left / (len(question.editors) - index)
         kept = folder / "trials" / editor.method
         trials = trials_of(lm, question, editor, question.pools, kept, purse, clock=clock)
-        yield _advice(lm.n_layers, question, editor, trials, limit, say)
+        yield _advice(lm.n_layers, question, editor, trials, start, limit, say)
 
 
 def trials_of(
@@ -144,8 +145,15 @@ def _editing(lm: LanguageModel, question: Question, editor: Editor) -> Any:
 
 
 def _advice(
-    n_layers: int, question: Question, editor: Editor, trials: Trials, limit: float, say: Say
+    n_layers: int,
+    question: Question,
+    editor: Editor,
+    trials: Trials,
+    start: float,
+    limit: float,
+    say: Say,
 ) -> Advice:
+    """start: what was spent before any editor's first edit."""
     before = trials.purse.spent
     made: dict[str, Any] = {
         "method": editor.method,
@@ -168,7 +176,9 @@ def _advice(
     made |= {"n_edits": len(trials.statuses), "spent": trials.purse.budget.words(spent)}
     made["failures"] = advice.failures(trials)
     if found.chosen is None:
-        return Advice(**made, left_undone=[_too_little(trials, n_layers, before)])
+        one = trials.purse.spent - before
+        editors = len(question.editors)
+        return Advice(**made, left_undone=[_too_little(trials, n_layers, start, one, editors)])
     try:
         outcomes.refuse_all_failed(
             trials.statuses, editor.method, "made", "mend the cause, or leave it out", "edits"
@@ -199,14 +209,18 @@ def _not_followed(peaks: Mapping[str, int], rows: Sequence[Mapping[str, Any]]) -
     return [f"no edit was made where these localizers point: {where}"]
 
 
-def _too_little(trials: Trials, n_layers: int, before: float) -> str:
-    """Why there is no screen, and what it would take."""
+def _too_little(trials: Trials, n_layers: int, start: float, one: float, editors: int) -> str:
+    """Why there is no screen, and what it would take, each editor having an equal part.
+
+    start: what went before the first edit; one: what an edit takes.
+    """
     purse = trials.purse
-    one = purse.spent - before
-    layers = min(halving.LEAST_LAYERS, n_layers)
-    enough = before + one + layers * one / (halving.SCREENING * halving.SEARCHING)
+    layers = halving.least(n_layers)
+    others = (layers - 1) * one  # the first edit was at one of them
+    part = (one + others / halving.SCREENING) / halving.SEARCHING
+    enough = start + editors * part
     return (
-        f"the budget does not allow even the screen: before it {purse.budget.words(before)} went, "
+        f"the budget does not allow even the screen: before it {purse.budget.words(start)} went, "
         f"one edit takes {purse.budget.words(one)}, and {layers} layers are the least; give about "
         f"{purse.budget.words(math.ceil(1.2 * enough))}, or more for an answer that is worth it"
     )

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,16 @@ def test_a_budget_that_allows_no_screen_says_so_and_what_would(run):
     last = error.splitlines()[-1]
     assert "no editor has an answer: FT-1: the budget does not allow even the screen" in last
     assert "give about" in last
+
+
+def test_the_budget_that_would_do_does_with_several_editors(run):
+    several = ("--editors", "FT-1", "--editors", "FT-M")
+    error = run(*several, "--budget", "2 edits")[2]
+    enough = re.search(r"FT-1: .*?; give about (\d+) edits", error)
+    assert enough is not None, error
+    status, out, _ = run(*several, "--budget", f"{enough[1]} edits")
+    assert status == 0
+    assert "no answer" not in out
 
 
 def test_the_settings_that_a_model_file_keeps_are_read(run, folder, tmp_path):

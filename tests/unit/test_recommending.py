@@ -193,6 +193,15 @@ def test_where_there_is_no_room_for_a_screen_there_is_no_answer(tmp_path):
     assert machine.made == 1
 
 
+def test_a_screen_of_the_fewest_layers_is_made_where_there_is_room_for_it(tmp_path):
+    assert [halving.least(n) for n in (1, 2, 3, 4, 5, 12, 30)] == [1, 2, 3, 4, 3, 3, 3]
+    part = (1 + (halving.least(LAYERS) - 1) / halving.SCREENING) / halving.SEARCHING
+    search, _, _ = found(tmp_path / "enough", f"{math.ceil(part)} edits", noisy(4))
+    assert len(search.layers) == halving.least(LAYERS)
+    search, _, _ = found(tmp_path / "less", f"{math.floor(part) - 1} edits", noisy(4))
+    assert search.layers == []
+
+
 def test_facts_are_nested_and_those_held_out_are_never_searched_by(tmp_path):
     search, trials, _ = found(tmp_path, "200 edits", noisy(4))
     counts = [one.facts for one in search.rounds]
