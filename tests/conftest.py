@@ -29,8 +29,9 @@ from locedit.workflow import plugins
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT.parent / "shared" / "golden"
 SMOLLM2 = "smollm2-135m-instruct"
-# Of families of models, those that `make unit` has: gated, with biases, with norms behind the MLP
-QUICK = {"llama", "gpt2", "gemma3_text"}
+# Of families of models, those that `make unit` has: the default one, and the one with most oddities
+QUICK = {"llama", "gemma3_text"}
+WITH_BOS = "llama with <s>"
 
 pytest.register_assert_rewrite("fuzzing")  # its assertions tell the values that they compare
 
@@ -42,7 +43,7 @@ if "OMP_NUM_THREADS" not in os.environ:
 @pytest.hookimpl(tryfirst=True)  # before what is marked as slow is left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test of another family is slow: the quick ones find nearly all that it would."""
-    others = tiny.FAMILIES.keys() - QUICK
+    others = (tiny.FAMILIES.keys() | {WITH_BOS}) - QUICK
     for item in items:
         of = getattr(item, "callspec", None)
         if of is not None and others & {x for x in of.params.values() if isinstance(x, str)}:
@@ -62,14 +63,14 @@ def plugins_forgotten() -> Iterator[None]:
             registry.update(old)
 
 
-@pytest.fixture(scope="session", params=["llama", "llama with <s>", "gpt2"])
+@pytest.fixture(scope="session", params=["llama", WITH_BOS, "gpt2"])
 def tiny_pair(request) -> tiny.Pair:
     """A tiny float64 model and its tokenizer, one after the other of every kind."""
     family, _, bos = request.param.partition(" ")
     return tiny.pair(family, adds_bos=bool(bos))
 
 
-@pytest.fixture(scope="session", params=["llama", "llama with <s>", "gpt2"])
+@pytest.fixture(scope="session", params=["llama", WITH_BOS, "gpt2"])
 def tiny_lm(request) -> LanguageModel:
     """The engine's view of a tiny model of its own, whose parameters it freezes."""
     family, _, bos = request.param.partition(" ")

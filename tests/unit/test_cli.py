@@ -650,6 +650,7 @@ def python(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_an_output_without_unicode_gets_ascii(folder):
     arguments = [str(a) for a in trace(folder, "--target", "Zürich", *NOISE)]
     done = python("-m", "locedit", *arguments, PYTHONIOENCODING="ascii")
@@ -782,6 +783,7 @@ def test_codes_are_for_terminals_that_want_them(command, is_terminal, variables,
     assert (b"\x1b" in said) == (codes and command != ["trase"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [trace, edit])
 def test_neither_r_nor_snakemake_is_imported(folder, command):
     more = ["--target", "Paris", "--n-noise", "2", "--out", "map.png"]

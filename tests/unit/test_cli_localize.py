@@ -89,6 +89,7 @@ def test_the_values_are_the_localizers_own(run, pair, tmp_path):
     assert shown in line
 
 
+@pytest.mark.slow
 def test_its_settings_are_the_configurations(run, monkeypatch, tmp_path):
     default = look._default
 

@@ -101,6 +101,7 @@ def test_the_only_layer_that_writes_is_recommended_and_kept(run, only_one_writes
     assert (tmp_path / "kept" / "scores_by_layer.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_same_again_makes_no_edit_and_says_the_same(run, monkeypatch):
     first = run(*FT)
 
@@ -111,6 +112,7 @@ def test_the_same_again_makes_no_edit_and_says_the_same(run, monkeypatch):
     assert run(*FT) == first
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_goes_on(run, monkeypatch):
     whole = run("--editors", "FT-1", "--budget", "60 edits", "--out", "whole")
     real, calls = study.edit_cell, []
@@ -149,6 +151,7 @@ def test_the_budget_that_would_do_does_with_several_editors(run):
     assert "no answer" not in out
 
 
+@pytest.mark.slow
 def test_the_settings_that_a_model_file_keeps_are_read(run, folder, tmp_path):
     assert run(*FT)[0] == 0
     kept = yaml.safe_load((tmp_path / "kept" / "recommended.yaml").read_text())
@@ -190,6 +193,7 @@ def test_the_picture_has_the_choice_with_and_without_held_out_facts(n_held_out):
     assert (2, 0.75 if n_held_out else 0.25) in shown
 
 
+@pytest.mark.slow
 def test_another_question_in_the_same_folder_is_refused(run):
     assert run(*FT)[0] == 0
     status, _, error = run("--editors", "FT-1", "--budget", "60 edits", "--seed", "1")

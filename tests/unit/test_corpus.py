@@ -104,6 +104,7 @@ def test_a_truncated_dump_is_named(tmp_path):
         list(paragraphs(dump))
 
 
+@pytest.mark.slow
 def test_the_real_dump_gives_clean_text_in_the_same_order_each_time():
     dump = assets.cached_path(assets.named("enwiki-shortened"), assets.cache_dir())
     if not dump.exists():

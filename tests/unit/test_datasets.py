@@ -568,6 +568,7 @@ def test_n_below_one_is_refused(read, n):
 # ---- size ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_twenty_thousand_records_are_read(read):
     count = 20_000
     paraphrases = [f"Paraphrase {i} of it is" for i in range(2)]
@@ -586,6 +587,7 @@ def test_twenty_thousand_records_are_read(read):
     assert len(rows) == count == sum(row["status"] == "kept" for row in rows)
 
 
+@pytest.mark.slow
 def test_twenty_thousand_false_objects_are_drawn(read):
     records = [
         {**record, "answers": [f"{i % 7919} School"]}

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from locedit.api import inputs
 from locedit.cli import main as command_line
 
+pytestmark = pytest.mark.slow  # hundreds of made-up inputs
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:

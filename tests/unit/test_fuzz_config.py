@@ -15,6 +15,8 @@ from locedit.workflow import config as configuration
 from locedit.workflow.model_file import ModelFile, load_model
 from locedit.workflow.validation import ConfigError, validate
 
+pytestmark = pytest.mark.slow  # hundreds of made-up inputs
+
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = configuration.load_yaml(ROOT / "config.yaml")
 MODEL = {"label": "Tiny", "n_layers": 4, "noise": "3sd", "path": "weights"}

@@ -23,6 +23,8 @@ from locedit.study import localize
 from locedit.study.edit import Cell, Measuring, Subject, baseline, batches, edit_cell
 from locedit.study.knowledge import add_knowledge
 
+pytestmark = pytest.mark.slow  # hundreds of made-up inputs
+
 FAMILIES = ["llama", "gpt2"]  # rotary and learned positions; the latter have an end
 STEPS = {
     "FT-1": {"steps": 2},

@@ -20,6 +20,8 @@ from locedit.facts.record import EXCLUDED, KEPT, exclusions, read_records
 from locedit.facts.records import DataError
 from locedit.store import tables
 
+pytestmark = pytest.mark.slow  # hundreds of made-up inputs
+
 OTHER = {  # of the same relation, so that there is a false object to draw
     "zsre": {"subject": "Italy", "src": "What is the capital of Italy?", "answers": ["Rome"]},
     "known_1000": {

@@ -348,6 +348,7 @@ def test_attribution_of_p_is_causal_tracing_to_first_order(gpt2, module):
     assert errors[1] < errors[0] / 5
 
 
+@pytest.mark.slow
 def test_integrated_gradients_account_for_all_that_noise_took_as_steps_grow():
     """What enters layer 1 moves in a straight line here; the layers above are as they were."""
     lm = straightened([0])

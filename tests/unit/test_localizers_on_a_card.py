@@ -41,6 +41,7 @@ def values(lm: LanguageModel, name: str, settings: dict, shared: SharedInputs) -
     return np.array([answer.values for answer in found])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "settings"), CASES)
 def test_a_localizer_says_the_same_on_a_card(moments, name, settings):
     shared = replace(SHARED, contexts=[["{}"], ["In the city. {}"]])

@@ -47,6 +47,7 @@ def elsewhere(tmp_path, monkeypatch, records) -> None:
     (tmp_path / "facts.json").write_text(json.dumps(records))
 
 
+@pytest.mark.slow
 def test_a_recommendation_is_the_command_lines(lm, folder, capsys, monkeypatch):
     asked = {"facts": "facts.json", "editors": ["FT-1"], "budget": "24 edits"}
     found = locedit.recommend(lm, **asked, folder="own")

@@ -339,6 +339,7 @@ def test_what_is_said_of_a_folder_leads_to_one_that_loads(folder, name):
     assert lm.encode(PROMPT)
 
 
+@pytest.mark.slow
 def test_pickles_that_were_converted_by_the_command_are_the_same_weights(folder, pair):
     only_pickles(folder)
     said = refused(folder)

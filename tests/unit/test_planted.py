@@ -204,6 +204,7 @@ def test_the_kl_term_is_that_of_whole_distributions():
     assert found > 0
 
 
+@pytest.mark.slow
 def test_what_is_planted_is_learned_and_the_model_stays_as_it_was():
     lm = LanguageModel(*tiny.pair())
     facts = facts_of(lm, layers=[0, 1])
@@ -269,6 +270,7 @@ def p_of_hits(name: str, lm: LanguageModel, facts: Sequence[planted.Planted]) ->
     return (1 + np.sum(shuffled >= np.sum(peaks == places))) / 2000
 
 
+@pytest.mark.slow
 def test_a_planted_place_is_found_by_a_localizer_and_not_by_random(trained):
     _, variant, facts = trained
     prompts, objects = zip(*((one.fact.prompt, one.fact.target_true) for one in facts), strict=True)

@@ -176,6 +176,7 @@ def test_a_trace_is_the_oracles(pair, lm, prompt, module):
     np.testing.assert_allclose(got.p_restored, wanted["p_restored"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_noise_is_that_of_the_models_file_where_none_is_given(lm, folder, tmp_path):
     own = {"label": "own", "n_layers": 5, "noise": 0.7, "path": str(folder)}
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(own))
@@ -346,6 +347,7 @@ def test_a_prompt_that_cannot_be_measured_is_a_sentence(lm):
             locedit.measure(lm, edit, paraphrases=bad)
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_there_is_a_sentence(tmp_path):
     with pytest.raises(LoceditError, match="did you mean 'gpt2-xl'"):
         locedit.load("gpt2-xxl")

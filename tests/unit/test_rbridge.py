@@ -17,6 +17,8 @@ import pytest
 
 from locedit.report import rbridge
 
+pytestmark = pytest.mark.slow  # R's own starts and packages take most of it
+
 ROOT = Path(__file__).resolve().parents[2]
 ANALYSIS = ROOT / "analysis"
 

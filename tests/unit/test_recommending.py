@@ -143,6 +143,7 @@ def test_a_budget_in_edits_does_not_depend_on_the_clock(tmp_path):
     assert trials.purse.spent == machine.made
 
 
+@pytest.mark.slow
 def test_without_a_limit_the_answer_is_the_same_at_any_pace(tmp_path):
     draws = np.random.RandomState(1)
     even, _, _ = found(tmp_path / "a", "none", noisy(4))

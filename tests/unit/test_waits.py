@@ -133,6 +133,7 @@ def test_key_statistics(lm):
     seen(lambda: key_statistics.key_moments(lm, tiny.SENTENCES))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["FT-1", "FT-5", "FT-M"])
 def test_what_a_card_is_not_asked_for_ends_as_it_would(card, method):
     """Facts that are done between two looks: the same steps, losses and changes as on the CPU."""
