@@ -30,6 +30,7 @@ from locedit.workflow.sections import Config
 
 ASKING = 0.15  # of the budget, beyond which no more facts are asked, where enough are known
 _CHUNK = 32  # facts asked at once
+_LISTS = ("layers", "localizers")  # columns that hold several; in a CSV file a blank is between
 
 Say = Callable[[str], None]
 
@@ -289,8 +290,10 @@ def keep(folder: Path, answer: Answer, advice: Sequence[Advice]) -> Path:
 
 def write_beside(question: Question, advice: Sequence[Advice], folder: Path) -> None:
     """Write layers.csv, from the table beside it, and recommended.yaml, for a model's file."""
+    table = tables.read(folder / "layers.parquet", "recommended")
+    lists = {name: [" ".join(map(str, one)) for one in table[name]] for name in _LISTS}
     with files.atomic(folder / "layers.csv") as path:
-        tables.read(folder / "layers.parquet", "recommended").to_csv(path, index=False)
+        table.assign(**lists).to_csv(path, index=False)
     with files.atomic(folder / "recommended.yaml") as path:
         made = {"recommended": section(question, advice)}
         path.write_text(yaml.safe_dump(made, sort_keys=False))

@@ -1,5 +1,6 @@
 """`locedit recommend` on a tiny model: an answer that is kept, goes on, and fits a terminal."""
 
+import csv
 import json
 import math
 import re
@@ -92,6 +93,10 @@ def test_the_only_layer_that_writes_is_recommended_and_kept(run, only_one_writes
     (chosen,) = [row for row in rows if row["role"] == "chosen"]
     assert (chosen["layer"], chosen["n_held_out"]) == (BEST, 4)
     assert all(row["cost"] >= 0 for row in rows if row is not chosen)
+    with (tmp_path / "kept" / "layers.csv").open() as file:
+        told = list(csv.DictReader(file))
+    assert [one["layers"] for one in told] == [str(row["layer"]) for row in rows]
+    assert [one["localizers"].split() for one in told] == [list(row["localizers"]) for row in rows]
     named = [name for row in rows for name in row["localizers"]]
     assert {"zeroing", "mean_ablation", "lens_rise"} <= set(named)
     kept = yaml.safe_load((tmp_path / "kept" / "recommended.yaml").read_text())
