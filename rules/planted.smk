@@ -18,7 +18,9 @@ for _key, _names in (("dataset.name", [DATASET]), ("localizing.localizers", PLAC
 
 if "planted" in MODEL_SETTINGS:
     # By what it is made of, as the variant's folder in the cache
-    DELTA = f"{SHARED}/planted/delta-{pinned.short_identity(MODEL_SETTINGS)}.safetensors"
+    DELTA = (
+        f"{SHARED}/planted/delta-{pinned.short_identity(MODEL_SETTINGS)}.safetensors"
+    )
 
     rule plant:
         input:
