@@ -19,6 +19,7 @@ import psutil
 import tiny
 import torch
 import yaml
+from warm_client import read_at_import
 from warm_python import WarmPython
 
 from locedit.store import tables
@@ -181,14 +182,19 @@ def _call(
     return {"args": command, "cwd": root, "env": environment, "stderr": subprocess.STDOUT}
 
 
-# What loading a model and starting R set in this process, and in a study's own again
-SET_HERE = ("TRANSFORMERS_SDPA_FORCE_GQA", "PYTHON_SESSION_INITIALIZED")
+# What imports read of the environment, as it is before any test: loading a model, starting R and
+# joblib set variables in this process that a study sets in its own again
+_AT_START = read_at_import(os.environ)
 
 
 def warm_environment() -> dict[str, str]:
-    """The environment of a study, but for its own checkout."""
-    own = {name: value for name, value in os.environ.items() if name not in SET_HERE}
-    return {**own, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
+    """The environment of a study, but for its own checkout.
+
+    Of what imports read, a test changes it for a study by its settings' `environment` alone.
+    """
+    since = read_at_import(os.environ)
+    own = {name: value for name, value in os.environ.items() if name not in since}
+    return {**own, **_AT_START, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
 
 
 @cache

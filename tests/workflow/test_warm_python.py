@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from tiny_study import SET_HERE, warm_environment, warm_python
+from tiny_study import warm_environment, warm_python
 from warm_client import SOCKETS
 
 SCRIPT = "import sys\nprint(__file__, __name__, sys.argv, sys.path[0])\nsys.exit(3)\n"
@@ -66,9 +66,9 @@ def test_a_call_ends_and_prints_as_the_real_one(name, tmp_path):
 def test_only_a_call_like_the_servers_own_is_a_fork(tmp_path, monkeypatch):
     """Else the comparison above would be of the real one with itself.
 
-    Also once this process has loaded a model and started R, which set variables.
+    Also once this process has loaded a model, started R and imported joblib, which set variables.
     """
-    for name in SET_HERE:
+    for name in ("TRANSFORMERS_SDPA_FORCE_GQA", "PYTHON_SESSION_INITIALIZED", "KMP_INIT_AT_FORK"):
         monkeypatch.setenv(name, "1")
     code = ["-c", "import sys; print('torch' in sys.modules)"]
     assert run(warm_python().executable, code, tmp_path).stdout == "True\n"
