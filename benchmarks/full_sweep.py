@@ -1,12 +1,12 @@
 """What a recommendation loses against a full sweep: all layers and settings, on facts it never saw.
 
-    python benchmarks/full_sweep.py results/smollm2-135m-instruct/recommended [--facts 20]
+    python benchmarks/full_sweep.py results/smollm2-135m-instruct/recommended \
+        [--facts 20] [--fresh 40]
 
 takes a folder that `locedit recommend` has kept, of bundled facts, and goes on in its `sweep/`
-where it ended. Prints one JSON line an editor: `loss` is the mean overall score of the best arm
-less that of the recommended one. The best arm is picked on the very facts that it is scored on,
-which flatters it; for `loss_split` it is picked on every other fact and scored on the rest, both
-ways.
+where it ended. Prints one JSON line an editor: `loss` is the mean overall score of the sweep's best
+arm less that of the recommended one on fresh facts, which neither the search nor the sweep has
+seen. Beside it `loss_seen`: on the sweep's own facts, which picked its best arm and so flatter it.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from locedit.study.budget import Budget, Purse
 from locedit.study.edit import Subject
 from locedit.study.knowledge import add_knowledge
 from locedit.study.recommending import Editor, Question, subjects_of, trials_of, usable
-from locedit.study.trials import Arm, Pool
+from locedit.study.trials import Arm, Pool, Trials
 
 NO_LIMIT = Budget.parse("none")
 Row = Mapping[str, Any]
@@ -70,46 +70,44 @@ def asked(seen: Look, wanted: Wanted, n: int) -> Question:
     )
 
 
-def swept(seen: Look, question: Question, editor: Editor, folder: Path) -> dict[Arm, np.ndarray]:
-    """Each arm's overall scores, [facts]."""
-    pools: dict[Pool, Sequence[Subject]] = {"held_out": question.subjects}
-    n = len(question.subjects)
-    purse = Purse(budget=NO_LIMIT)
-    trials = trials_of(seen.lm, question, editor, pools, folder / editor.method, purse)
+def swept(trials: Trials, editor: Editor, layers: int, n: int) -> dict[Arm, np.ndarray]:
+    """Each arm's overall scores of the first n facts, [n]."""
     found = {}
-    for layer in range(seen.lm.n_layers):
+    for layer in range(layers):
         for setting in range(len(editor.settings)):
             arm = Arm(setting=setting, layer=layer)
-            trials.run(arm, "held_out", n)
-            found[arm] = np.array(trials.scores(arm, "held_out", n))
-        print(f"{editor.method}: layer {layer} of {seen.lm.n_layers}", flush=True)
+            found[arm] = scored(trials, arm, n)
+        print(f"{editor.method}: layer {layer} of {layers}", flush=True)
     return found
 
 
-def compared(editor: Editor, scores: Mapping[Arm, np.ndarray], row: Row, edits: int) -> Row:
-    """The recommended arm beside the sweep's best. edits: that the search has made."""
+def scored(trials: Trials, arm: Arm, n: int) -> np.ndarray:
+    """An arm's overall scores of the first n facts, which are edited where they were not yet."""
+    trials.run(arm, "held_out", n)
+    return np.array(trials.scores(arm, "held_out", n))
 
-    def best(facts: slice) -> Arm:
-        return max(scores, key=lambda arm: scores[arm][facts].mean())
 
+def compared(
+    trials: Trials, editor: Editor, sweep: Mapping[Arm, np.ndarray], row: Row, n: int
+) -> Row:
+    """The recommended arm beside the best one. n: facts, the first of which were the sweep's."""
     setting = [dict(one) for one in editor.settings].index(json.loads(row["values"]))
-    own, top = Arm(setting=setting, layer=row["layer"]), best(slice(None))
-    halves = slice(None, None, 2), slice(1, None, 2)
-    split = [(scores[best(a)] - scores[own])[b] for a, b in (halves, halves[::-1])]
-    n = len(scores[own])
-    loss = intervals.difference(list(scores[top]), list(scores[own]))
+    own = Arm(setting=setting, layer=row["layer"])
+    best = max(sweep, key=lambda arm: sweep[arm].mean())
+    seen = len(sweep[own])
+    fresh = {arm: scored(trials, arm, n)[seen:] for arm in (own, best)}
     return {
         "method": editor.method,
-        "facts": n,
         "recommended": {"layer": own.layer, **editor.settings[own.setting]},
-        "overall": float(scores[own].mean()),
-        "best": {"layer": top.layer, **editor.settings[top.setting]},
-        "best_overall": float(scores[top].mean()),
-        "loss": loss,
-        "loss_split": float(np.concatenate(split).mean()),
-        "median_arm": float(np.median([one.mean() for one in scores.values()])),
-        "edits": edits,
-        "edits_of_the_sweep": n * len(scores),
+        "best": {"layer": best.layer, **editor.settings[best.setting]},
+        "facts": n - seen,
+        "overall": float(fresh[own].mean()),
+        "loss": intervals.difference(list(fresh[best]), list(fresh[own])),
+        "facts_seen": seen,
+        "overall_seen": float(sweep[own].mean()),
+        "loss_seen": intervals.difference(list(sweep[best]), list(sweep[own])),
+        "median_arm": float(np.median([one.mean() for one in sweep.values()])),
+        "edits_of_the_sweep": seen * len(sweep),
     }
 
 
@@ -117,7 +115,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", default="smollm2-135m-instruct")
-    parser.add_argument("--facts", type=int, default=20)
+    parser.add_argument("--facts", type=int, default=20, help="of the sweep")
+    parser.add_argument("--fresh", type=int, default=40, help="facts behind them")
     parser.add_argument("--results", type=Path, default=Path("results"))
     options = parser.parse_args()
     kept = json.loads((options.folder / "question.json").read_text())
@@ -130,14 +129,18 @@ def main() -> None:
         results=options.results,
     )
     seen = look(options.model)
-    question = asked(seen, wanted, options.facts)
+    question = asked(seen, wanted, options.facts + options.fresh)
+    pools: dict[Pool, Sequence[Subject]] = {"held_out": question.subjects}
     rows = tables.records(options.folder / "layers.parquet", "recommended")
     for editor in question.editors:
-        scores = swept(seen, question, editor, options.folder / "sweep")
+        folder, purse = options.folder / "sweep" / editor.method, Purse(budget=NO_LIMIT)
+        trials = trials_of(seen.lm, question, editor, pools, folder, purse)
+        sweep = swept(trials, editor, seen.lm.n_layers, options.facts)
         (row,) = [r for r in rows if (r["method"], r["role"]) == (editor.method, "chosen")]
-        trials = (options.folder / "trials" / editor.method).glob("*.parquet")
-        edits = sum(len(tables.records(path, "trials")) for path in trials)
-        print(json.dumps(compared(editor, scores, row, edits)), flush=True)
+        kept = (options.folder / "trials" / editor.method).glob("*.parquet")
+        edits = sum(len(tables.records(path, "trials")) for path in kept)
+        told = compared(trials, editor, sweep, row, len(question.subjects))
+        print(json.dumps({**told, "edits_of_the_search": edits}), flush=True)
 
 
 if __name__ == "__main__":
