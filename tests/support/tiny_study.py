@@ -183,7 +183,7 @@ def _call(
 
 
 # What imports read of the environment, as it is before any test: loading a model, starting R and
-# importing peft set variables in this process that a study sets in its own again
+# taking a card set variables in this process, which a study sets in its own again
 _AT_START = read_at_import(os.environ)
 
 

@@ -32,7 +32,8 @@ print(time.monotonic(), flush=True)
 def machine(tmp_path, monkeypatch):
     """An environment with a folder of locks of its own, to which cards can be added."""
     for variable in ("CUDA_VISIBLE_DEVICES", "LOCEDIT_CARDS", "SLURM_JOB_ID"):
-        monkeypatch.delenv(variable, raising=False)
+        monkeypatch.setenv(variable, "")  # so that what the tested code sets is undone, too
+        monkeypatch.delenv(variable)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setattr(gpus, "_HELD", [])

@@ -66,10 +66,13 @@ def test_a_call_ends_and_prints_as_the_real_one(name, tmp_path):
 def test_only_a_call_like_the_servers_own_is_a_fork(tmp_path, monkeypatch):
     """Else the comparison above would be of the real one with itself.
 
-    Also once this process has loaded a model, started R and imported peft, which set variables.
+    Also once this process has loaded a model, started R and taken a card, which set variables.
     """
-    set_later = "TRANSFORMERS_SDPA_FORCE_GQA PYTHON_SESSION_INITIALIZED TORCHINDUCTOR_CACHE_DIR"
-    for name in set_later.split():
+    for name in (
+        "TRANSFORMERS_SDPA_FORCE_GQA",
+        "PYTHON_SESSION_INITIALIZED",
+        "CUDA_VISIBLE_DEVICES",
+    ):
         monkeypatch.setenv(name, "1")
     code = ["-c", "import sys; print('torch' in sys.modules)"]
     assert run(warm_python().executable, code, tmp_path).stdout == "True\n"
