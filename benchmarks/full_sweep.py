@@ -1,7 +1,7 @@
 """What a recommendation loses against a full sweep: all layers and settings, on facts it never saw.
 
     python benchmarks/full_sweep.py results/smollm2-135m-instruct/recommended \
-        [--facts 20] [--fresh 40]
+        [--facts 20] [--fresh 40] [--editors ROME]
 
 takes a folder that `locedit recommend` has kept, of bundled facts, and goes on in its `sweep/`
 where it ended. Prints one JSON line an editor: `loss` is the mean overall score of the sweep's best
@@ -117,11 +117,12 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--facts", type=int, default=20, help="of the sweep")
     parser.add_argument("--fresh", type=int, default=40, help="facts behind them")
+    parser.add_argument("--editors", nargs="+", help="of the search's (default: all)")
     parser.add_argument("--results", type=Path, default=Path("results"))
     options = parser.parse_args()
     kept = json.loads((options.folder / "question.json").read_text())
     wanted = Wanted(
-        editors=kept["editors"],
+        editors=options.editors or kept["editors"],
         problem=kept["problem"],
         budget=NO_LIMIT,
         folder=options.folder,
