@@ -138,8 +138,8 @@ def main() -> None:
         trials = trials_of(seen.lm, question, editor, pools, folder, purse)
         sweep = swept(trials, editor, seen.lm.n_layers, options.facts)
         (row,) = [r for r in rows if (r["method"], r["role"]) == (editor.method, "chosen")]
-        kept = (options.folder / "trials" / editor.method).glob("*.parquet")
-        edits = sum(len(tables.records(path, "trials")) for path in kept)
+        searched = (options.folder / "trials" / editor.method).glob("*.parquet")
+        edits = sum(len(tables.records(path, "trials")) for path in searched)
         told = compared(trials, editor, sweep, row, len(question.subjects))
         print(json.dumps({**told, "edits_of_the_search": edits}), flush=True)
 
