@@ -30,14 +30,35 @@ def shared_inputs(
     results: the folder of studies that these are taken from where they are there. tokens: behind
     key moments that are not.
     """
-    needs = METHODS[method]
-    study = results / seen.name if results is not None and seen.configured else None
+    needs, study = METHODS[method], _study(seen, results)
     found: dict[str, Any] = {}
     if needs.contexts is not None:
         found["contexts"] = _contexts(seen, needs.contexts, study)
     if needs.statistics:
         found["moments"] = _moments(seen, layers, study, tokens)
     return SharedInputs(**found)
+
+
+def sources(
+    seen: Look, methods: Iterable[str], results: Path | None, tokens: int | None
+) -> dict[str, Any]:
+    """What `shared_inputs` takes for these methods, told by what it holds, or by how it is made."""
+    study, needs = _study(seen, results), [METHODS[method] for method in methods]
+    found: dict[str, Any] = {}
+    for kind in sorted({one.contexts for one in needs if one.contexts is not None}):
+        file = _stored(study, "contexts.parquet")
+        made = [seen.config.contexts.model_dump(), seen.config.seed]
+        found[f"{kind} contexts"] = made if file is None else tables.context_sets(file, kind)
+    if any(one.statistics for one in needs):
+        file = None if tokens is not None else _stored(study, "key_statistics.safetensors")
+        settings = seen.config.statistics
+        found["key statistics"] = (
+            [tokens or f"{QUICK_TOKENS} x d_ff", settings.max_tokens]
+            if file is None
+            else key_statistics.made(file)
+        )
+        found["ridge"] = settings.ridge
+    return found
 
 
 def localizer_inputs(seen: Look, needs: Iterable[str], results: Path) -> dict[str, Any] | None:
@@ -55,11 +76,21 @@ def localizer_inputs(seen: Look, needs: Iterable[str], results: Path) -> dict[st
     return found
 
 
+def _study(seen: Look, results: Path | None) -> Path | None:
+    return results / seen.name if results is not None and seen.configured else None
+
+
+def _stored(study: Path | None, name: str) -> Path | None:
+    """A study's file, where it is there."""
+    return study / name if study is not None and (study / name).is_file() else None
+
+
 def _contexts(seen: Look, kind: str, study: Path | None) -> list[list[str]]:
-    if study is not None and (study / "contexts.parquet").is_file():
-        seen.say(f"contexts: {study / 'contexts.parquet'}")
-        _check_origin(study / "contexts.parquet", seen)
-        return tables.context_sets(study / "contexts.parquet", kind)
+    stored = _stored(study, "contexts.parquet")
+    if stored is not None:
+        seen.say(f"contexts: {stored}")
+        _check_origin(stored, seen)
+        return tables.context_sets(stored, kind)
     settings, seed = seen.config.contexts, seen.config.seed
     if kind == "rome":
         pairs = [(tokens, count) for tokens, count in settings.rome]
@@ -74,8 +105,8 @@ def _moments(
     seen: Look, layers: Sequence[int], study: Path | None, tokens: int | None
 ) -> key_statistics.KeyMoments:
     ridge = seen.config.statistics.ridge
-    stored = None if study is None else study / "key_statistics.safetensors"
-    if tokens is None and stored is not None and stored.is_file():
+    stored = None if tokens is not None else _stored(study, "key_statistics.safetensors")
+    if stored is not None:
         seen.say(f"key statistics: {stored}")
         _check_origin(stored, seen)
         key_statistics.check_size(stored, seen.lm)

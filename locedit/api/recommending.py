@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from locedit.api.inputs import shared_inputs
+from locedit.api.inputs import shared_inputs, sources
 from locedit.api.look import Look
 from locedit.errors import LoceditError
 from locedit.facts import bundled, record
@@ -94,6 +94,10 @@ def recommend(
         "a hash of the facts": hashing.digest(rows),
         "a hash of the configuration": hashing.digest(_configured(seen.config, wanted)),
         "tokens": wanted.tokens,
+        # a study may have been run, or run again, in the meantime
+        "a hash of contexts and key statistics": hashing.digest(
+            sources(seen, wanted.editors, wanted.results, wanted.tokens)
+        ),
     }
     wanted.folder.mkdir(parents=True, exist_ok=True)
     recommending.check_question(wanted.folder / "question.json", asked)

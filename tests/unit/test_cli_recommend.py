@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from matplotlib.figure import Figure
 from tiny_study import known_records
 
 from locedit.api import inputs, recommending
+from locedit.api.look import look
 from locedit.cli import picture
 from locedit.cli import recommend as command
 from locedit.cli.main import main
+from locedit.engine.key_statistics import write_moments
 from locedit.store import tables
 from locedit.study import recommending as study
 from locedit.study.advice import Advice
@@ -232,6 +235,31 @@ def test_another_configuration_is_another_question(run, monkeypatch):
     run(*cheap)
     monkeypatch.setattr("locedit.api.recommending.measuring", lambda _: Measuring(paraphrases=1))
     assert "a search with a hash of the configuration" in run(*cheap)[2].splitlines()[-1]
+
+
+def test_a_studys_contexts_and_key_statistics_are_told_from_others(folder, tmp_path):
+    """A search that goes on after the study was run must not go on with these."""
+    seen = replace(look(str(folder)), name="own", configured=True)
+    study = tmp_path / "own"
+    study.mkdir()
+
+    def told(method: str, tokens: int | None = None) -> str:
+        return json.dumps(inputs.sources(seen, [method], tmp_path, tokens), sort_keys=True)
+
+    methods = ("FT-1", "ROME", "MEMIT")
+    none = {method: told(method) for method in methods}
+    assert len({*none.values(), told("ROME", 77)}) == 4
+    write_moments(study / "key_statistics.safetensors", {0: torch.eye(3)}, tokens="9")
+    first = {method: told(method) for method in methods}
+    write_moments(study / "key_statistics.safetensors", {0: 2 * torch.eye(3)}, tokens="9")
+    second = {method: told(method) for method in methods}
+    assert none["FT-1"] == first["FT-1"] == second["FT-1"]
+    assert len({none["ROME"], first["ROME"], second["ROME"]}) == 3
+    assert told("ROME", 77) == json.dumps(inputs.sources(seen, ["ROME"], None, 77), sort_keys=True)
+    sets = [{"method": "rome", "set": 0, "template": one} for one in ("{}", "So. {}")]
+    tables.write(study / "contexts.parquet", sets, "contexts")
+    assert told("ROME") != second["ROME"]
+    assert told("FT-1") == none["FT-1"]
 
 
 def test_each_localizers_layer_is_shown_and_one_without_edits_is_told():
