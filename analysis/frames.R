@@ -121,16 +121,21 @@ mean_interval <- function(values) {
 }
 
 # The same of values between `from` and 1 (-1: correlations), by Student's t of the mean's log odds
-# between them (delta method): it stays there. Where all values are one end, it is that value alone.
+# between them (delta method): it stays there. The deviation of n equal values says nothing: were
+# another value likelier than 1 - q, q = .05^(1/n), they would be equal in fewer than 5 % of samples.
 bounded_interval <- function(values, from = 0) {
   answer <- mean_interval(values)
+  if (is.na(answer$low)) return(answer)
   width <- 1 - from
   share <- (answer$mean - from) / width
-  spread <- share * (1 - share)
-  if (is.na(answer$low) || spread <= 0) return(answer)
-  half <- (answer$high - answer$mean) / width / spread
-  ends <- from + width * stats::plogis(stats::qlogis(share) + c(-half, half))
-  answer[c("low", "high")] <- as.list(ends)
+  ends <- if (no_variance(values[is.finite(values)])) {
+    sure <- 0.05^(1 / answer$n)
+    sure * share + c(0, 1 - sure)
+  } else {
+    half <- (answer$high - answer$mean) / width / (share * (1 - share))
+    stats::plogis(stats::qlogis(share) + c(-half, half))
+  }
+  answer[c("low", "high")] <- as.list(from + width * ends)
   answer
 }
 

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 import numpy as np
 
 LEVEL = 0.95
+EQUAL = 1e-12  # values that differ by this share of the largest are equal
 
 
 def bounded(values: Sequence[float], level: float = LEVEL) -> tuple[float, float, float]:
     """(mean, low, high) of values within 0 and 1.
 
-    plogis(logit(m) +- t sd / (sqrt(n) m (1 - m))), t of n - 1 degrees: it stays inside. Without an
-    interval (NaN) where there are fewer than two values; of no width where all are 0, or all 1.
+    plogis(logit(m) +- t sd / (sqrt(n) m (1 - m))), t of n - 1 degrees: it stays inside. Of n equal
+    values c, whose sd says nothing, [q c, q c + 1 - q] with q = (1 - level)^(1/n): were another
+    value likelier than 1 - q, n values would be equal less often than 1 - level of the time.
+    Without an interval (NaN) where there are fewer than two values.
     """
     array = np.asarray(values, dtype=float)
     n = len(array)
@@ -21,9 +24,10 @@ def bounded(values: Sequence[float], level: float = LEVEL) -> tuple[float, float
     mean = float(array.mean())
     if n < 2:
         return mean, math.nan, math.nan
+    if float(np.ptp(array)) <= EQUAL * float(np.abs(array).max()):
+        sure = (1 - level) ** (1 / n)
+        return mean, sure * mean, sure * mean + 1 - sure
     half = t_quantile(0.5 + level / 2, n - 1) * float(array.std(ddof=1)) / math.sqrt(n)
-    if half == 0 or not 0 < mean < 1:
-        return mean, mean, mean
     at, step = math.log(mean / (1 - mean)), half / (mean * (1 - mean))
     return mean, _plogis(at - step), _plogis(at + step)
 

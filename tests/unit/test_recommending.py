@@ -318,7 +318,6 @@ def test_quantiles_of_t_are_those_of_the_tables(df, wanted):
 
 def test_intervals_of_scores_stay_inside_and_cover():
     assert intervals.bounded([0.99, 1.0, 0.98])[2] < 1
-    assert intervals.bounded([1.0, 1.0]) == (1.0, 1.0, 1.0)
     mean, low, high = intervals.bounded([0.4])
     assert mean == 0.4
     assert math.isnan(low)
@@ -331,9 +330,23 @@ def test_intervals_of_scores_stay_inside_and_cover():
     assert 0.92 <= np.mean(inside) <= 0.98
 
 
+@pytest.mark.parametrize(("n", "p"), [(4, 0.4), (8, 0.6), (20, 0.85), (20, 0.9)])
+def test_equal_values_leave_open_what_they_would_not_show(n, p):
+    """Saturated scores: of all that are 1 with probability p, else 0, the interval has the mean."""
+    q = 0.05 ** (1 / n)
+    assert intervals.bounded([1.0] * n) == pytest.approx((1, q, 1))
+    assert intervals.bounded([0.0] * n) == pytest.approx((0, 0, 1 - q))
+    assert intervals.bounded([0.3] * n) == pytest.approx((0.3, 0.3 * q, 0.3 * q + 1 - q))
+    missed = 0.0 if q <= p else p**n  # how often they are all 1 and it has not
+    assert missed < 0.05
+
+
 def test_differences_are_of_pairs():
-    mean, low, high = intervals.difference([0.5, 0.6, 0.7], [0.4, 0.5, 0.6])
-    assert (mean, low, high) == pytest.approx((0.1, 0.1, 0.1))
+    found = intervals.difference([0.5, 0.7, 0.7], [0.4, 0.5, 0.6])
+    assert found == pytest.approx([2 * one - 1 for one in intervals.bounded([0.55, 0.6, 0.55])])
+    q = 0.05 ** (1 / 3)
+    equal = intervals.difference([0.5, 0.6, 0.7], [0.4, 0.5, 0.6])
+    assert equal == pytest.approx((0.1, 1.1 * q - 1, 1.1 * q - 1 + 2 * (1 - q)))
 
 
 @pytest.mark.parametrize(

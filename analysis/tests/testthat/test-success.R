@@ -34,7 +34,11 @@ test_that("intervals of values between 0 and 1 stay there", {
   interval <- bounded_interval(c(0.99, 1, 0.98, 1, 0.2))
   expect_true(0 < interval$low && interval$low < interval$mean && interval$high < 1)
   expect_gt(mean_interval(c(0.99, 1, 0.98, 1, 0.2))$high, 1)
-  expect_equal(unlist(bounded_interval(c(1, 1, 1))), c(n = 3, mean = 1, low = 1, high = 1))
+  q <- 0.05^(1 / 3)
+  expect_equal(unlist(bounded_interval(c(1, 1, 1))), c(n = 3, mean = 1, low = q, high = 1))
+  expect_equal(unlist(bounded_interval(c(0, 0, 0))), c(n = 3, mean = 0, low = 0, high = 1 - q))
+  equal <- bounded_interval(c(0.3, 0.3, 0.3))
+  expect_equal(c(equal$low, equal$high), c(0.3 * q, 0.3 * q + 1 - q))
   expect_true(is.na(bounded_interval(0.5)$low))
 })
 
