@@ -122,7 +122,8 @@ mean_interval <- function(values) {
 
 # The same of values between `from` and 1 (-1: correlations), by Student's t of the mean's log odds
 # between them (delta method): it stays there. The deviation of n equal values says nothing: were
-# another value likelier than 1 - q, q = .05^(1/n), they would be equal in fewer than 5 % of samples.
+# another value likelier than 1 - q, q = .05^(1/n), they would be equal in fewer than 5 % of
+# samples.
 bounded_interval <- function(values, from = 0) {
   answer <- mean_interval(values)
   if (is.na(answer$low)) return(answer)
