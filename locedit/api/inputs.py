@@ -55,7 +55,7 @@ def sources(
         found["key statistics"] = (
             [tokens or f"{QUICK_TOKENS} x d_ff", settings.max_tokens]
             if file is None
-            else key_statistics.made(file)
+            else key_statistics.made_of(file)
         )
         found["ridge"] = settings.ridge
     return found

@@ -289,12 +289,6 @@ def made_of(path: Path) -> dict[str, str]:
         return _made(tensors)
 
 
-def made(path: Path) -> dict[str, str]:
-    """What a file tells of how it was made, and each layer's checksum."""
-    with _opened(path) as tensors:
-        return _made(tensors)
-
-
 def _made(tensors: Any) -> dict[str, str]:
     made = json.loads((tensors.metadata() or {}).get("made", "{}"))
     if not isinstance(made, dict):
