@@ -34,11 +34,18 @@ def code(script: Path, root: Path, without: tuple[str, ...] = ()) -> str:
         key = str(path.relative_to(root)) if path.is_relative_to(root) else path.name
         if key in seen:
             continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        modules = [m for m in _imports(tree) if m not in without]
-        waiting += [f for module in modules for f in _files(module, root)]
-        seen[key] = hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest()
+        seen[key], modules = _parsed(path.read_text(encoding="utf-8"))
+        found = [_file(name, root) for name in modules if name not in without]
+        waiting += [file for file in found if file is not None]
     return digest(seen)
+
+
+@functools.cache  # most modules are behind most scripts
+def _parsed(text: str) -> tuple[str, tuple[str, ...]]:
+    """A hash of a Python file's code, and the names that it may import modules by."""
+    tree = ast.parse(text)
+    modules = tuple(dict.fromkeys(_imports(tree)))
+    return hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest(), modules
 
 
 def _imports(tree: ast.Module) -> Iterable[str]:
@@ -50,12 +57,10 @@ def _imports(tree: ast.Module) -> Iterable[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _files(module: str, root: Path) -> Iterable[Path]:
+@functools.cache
+def _file(module: str, root: Path) -> Path | None:
     base = root.joinpath(*module.split("."))
-    if base.with_suffix(".py").is_file():
-        yield base.with_suffix(".py")
-    elif (base / "__init__.py").is_file():
-        yield base / "__init__.py"
+    return next((f for f in (base.with_suffix(".py"), base / "__init__.py") if f.is_file()), None)
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
