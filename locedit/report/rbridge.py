@@ -406,7 +406,9 @@ def _to_r_argument(value: Any, name: str) -> Any:
         return ri.NULL
     if isinstance(value, Mapping):
         return _named_list(ri, {str(k): _to_r_argument(v, f"{name}.{k}") for k, v in value.items()})
-    values = [value] if isinstance(value, (bool, int, float, str, np.generic)) else list(value)
+    if isinstance(value, str):  # as most are: all labels of labels.yaml
+        return ri.StrSexpVector([value])
+    values = [value] if isinstance(value, (bool, int, float, np.generic)) else list(value)
     if not values:
         return ri.NULL
     return _to_r_column(pd.Series(values), name)

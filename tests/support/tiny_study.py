@@ -1,5 +1,6 @@
 """A tiny study: its model and facts, and Snakemake run on it in a folder of its own."""
 
+import atexit
 import copy
 import json
 import os
@@ -194,7 +195,17 @@ def warm_environment() -> dict[str, str]:
     """
     since = read_at_import(os.environ)
     own = {name: value for name, value in os.environ.items() if name not in since}
-    return {**own, **_AT_START, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
+    at_start = {k: v for k, v in _AT_START.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    ours = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
+    return {**own, **at_start, **ours, "PYTHONPYCACHEPREFIX": _bytecode()}
+
+
+@cache
+def _bytecode() -> str:
+    """Where studies of this process keep compiled modules: not beside sources, which are copied."""
+    folder = tempfile.mkdtemp(prefix="bytecode-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 @cache
