@@ -1,7 +1,7 @@
 # All localizers beside each other, and what a study can tell at all. See figures.R.
 
 PANELS <- c(
-  gain = "A: gain over\nits own shuffle", value = "C: value against\nthe best fixed layer",
+  gain = "A: gain over\nits own shuffle", value = "C: value against\nbest fixed layer",
   r = "B: correlation\nwithin facts", found = "planted facts\nfound"
 )
 

@@ -67,7 +67,7 @@ theme_locedit <- function() {
       panel.grid.minor = element_blank(),
       panel.spacing = unit(11, "pt"),
       panel.spacing.x = unit(16, "pt"), # between an axis's last number and the next one's first
-      strip.background = element_blank(),
+      strip.background = element_blank(), strip.clip = "off", # a title may end beyond its panel
       strip.text = element_text(face = "bold", hjust = 0, vjust = 0, size = rel(0.9)),
       strip.text.y = element_text(hjust = 0.5, size = rel(0.8)),
       legend.position = "bottom",

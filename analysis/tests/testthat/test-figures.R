@@ -320,6 +320,12 @@ test_that("values are averaged over what all strategies have", {
   expect_equal(unname(mean_values(value)), c(0.1, 0.1, 0.1))
 })
 
+test_that("no line of the arena's panel titles is wider than a quarter of the figure", {
+  lines <- unlist(strsplit(PANELS, "\n"))
+  expect_lte(max(nchar(lines)), 16)
+  expect_equal(arena(CHOSEN_TABLES$arena, "Model", score = "rewrite")$theme$strip.clip, "off")
+})
+
 test_that("the arena sorts localizers by their gain and marks those that may be the best", {
   table <- CHOSEN_TABLES$arena
   table$gain <- ifelse(table$localizer == "zeroing", 0.3, 0.1)
