@@ -73,5 +73,6 @@ hits_row <- function(peaks, places, within, shuffles) {
 score_interval <- function(hits, n, z = stats::qnorm(0.975)) {
   centre <- (hits + z^2 / 2) / (n + z^2)
   half <- z / (n + z^2) * sqrt(hits * (n - hits) / n + z^2 / 4)
-  list(centre - half, centre + half)
+  # which rounding leaves a little beside 0 and 1
+  list(if (hits == 0) 0 else centre - half, if (hits == n) 1 else centre + half)
 }

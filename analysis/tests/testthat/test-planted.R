@@ -54,9 +54,13 @@ test_that("p is that of all orders of the places", {
 test_that("an interval of a share stays inside and holds the share", {
   for (hits in 0:12) {
     ends <- unlist(score_interval(hits, 12))
-    expect_true(ends[1] >= -1e-12 && ends[2] <= 1 + 1e-12)
+    expect_true(ends[1] >= 0 && ends[2] <= 1)
     expect_true(ends[1] <= hits / 12 + 1e-12 && ends[2] >= hits / 12 - 1e-12)
     expect_equal(ends, stats::prop.test(hits, 12, correct = FALSE)$conf.int[1:2], tolerance = 1e-6)
+  }
+  for (n in 5:60) {
+    expect_identical(score_interval(0, n)[[1]], 0)
+    expect_identical(score_interval(n, n)[[2]], 1)
   }
 })
 
