@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from locedit import localizers
 from locedit.workflow.config import load_yaml
 from locedit.workflow.pairs import PEAK, of_pair
 
@@ -109,3 +110,12 @@ def test_each_printed_dose_is_the_models_and_meets_its_aim(aim):
         assert printed.items() <= settings["hyperparameters"][method][place].items(), method
     beyond = [(method, problem) for method, problem, _, got in rows if not low <= got <= high]
     assert beyond == BEYOND[aim]
+
+
+def test_the_page_of_localizers_has_a_section_for_each():
+    page = (DOCS / "explanation" / "localizers.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^### (.+)$", page, re.MULTILINE)
+    told = {name.strip() for heading in headings for name in heading.split(",")}
+    controls = {"depth", "middle", "random", "placebo"}  # under one heading
+    assert "Controls" in told
+    assert localizers.LOCALIZERS.keys() - controls - {"planted"} <= told
