@@ -23,7 +23,7 @@ NAMES = {
 ENDS = ("", "_low", "_high")
 
 
-# The page's section, and the folder of the study's data
+# By the folder of a study's data: its section of the page
 STUDIES = {
     "smollm2-200": "## The primary comparison on 200 facts",
     "gemma3-270m-primary": "## The same question of Gemma 3 270M",
