@@ -12,10 +12,10 @@ cluster_table <- function(scores, effects, score_names, measures = "value", prob
 
 cluster_row <- function(rows) {
   used <- complete_rows(rows)
-  answer <- data.frame(
+  answer <- beside(
     counts_of(used, rows),
     diff = NA_real_, wald_f = NA_real_, wald_df1 = NA_integer_, wald_df2 = NA_integer_,
-    wald_p = NA_real_, reason = no_diff(used, nrow(rows)), stringsAsFactors = FALSE
+    wald_p = NA_real_, reason = no_diff(used, nrow(rows))
   )
   if (answer$reason != "") return(answer)
   fits <- fit_by_layer(used$score, used$tracing, used$layer)

@@ -14,10 +14,10 @@ out_of_fold_table <- function(scores, effects, score_names, measures = "value",
 
 out_of_fold_row <- function(rows, folds, seed) {
   used <- complete_rows(rows)
-  answer <- data.frame(
+  answer <- beside(
     counts_of(used, rows),
     folds = NA_integer_, r2_layer = NA_real_, r2_tracing = NA_real_, r2_both = NA_real_,
-    diff = NA_real_, reason = unfit(used, nrow(rows)), stringsAsFactors = FALSE
+    diff = NA_real_, reason = unfit(used, nrow(rows))
   )
   if (answer$reason == "" && answer$n_facts < 2) answer$reason <- "a single fact: no folds"
   if (answer$reason != "") return(answer)
@@ -47,9 +47,10 @@ fold_of <- function(case_id, folds, seed) {
 
 # Sums of squared errors over all rows, each predicted from the other folds.
 fold_errors <- function(used, fold) {
+  used <- as.list(used[c("score", "tracing", "layer")])
   errors <- vapply(seq_len(max(fold)), function(k) {
-    train <- used[fold != k, , drop = FALSE]
-    test <- used[fold == k, , drop = FALSE]
+    train <- lapply(used, `[`, fold != k)
+    test <- lapply(used, `[`, fold == k)
     vapply(predictions(train, test), function(predicted) sum((test$score - predicted)^2), 0)
   }, c(mean = 0, layer = 0, tracing = 0, both = 0))
   rowSums(errors)
@@ -58,8 +59,8 @@ fold_errors <- function(used, fold) {
 # Of the test rows' scores by the least-squares fits to the training rows. A layer that the training
 # rows lack is predicted by their mean; an effect that is constant among them has no slope.
 predictions <- function(train, test) {
-  overall <- rep(mean(train$score), nrow(test))
-  one <- line_fits(train$score, train$tracing, rep(0L, nrow(train)))
+  overall <- rep(mean(train$score), length(test$score))
+  one <- line_fits(train$score, train$tracing, rep(0L, length(train$score)))
   each <- line_fits(train$score, train$tracing, train$layer)
   at <- match(test$layer, each$group)
   unseen <- is.na(at)

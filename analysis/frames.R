@@ -112,12 +112,44 @@ split_by <- function(frame, columns) {
   })
 }
 
+# ---- frames --------------------------------------------------------------------------------------
+
+# Named values and whole frames side by side as one frame; a single value is repeated. Tables are
+# made of thousands of rows, for which data.frame() and cbind() take a millisecond each: names are
+# made valid, types asked for, rows named.
+beside <- function(...) {
+  parts <- list(...)
+  parts <- lapply(seq_along(parts), function(i) {
+    if (is.list(parts[[i]])) unclass(parts[[i]]) else parts[i]
+  })
+  columns <- do.call(c, parts)
+  n <- lengths(columns, use.names = FALSE)
+  short <- n < max(n)
+  if (!all(n[short] == 1L)) stop("beside: columns of different lengths", call. = FALSE)
+  columns[short] <- lapply(columns[short], rep_len, max(n))
+  framed(columns)
+}
+
+# Rows (lists or frames of the same names) as one frame.
+bind_columns <- function(rows) {
+  framed(lapply(stats::setNames(nm = names(rows[[1]])), function(name) {
+    unlist(lapply(rows, .subset2, name), use.names = FALSE)
+  }))
+}
+
+framed <- function(columns) {
+  n <- length(columns[[1]])
+  structure(columns, class = "data.frame", row.names = .set_row_names(n))
+}
+
+# ---- means and intervals -------------------------------------------------------------------------
+
 # Mean with the 95 % interval of Student's t; no interval for a single value.
 mean_interval <- function(values) {
   values <- values[is.finite(values)]
   n <- length(values)
   half <- if (n > 1) stats::qt(0.975, n - 1) * stats::sd(values) / sqrt(n) else NA_real_
-  data.frame(n = n, mean = mean(values), low = mean(values) - half, high = mean(values) + half)
+  beside(n = n, mean = mean(values), low = mean(values) - half, high = mean(values) + half)
 }
 
 # The same of values between `from` and 1 (-1: correlations), by Student's t of the mean's log odds

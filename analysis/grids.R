@@ -46,14 +46,6 @@ arrange_cells <- function(table) {
   table
 }
 
-# Rows (lists or frames of the same names) as one frame; much faster than rbind for thousands.
-bind_columns <- function(rows) {
-  columns <- lapply(stats::setNames(nm = names(rows[[1]])), function(name) {
-    unlist(lapply(rows, `[[`, name), use.names = FALSE)
-  })
-  data.frame(columns, stringsAsFactors = FALSE, check.names = FALSE)
-}
-
 # ---- outcomes ------------------------------------------------------------------------------------
 
 # Every score of every problem with every method, also those without a row. `costs`: by the names of

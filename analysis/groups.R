@@ -24,9 +24,9 @@ over_groups <- function(scores, effects, score_names, measures, problems, method
     edits <- edit_groups(of_setting(scores, setting$keys), problems, methods, correct_only)
     if (length(edits) == 0) next
     for (trace in trace_groups(of_setting(effects, setting$keys), measures)) {
-      keys <- cbind(setting$keys, trace$keys)
+      keys <- beside(setting$keys, trace$keys)
       answers <- edit_answers(edits, trace$rows, score_names, trace$measures, keys, summarise)
-      parts[[length(parts) + 1]] <- cbind(keys, answers, row.names = NULL)
+      parts[[length(parts) + 1]] <- beside(keys, answers)
     }
   }
   arrange_table(parts, summarise)
@@ -49,13 +49,13 @@ edit_answers <- function(edits, traced, score_names, measures, keys, summarise) 
       rows$concentrated <- rows$case_id %in% concentrated[[i]]
       for (score in score_names) {
         rows$score <- usable_score(edit$rows, score)
-        group <- cbind(effect = measures[i], edit$keys, score = score, row.names = NULL)
-        answer <- naming(cbind(keys, group), summarise(rows))
-        answers[[length(answers) + 1]] <- cbind(group, answer, row.names = NULL)
+        group <- beside(effect = measures[i], edit$keys, score = score)
+        answer <- naming(beside(keys, group), summarise(rows))
+        answers[[length(answers) + 1]] <- beside(group, answer)
       }
     }
   }
-  do.call(rbind, answers)
+  bind_columns(answers)
 }
 
 # R's warnings with the group that they come from.
@@ -124,7 +124,7 @@ arrange_table <- function(parts, summarise) {
     rows <- data.frame(case_id = "", layer = 0L, tracing = 0, concentrated = FALSE, score = 0)
     return(cbind(empty, summarise(rows))[0, ])
   }
-  table <- do.call(rbind, parts)
+  table <- bind_columns(parts)
   columns <- c(KEYS, setdiff(names(table), KEYS))
   order_by <- intersect(c(KEYS, "subset", "layer"), columns)
   table <- table[do.call(order, c(unname(as.list(table[order_by])), method = "radix")), columns]
@@ -142,7 +142,7 @@ complete_rows <- function(rows) {
 
 # What every answer about edits starts with.
 counts_of <- function(used, rows) {
-  data.frame(
+  beside(
     n = nrow(used), n_facts = length(unique(used$case_id)), n_dropped = nrow(rows) - nrow(used),
     n_layers = length(unique(used$layer))
   )

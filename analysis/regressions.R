@@ -35,11 +35,11 @@ correlation_table <- function(scores, effects, score_names, measures = "value",
 r2_rows <- function(rows, subsets) {
   answers <- lapply(subsets, function(subset) {
     chosen <- if (subset == "all") rows else rows[rows$concentrated, , drop = FALSE]
-    answer <- cbind(subset = subset, r2_row(chosen))
+    answer <- beside(subset = subset, r2_row(chosen))
     if (nrow(chosen) == 0 && nrow(rows) > 0) answer$reason <- "no fact's tracing is concentrated"
     answer
   })
-  do.call(rbind, answers)
+  bind_columns(answers)
 }
 
 PUBLISHED <- c(
@@ -63,13 +63,13 @@ with_published <- function(table, published) {
 
 r2_row <- function(rows) {
   used <- complete_rows(rows)
-  answer <- data.frame(
+  answer <- beside(
     counts_of(used, rows),
     r2_layer = NA_real_, r2_tracing = NA_real_, r2_both = NA_real_, diff = NA_real_,
     partial_r2 = NA_real_, partial_r2_adjusted = NA_real_,
     f = NA_real_, df1 = NA_integer_, df2 = NA_integer_, p = NA_real_,
     rmse_layer = NA_real_, rmse_both = NA_real_, mae_layer = NA_real_, mae_both = NA_real_,
-    reason = unfit(used, nrow(rows)), stringsAsFactors = FALSE
+    reason = unfit(used, nrow(rows))
   )
   if (answer$reason != "") return(answer)
   no_tracing <- unusable_tracing(used)
@@ -121,18 +121,18 @@ why_incomplete <- function(answer, fits) {
 correlation_rows <- function(rows) {
   layers <- sort(unique(rows$layer))
   if (length(layers) == 0) layers <- NA_integer_
-  do.call(rbind, lapply(layers, function(layer) {
-    cbind(layer = layer, correlation_row(rows[rows$layer %in% layer, , drop = FALSE]))
+  bind_columns(lapply(layers, function(layer) {
+    beside(layer = layer, correlation_row(rows[rows$layer %in% layer, , drop = FALSE]))
   }))
 }
 
 correlation_row <- function(rows) {
   used <- complete_rows(rows)
-  answer <- data.frame(
+  answer <- beside(
     n = nrow(used), n_dropped = nrow(rows) - nrow(used),
     pearson = NA_real_, pearson_low = NA_real_, pearson_high = NA_real_, pearson_p = NA_real_,
     spearman = NA_real_, spearman_low = NA_real_, spearman_high = NA_real_, spearman_p = NA_real_,
-    reason = unfit(used, nrow(rows)), stringsAsFactors = FALSE
+    reason = unfit(used, nrow(rows))
   )
   if (answer$reason == "") answer$reason <- unusable_tracing(used)
   if (answer$reason != "") return(answer)

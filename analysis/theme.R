@@ -252,19 +252,25 @@ problem_size <- function(n, row = 2) {
 
 # ---- files ---------------------------------------------------------------------------------------
 
-# Writes the figure as SVG and PNG. A device is closed even when drawing fails.
+# Writes the figure as SVG and PNG. It is laid out once, which takes as long as drawing it: text has
+# the same size on both devices. A device is closed even when drawing fails.
 save_figure <- function(plot, svg, png, dpi = 200) {
   size <- attr(plot, "size")
-  draw_on(svglite::svglite(svg, width = size[1], height = size[2], bg = "white"), plot)
-  draw_on(open_png(png, size, dpi), plot)
+  grobs <- draw_on(
+    svglite::svglite(svg, width = size[1], height = size[2], bg = "white"),
+    ggplot2::ggplotGrob(plot)
+  )
+  draw_on(open_png(png, size, dpi), grobs)
 }
 
-# `device`: the call that opens it, evaluated here.
-draw_on <- function(device, plot) {
+# `device`: the call that opens it; `grobs`: what is drawn there, and returned. Both are evaluated
+# here.
+draw_on <- function(device, grobs) {
   force(device)
   on.exit(grDevices::dev.off())
-  print(plot)
-  invisible(NULL)
+  grid::grid.newpage()
+  grid::grid.draw(grobs)
+  invisible(grobs)
 }
 
 open_png <- function(path, size, dpi) {

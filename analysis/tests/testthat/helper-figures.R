@@ -113,13 +113,14 @@ make_success <- function(scores) {
 
 # What a figure says, and that it comes out without a warning.
 
-words_of <- function(plot) {
-  layers <- lapply(ggplot2::ggplot_build(plot)$data, function(layer) as.character(layer$label))
+words_of <- function(plot, built = ggplot2::ggplot_build(plot)) {
+  layers <- lapply(built$data, function(layer) as.character(layer$label))
   paste(c(unlist(plot$labels[c("title", "subtitle", "caption")]), unlist(layers)), collapse = " ")
 }
 
-expect_drawn <- function(plot) {
+expect_drawn <- function(plot, built = ggplot2::ggplot_build(plot)) {
   path <- withr::local_tempfile()
-  expect_silent(draw_on(open_png(path, attr(plot, "size"), dpi = 40), plot))
+  open <- function() open_png(path, attr(plot, "size"), dpi = 40)
+  expect_silent(draw_on(open(), ggplot2::ggplot_gtable(built)))
   expect_gt(file.size(path), 1000)
 }

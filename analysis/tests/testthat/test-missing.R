@@ -45,9 +45,10 @@ expect_reasons <- function(table, info) {
 }
 
 expect_plain <- function(plot, info) {
-  words <- paste(words_of(plot), toString(unlist(attr(plot, "words"))))
+  expect_silent(built <- ggplot2::ggplot_build(plot))
+  words <- paste(words_of(plot, built), toString(unlist(attr(plot, "words"))))
   expect_no_match(words, "\\b(NaN|NA|Inf)\\b", info = info)
-  expect_drawn(plot)
+  expect_drawn(plot, built)
 }
 
 test_that("tables and figures of all problems hold without the edits that were not made", {
