@@ -113,9 +113,14 @@ def model_identity():
     return [pinned.model_identity(MODEL_SETTINGS), config["dtype"], *families]
 
 
-# What is no part of any code: what names everything, what logs, and which methods and localizers
-# there are, since a job that uses one names it
-BESIDE = ("locedit", "locedit.workflow.job", *plugins.REGISTRIES)
+# What is no part of any code: what names everything, what hashes, what logs, and which methods and
+# localizers there are, since a job that uses one names it
+BESIDE = (
+    "locedit",
+    "locedit.store.hashing",
+    "locedit.workflow.job",
+    *plugins.REGISTRIES,
+)
 
 
 def code(script, *more, without=()):

@@ -9,7 +9,7 @@ import ast
 import functools
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +44,22 @@ def code(script: Path, root: Path, without: tuple[str, ...] = ()) -> str:
 def _parsed(text: str) -> tuple[str, tuple[str, ...]]:
     """A hash of a Python file's code, and the names that it may import modules by."""
     tree = ast.parse(text)
-    modules = tuple(dict.fromkeys(_imports(tree)))
-    return hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest(), modules
+    statements = [tree, *_statements(tree)]
+    modules = tuple(dict.fromkeys(_imports(statements)))
+    _remove_docstrings(statements)
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), modules
 
 
-def _imports(tree: ast.Module) -> Iterable[str]:
-    for node in ast.walk(tree):
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """What stands below a node, but for expressions, of which there are ten times as many."""
+    for field in ("body", "handlers", "orelse", "finalbody", "cases"):
+        for one in getattr(node, field, ()):
+            yield one
+            yield from _statements(one)
+
+
+def _imports(statements: Iterable[ast.AST]) -> Iterator[str]:
+    for node in statements:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -63,14 +73,12 @@ def _file(module: str, root: Path) -> Path | None:
     return next((f for f in (base.with_suffix(".py"), base / "__init__.py") if f.is_file()), None)
 
 
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(node, _DOCUMENTED):
-            first = body[0]
+def _remove_docstrings(statements: Iterable[ast.AST]) -> None:
+    for node in statements:
+        if isinstance(node, _DOCUMENTED) and node.body:
+            first = node.body[0]
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                node.body = body[1:] or [ast.Pass()]
-    return tree
+                node.body = node.body[1:] or [ast.Pass()]
 
 
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
