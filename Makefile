@@ -2,6 +2,7 @@
 #
 #   CORES=2         processor cores for Snakemake (default: all)
 #   ARGS="..."      further options for Snakemake, or for pytest with `make test`
+#   WORKERS=3       processes of `make test`
 #   BENCH=quick     the short benchmark
 #   PYTHON, VENV, TORCH_SPEC, TORCH_INDEX: see scripts/setup.sh
 
@@ -12,6 +13,8 @@ MAKEFLAGS += --no-print-directory
 
 VENV ?= .venv
 CORES ?= all
+# Of pytest: one more than cores where these are few, since some tests wait for Slurm, or for another
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n + 1 : 4)))
 ARGS ?=
 
 # As in an activated environment: the workflow's own `python` is the environment's.
@@ -34,7 +37,7 @@ reproduce: setup  ## set up, then run the whole study of config.yaml
 
 test:  ## set up, with a browser and a Slurm to test in, then run every test, R's included
 	@scripts/setup.sh --tests
-	$(RUN) python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(RUN) python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 unit: setup  ## the tests of the library alone
 	$(RUN) python -m pytest -n auto --maxprocesses 4 -m "not slow" tests/unit $(ARGS)

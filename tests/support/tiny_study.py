@@ -116,7 +116,7 @@ def snakemake(
     `environment` among the settings is not the workflow's: it goes to the process.
     """
     call = _call(folder, settings, *arguments, root=root, snakefile=snakefile)
-    call["args"][0] = warm_python().executable
+    call["args"][0] = warm_python(call["env"].get("PYTHONHASHSEED")).executable
     done = subprocess.run(
         **call,
         stdout=subprocess.PIPE,
@@ -209,9 +209,10 @@ def _bytecode() -> str:
 
 
 @cache
-def warm_python() -> WarmPython:
-    """One for all studies of this process."""
-    return WarmPython(warm_environment())
+def warm_python(hash_seed: str | None = None) -> WarmPython:
+    """One for all studies of this process whose sets have one order: Python's start decides it."""
+    own = {} if hash_seed is None else {"PYTHONHASHSEED": hash_seed}
+    return WarmPython(warm_environment() | own)
 
 
 def parted(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
