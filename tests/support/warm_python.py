@@ -39,8 +39,8 @@ from warm_client import SOCKETS, read_at_import
 ROOT = Path(__file__).resolve().parents[2]
 PRELOADED = """torch transformers transformers.models.llama.modeling_llama
 transformers.models.gpt2.modeling_gpt2 transformers.models.gptj.modeling_gptj
-tokenizers safetensors.torch pandas pyarrow.parquet snakemake.cli snakemake.script typer rich.progress
-pydantic yaml tqdm""".split()
+tokenizers safetensors.torch pandas pyarrow.parquet snakemake.cli snakemake.script typer
+rich.progress pydantic yaml tqdm""".split()
 
 
 class WarmPython:
