@@ -255,7 +255,7 @@ def test_a_users_library_comes_first_where_it_alone_has_what_is_needed(tmp_path)
 def test_every_package_that_the_analysis_loads_is_known():
     text = "".join(path.read_text() for path in sorted((ROOT / "analysis").glob("*.R")))
     loaded = re.findall(r"\b([A-Za-z]\w+)::|\b(?:library|requireNamespace)\(\"?(\w+)", text)
-    part_of_r = {"base", "stats", "utils", "grDevices"}
+    part_of_r = {"base", "stats", "utils", "grDevices", "grid"}
     assert {name for names in loaded for name in names if name} - part_of_r == {*rbridge.PACKAGES}
 
 

@@ -38,6 +38,7 @@ CUTS: dict[str, Any] = {
     "statistics": {"tokens": 3000},
     "contexts": {"rome": [[5, 1], [10, 1]]},
     "essence": {"texts": 2, "tokens": 12},
+    "scores": {"neighbours": 3},
     "editing": {"hyperparameters": SHORT},
     "analysis": {"permutations": 30, "splits": 2},
 }
@@ -122,7 +123,7 @@ def rehearsed(request, tmp_path_factory) -> Rehearsal:
     family, layers, problems = PRESETS[request.param]
     cuts = merged(CUTS, {"editing": {"layers": layers, "problems": problems}})
     written = min(6, merged(DEFAULT, preset)["scores"]["generation_tokens"])
-    cuts |= {"scores": {"generation_tokens": written}}
+    cuts["scores"]["generation_tokens"] = written
     here = {"environment": {"LOCEDIT_CACHE": str(base / "cache")}}
     settings = merged(preset, cuts | here)
     small.fill_cache(preset, family, base / "cache")
@@ -153,7 +154,7 @@ def test_no_setting_of_the_preset_is_another_but_its_sizes(rehearsed):
         "essence": preset["essence"],
         "editing": {key: preset["editing"][key] for key in ("layers", "problems")},
         "analysis": {key: preset["analysis"][key] for key in ("permutations", "splits")},
-        "scores": {"generation_tokens": preset["scores"]["generation_tokens"]},
+        "scores": {key: preset["scores"][key] for key in ("generation_tokens", "neighbours")},
     }
     back = merged(rehearsed.settings, uncut)
     back["editing"]["hyperparameters"] = preset["editing"]["hyperparameters"]
