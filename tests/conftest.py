@@ -80,7 +80,7 @@ def tiny_lm(request) -> LanguageModel:
 @pytest.fixture(scope="module")
 def nothing_in_float32() -> Iterator[None]:
     """For modules whose comparisons a family's norms in float32 would round."""
-    with tiny.NothingInFloat32():
+    with tiny.nothing_in_float32():
         yield
 
 

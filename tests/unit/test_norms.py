@@ -57,7 +57,7 @@ def test_an_output_that_can_be_had_is_had():
 def test_the_textbook_change_is_the_same(family):
     lm = LanguageModel(*tiny.pair(family))
     norm = lm.mlp_norm(1)
-    with torch.no_grad(), tiny.NothingInFloat32():
+    with torch.no_grad(), tiny.nothing_in_float32():
         norm.weight.copy_(3 * draw(lm.hidden_size))  # gains of both signs, some of them small
         for size in (1e-3, 1.0, 30.0):
             output = size * draw(lm.hidden_size, seed=6)
@@ -69,7 +69,7 @@ def test_the_textbook_change_is_the_same(family):
 @pytest.mark.parametrize("family", ["gemma2", "gemma3_text"])
 def test_a_window_of_one_layer_puts_out_what_rome_writes(family):
     """The same value before the same norm: EMMET's goal is what ROME's block puts out."""
-    with tiny.NothingInFloat32():
+    with tiny.nothing_in_float32():
         lm = LanguageModel(*tiny.pair(family, adds_bos=True))
         moments = oracle.key_statistics(lm.model, lm.tokenizer, tiny.SENTENCES, [1])
         shared = SharedInputs(moments=KeyMoments(moments.__getitem__))  # the bare prompt alone

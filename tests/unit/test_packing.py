@@ -92,7 +92,7 @@ def test_branches_are_the_rows_that_they_are_of(family):
     ids, lengths = passes.pad(pieces, lm.device)
     packed = packing.pack(lengths, lm.device, starts=starts, behind=behind)
     assert packed.line[:3] == packed.line[:1] * 3
-    with torch.inference_mode(), tiny.NothingInFloat32():
+    with torch.inference_mode(), tiny.nothing_in_float32():
         hidden = packing.embed(lm, packed, ids)
         got = packed.scatter(passes.run(lm, hidden, packing.suffix(lm, packed)))
         for start, row, piece, found in zip(starts, whole, pieces, got, strict=True):

@@ -139,7 +139,7 @@ def test_what_a_card_is_not_asked_for_ends_as_it_would(card, method):
     """Facts that are done between two looks: the same steps, losses and changes as on the CPU."""
     facts = engine.requests("error_injection")
     settings = {"steps": 11, "lr": 0.02, **({} if method == "FT-M" else {"eps": 1.0})}
-    with tiny.NothingInFloat32():
+    with tiny.nothing_in_float32():
         alone = build(FAMILY)
         whole = engine.edit(alone, method, facts, engine.MIDDLE, {}, enough=0.0, **settings)
         settings["enough"] = 2 * max(last for _, last in whole.losses)
