@@ -107,7 +107,7 @@ def of_family(family: str, dtype: torch.dtype, device: torch.device) -> Iterator
 
 def exactly(exact: bool) -> Any:
     """Float64 through and through, where some families' norms would cast to float32."""
-    return tiny.NothingInFloat32() if exact else torch.no_grad()
+    return tiny.nothing_in_float32() if exact else torch.no_grad()
 
 
 def traced(lm: LanguageModel, module: str, exact: bool) -> float:
@@ -149,7 +149,7 @@ def edited(
 ) -> float:
     """Float64: the weights' changes. Float32: what the edited model says, and their norms."""
     (fact, *_) = engine.requests(problem, engine.FACTS if exact else [SHORT])
-    with tiny.NothingInFloat32() if exact else torch.enable_grad():
+    with tiny.nothing_in_float32() if exact else torch.enable_grad():
         expected = engine.textbook(lm, method, fact, LAYER, moments)
         updates = engine.edit(lm, method, [fact], LAYER, moments).updates
     changes = engine.change_of(updates, 0)
