@@ -20,7 +20,10 @@ from locedit.model import hooks
 from locedit.model.language_model import LanguageModel
 from locedit.model.linear import linear
 from locedit.model.memory import in_batches, moments_together
+from locedit.shards import batches
 from locedit.stated import AGAIN, check_stated
+
+SORTED = 16  # batches whose rows are put in the order of their lengths
 
 
 @torch.inference_mode()
@@ -127,14 +130,11 @@ def _batches(
     tokens: int | None,
     batch: int,
 ) -> Iterator[tuple[Tensor, list[int]]]:
-    rows: list[list[int]] = []
-    for row in _rows(lm, texts, max_tokens, tokens):
-        rows += [row] if row else []
-        if len(rows) == batch:
-            yield passes.pad(rows, lm.device)
-            rows = []
-    if rows:
-        yield passes.pad(rows, lm.device)
+    """Rows of much the same length together: in the texts' order, half of a pass is padding."""
+    rows = (row for row in _rows(lm, texts, max_tokens, tokens) if row)
+    while some := sorted(itertools.islice(rows, SORTED * batch), key=len):
+        for alike in batches(some, batch):
+            yield passes.pad(alike, lm.device)
 
 
 class KeyMoments:
