@@ -115,10 +115,13 @@ def look(
     """The default configuration with a model: of models/, a YAML file, or weights themselves.
 
     say, device: as `Look` has them. changes: of the configuration's top level, such as `dtype`.
-    Raises ConfigError where there is no such model, or for a configuration that is not valid.
+    Raises ConfigError where there is no such model, or for a configuration that is not valid, and
+    ModelError for a device or dtype that there is not: before weights are fetched or unpacked.
     """
     root = shipped.root()
     config = _default(root).model_copy(update=changes)
+    loading.pick_device(device)
+    loading.pick_dtype(config.dtype)
     made = partial(Look, config=config, say=say, device=device)
     name = config.model if model is None else model
     weights = _weights_named(name)

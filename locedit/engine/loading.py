@@ -31,13 +31,22 @@ def pick_device(device: str) -> torch.device:
     device = machine.device() if device == "auto" else device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device == "cuda" and not torch.cuda.is_available():
+    try:
+        picked = torch.device(device)
+    except RuntimeError:
+        raise ModelError(f"device: torch has no {device!r}; write auto, cpu or cuda") from None
+    if picked.type == "cuda" and not torch.cuda.is_available():
         raise ModelError("device: cuda is asked for, but torch finds no GPU; write auto or cpu")
-    return torch.device(device)
+    return picked
+
+
+DTYPES = ("auto", "float32", "float64", "bfloat16", "float16")
 
 
 def pick_dtype(dtype: str) -> torch.dtype:
     """`auto` is float32, in which the published numbers hold."""
+    if dtype not in DTYPES:
+        raise ModelError(f"dtype: {dtype!r} is none of {listed(DTYPES)}")
     return torch.float32 if dtype == "auto" else getattr(torch, dtype)
 
 

@@ -16,6 +16,7 @@ import oracle
 import pandas as pd
 import pytest
 import tiny
+import torch
 import yaml
 
 import locedit
@@ -146,8 +147,10 @@ def test_a_checker_sees_the_types(tmp_path):
         'locedit.trace(lm, prompt="It is", subject="It", target="x", window="5")\n'
         "reveal_type(locedit.measure)\n"
     )
+    # what the library itself imports is not looked into: half a minute
+    alone = ["--no-site-packages", "--ignore-missing-imports", "--cache-dir", tmp_path / "cache"]
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--cache-dir", tmp_path / "cache", "own.py"],
+        [sys.executable, "-m", "mypy", *alone, "own.py"],
         cwd=tmp_path,
         env={"MYPYPATH": str(ROOT), "PATH": ""},
         capture_output=True,
@@ -347,12 +350,33 @@ def test_a_prompt_that_cannot_be_measured_is_a_sentence(lm):
             locedit.measure(lm, edit, paraphrases=bad)
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"dtype": "tf32"}, "dtype: 'tf32' is none of auto, float32, float64, bfloat16, float16"),
+        ({"device": "gpu"}, "device: torch has no 'gpu'; write auto, cpu or cuda"),
+    ],
+)
+def test_a_type_or_device_that_there_is_not_is_a_sentence_before_weights_are_made(
+    asked, said, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("LOCEDIT_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(LoceditError) as error:
+        locedit.load("smollm2-135m-instruct", **asked)
+    assert str(error.value) == said
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_card_that_there_is_not_is_a_sentence():
+    with pytest.raises(LoceditError, match="torch finds no GPU"):
+        locedit.load("smollm2-135m-instruct", device="cuda:0")
+
+
 @pytest.mark.slow
 def test_a_model_that_is_not_there_is_a_sentence(tmp_path):
     with pytest.raises(LoceditError, match="did you mean 'gpt2-xl'"):
         locedit.load("gpt2-xxl")
-    with pytest.raises(LoceditError, match="tf32"):
-        locedit.load("smollm2-135m-instruct", dtype="tf32")
     (tmp_path / "empty").mkdir()
     with pytest.raises(LoceditError, match="empty"):
         locedit.load(tmp_path / "empty")
