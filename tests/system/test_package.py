@@ -10,6 +10,7 @@ import sys
 import sysconfig
 import tomllib
 import zipfile
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -87,9 +88,12 @@ def imported(path):
             yield (node.module or "").partition(".")[0]
 
 
+owners_of_packages = cache(metadata.packages_distributions)
+
+
 def needed(path):
     """Distributions behind a file's imports, but for what another one brings as its interface."""
-    owners = metadata.packages_distributions()
+    owners = owners_of_packages()
     names = set(imported(path)) - set(sys.stdlib_module_names) - {"locedit"}
     names -= {"huggingface_hub", "markupsafe"}  # transformers' and Jinja2's
     return {named(owner) for name in names for owner in owners[name]}
