@@ -2,15 +2,13 @@
 
 import json
 import math
-import os
 import re
 import subprocess
-import sys
 from collections import Counter
 
 import pytest
 import yaml
-from tiny_study import ROOT, Run, merged
+from tiny_study import ROOT, Run, merged, warm_environment, warm_python
 
 from locedit.workflow.config import load_yaml
 from locedit.workflow.pairs import listed, of_pair
@@ -33,11 +31,12 @@ sys.exit(main(sys.argv[1:]))
 
 def plan(preset, folder, *more, profile="default"):
     """What `snakemake -n --configfile` says of a preset, with an empty cache."""
-    command = [sys.executable, "-c", OFFLINE, "-n", "--snakefile", str(ROOT / "Snakefile")]
+    command = [warm_python().executable, "-c", OFFLINE, "-n"]
+    command += ["--snakefile", str(ROOT / "Snakefile")]
     command += ["--directory", str(folder), "--configfile", str(preset), *map(str, more)]
     command += ["--workflow-profile", str(ROOT / "profiles" / profile)]
-    environment = {**os.environ, "LOCEDIT_CACHE": str(folder / "cache"), "NO_COLOR": "1"}
-    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**warm_environment(), "LOCEDIT_CACHE": str(folder / "cache")}
+    environment["PYTHONPATH"] = str(ROOT)
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
