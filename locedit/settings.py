@@ -14,6 +14,7 @@ from typing_extensions import TypedDict
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+Dtype = Literal["auto", "float32", "float64", "bfloat16", "float16"]  # of a model's weights
 
 _TYPES = (int, float, bool, str, type(None))
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)

@@ -6,14 +6,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from locedit import machine
 from locedit.engine import misfits
 from locedit.errors import ran_out_of_memory
-from locedit.messages import listed, one_line
+from locedit.messages import listed, nearest, one_line, shown
 from locedit.model.architectures import (
     ModelError,
     architecture_of,
@@ -21,12 +21,13 @@ from locedit.model.architectures import (
 )
 from locedit.model.language_model import LanguageModel
 from locedit.model.tokenizing import NO_CODE
+from locedit.settings import Dtype
 
 
 def pick_device(device: str) -> torch.device:
     """`auto` is what $LOCEDIT_DEVICE says, or else CUDA where there is one, or else the CPU.
 
-    Raises ModelError for a CUDA that is not there.
+    Raises ModelError for a CUDA that is not there, and for what torch has no name of.
     """
     device = machine.device() if device == "auto" else device
     if device == "auto":
@@ -34,19 +35,19 @@ def pick_device(device: str) -> torch.device:
     try:
         picked = torch.device(device)
     except RuntimeError:
-        raise ModelError(f"device: torch has no {device!r}; write auto, cpu or cuda") from None
+        raise ModelError(
+            f"device: unknown value {shown(device)} (known: {', '.join(machine.DEVICES)})"
+        ) from None
     if picked.type == "cuda" and not torch.cuda.is_available():
         raise ModelError("device: cuda is asked for, but torch finds no GPU; write auto or cpu")
     return picked
 
 
-DTYPES = ("auto", "float32", "float64", "bfloat16", "float16")
-
-
 def pick_dtype(dtype: str) -> torch.dtype:
-    """`auto` is float32, in which the published numbers hold."""
-    if dtype not in DTYPES:
-        raise ModelError(f"dtype: {dtype!r} is none of {listed(DTYPES)}")
+    """`auto` is float32, in which the published numbers hold; for another word, ModelError."""
+    if dtype not in (known := get_args(Dtype)):
+        near = nearest(dtype, known)
+        raise ModelError(f"dtype: unknown value {shown(dtype)}{near} (known: {', '.join(known)})")
     return torch.float32 if dtype == "auto" else getattr(torch, dtype)
 
 

@@ -16,7 +16,7 @@ from locedit.localizers.builtin import BUILTIN
 from locedit.methods import METHODS
 from locedit.methods.problems import PROBLEMS
 from locedit.registry import FOLDER_NAME, FOLDER_RULE
-from locedit.settings import field_types, mapping, overlay
+from locedit.settings import Dtype, field_types, mapping, overlay
 from locedit.study.budget import Budget
 from locedit.workflow.pairs import ALL, PEAK
 from locedit.workflow.validation import Registered, Section, fits, names, said, unique
@@ -482,7 +482,7 @@ class Config(Section):
         [],
         description="methods, localizers or families of models of your own: .py files, or modules",
     )
-    dtype: Literal["auto", "float32", "float64", "bfloat16", "float16"] = Field(
+    dtype: Dtype = Field(
         "auto", description="auto (float32) | float32 | float64 | bfloat16 | float16"
     )
     seed: int = Field(

@@ -353,8 +353,11 @@ def test_a_prompt_that_cannot_be_measured_is_a_sentence(lm):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"dtype": "tf32"}, "dtype: 'tf32' is none of auto, float32, float64, bfloat16, float16"),
-        ({"device": "gpu"}, "device: torch has no 'gpu'; write auto, cpu or cuda"),
+        (
+            {"dtype": "tf32"},
+            "dtype: unknown value 'tf32' (known: auto, float32, float64, bfloat16, float16)",
+        ),
+        ({"device": "gpu"}, "device: unknown value 'gpu' (known: auto, cpu, cuda)"),
     ],
 )
 def test_a_type_or_device_that_there_is_not_is_a_sentence_before_weights_are_made(
