@@ -107,6 +107,28 @@ def test_an_import_within_a_function_counts(project, code):
     assert code(project) != before
 
 
+@pytest.mark.parametrize(
+    "block",
+    [
+        "try:\n    {}\nexcept OSError:\n    pass",
+        "try:\n    pass\nexcept OSError:\n    {}",
+        "try:\n    pass\nexcept OSError:\n    pass\nelse:\n    {}",
+        "try:\n    pass\nfinally:\n    {}",
+        "if os.name:\n    pass\nelif os.sep:\n    {}",
+        "for _ in ():\n    pass\nelse:\n    {}",
+        "with open(os.devnull):\n    {}",
+        "match os.name:\n    case 'posix':\n        {}",
+        "class Other:\n    async def of(self):\n        {}",
+    ],
+)
+def test_an_import_within_any_block_counts(project, code, block):
+    script = project / "script.py"
+    script.write_text(f"{script.read_text()}\n\n{block.format('from lib import unused')}\n")
+    before = code(project)
+    rewrite(project / "lib" / "unused.py", "0", "1")
+    assert code(project) != before
+
+
 def test_a_module_left_out_does_not_count_nor_what_only_it_imports(project, code):
     without = ("lib.used",)
     before = code(project, without)
