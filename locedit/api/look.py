@@ -49,7 +49,12 @@ class Look:
 
     @cached_property
     def lm(self) -> language_model.LanguageModel:
-        """The model, in the configured dtype."""
+        """The model, in the configured dtype.
+
+        Raises ModelError for a device or dtype that there is not: before weights are fetched.
+        """
+        loading.pick_device(self.device)
+        loading.pick_dtype(self.config.dtype)
         lm = loading.load(self.folder, device=self.device, dtype=self.config.dtype)
         check_layers(
             self.settings.get("n_layers"), lm.n_layers, f"the file of {self.name}", self.folder
@@ -115,13 +120,10 @@ def look(
     """The default configuration with a model: of models/, a YAML file, or weights themselves.
 
     say, device: as `Look` has them. changes: of the configuration's top level, such as `dtype`.
-    Raises ConfigError where there is no such model, or for a configuration that is not valid, and
-    ModelError for a device or dtype that there is not: before weights are fetched or unpacked.
+    Raises ConfigError where there is no such model, or for a configuration that is not valid.
     """
     root = shipped.root()
     config = _default(root).model_copy(update=changes)
-    loading.pick_device(device)
-    loading.pick_dtype(config.dtype)
     made = partial(Look, config=config, say=say, device=device)
     name = config.model if model is None else model
     weights = _weights_named(name)

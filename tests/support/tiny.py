@@ -63,46 +63,40 @@ def nothing_in_float32() -> Iterator[None]:
     of each operation took a quarter of the tests' time.
     """
 
-    def cast(to: Callable) -> Callable:
+    tensor, functional = torch.Tensor, torch.nn.functional
+
+    def cast(to: Callable, *always: Any) -> Callable:
         def left_out(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-            asked = to is _FLOAT or any(a is torch.float32 for a in (*args, *kwargs.values()))
+            asked = any(a is torch.float32 for a in (*always, *args, *kwargs.values()))
             return x if asked and x.dtype == torch.float64 else to(x, *args, **kwargs)
 
         return left_out
 
-    def softmax(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        if x.dtype == torch.float64:
-            kwargs["dtype"] = None
-        return _SOFTMAX(x, *args, **kwargs)
+    def uncast(softmax: Callable) -> Callable:
+        def in_its_own(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+            own = {"dtype": None} if x.dtype == torch.float64 else {}
+            return softmax(x, *args, **kwargs | own)
+
+        return in_its_own
 
     def product(of: Callable) -> Callable:
         def in_double(x: torch.Tensor, y: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-            if x.dtype == torch.float64 and y.dtype == torch.float32:
-                y = y.double()
-            return of(x, y, *args, **kwargs)
+            mixed = x.dtype == torch.float64 and y.dtype == torch.float32
+            return of(x, y.double() if mixed else y, *args, **kwargs)
 
         return in_double
 
     with ExitStack() as stack:
-        patched = [
-            (torch.Tensor, "float", cast(_FLOAT)),
-            (torch.Tensor, "to", cast(torch.Tensor.to)),
-            (torch.nn.functional, "softmax", softmax),
-            *(
-                (owner, name, product(getattr(owner, name)))
-                for owner, name in (
-                    (torch.Tensor, "matmul"),
-                    (torch.Tensor, "__matmul__"),
-                    (torch, "matmul"),
-                )
-            ),
-        ]
-        for owner, name, instead in patched:
+        for owner, name, instead in (
+            (tensor, "float", cast(tensor.float, torch.float32)),
+            (tensor, "to", cast(tensor.to)),
+            (functional, "softmax", uncast(functional.softmax)),
+            (tensor, "matmul", product(tensor.matmul)),
+            (tensor, "__matmul__", product(tensor.__matmul__)),
+            (torch, "matmul", product(torch.matmul)),
+        ):
             stack.enter_context(mock.patch.object(owner, name, instead))
         yield
-
-
-_FLOAT, _SOFTMAX = torch.Tensor.float, torch.nn.functional.softmax
 
 
 class Pair(NamedTuple):
