@@ -6,7 +6,7 @@ No heavy imports: Snakemake reads this each time it starts.
 import os
 
 from locedit.errors import LoceditError
-from locedit.messages import nearest, shown
+from locedit.messages import shown
 
 DEVICE = "LOCEDIT_DEVICE"
 DEVICES = ("auto", "cpu", "cuda")
@@ -19,8 +19,10 @@ def device() -> str:
     """
     given = os.environ.get(DEVICE) or "auto"
     if given not in DEVICES:
-        near = nearest(given, DEVICES)
-        raise LoceditError(
-            f"{DEVICE}: unknown value {shown(given)}{near} (known: {', '.join(DEVICES)})"
-        )
+        raise LoceditError(f"{DEVICE}: {unknown_device(given)}")
     return given
+
+
+def unknown_device(given: str) -> str:
+    """Words for a device that is none of ours; without the nearest, or "gpu" would be "cpu"."""
+    return f"unknown value {shown(given)} (known: {', '.join(DEVICES)})"

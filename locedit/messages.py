@@ -34,9 +34,23 @@ def listed(values: Iterable[object]) -> str:
 
 
 def nearest(given: object, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """Words that offer the known name most like the given one; "" where none is alike."""
-    near = difflib.get_close_matches(str(given), list(known), n=1, cutoff=cutoff)
-    return f"; did you mean {shown(near[0])}?" if near else ""
+    """Words that offer the known name most like the given one, whatever the letters' case; "" where
+    none is alike.
+    """
+    lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(str(given).lower(), lower, n=1, cutoff=cutoff)
+    return f"; did you mean {shown(lower[near[0]])}?" if near else ""
+
+
+def choices(given: object, known: Iterable[str]) -> str:
+    """The known name most like the given one, and all of them, for a sentence's end."""
+    known = list(known)
+    return f"{nearest(given, known)} (known: {', '.join(known) or 'none'})"
+
+
+def unknown(what: str, given: object, known: Iterable[str]) -> str:
+    """Words for a name that is none of those known: "unknown method 'ROMA'; did you mean ..."."""
+    return f"unknown {what} {shown(given)}{choices(given, known)}"
 
 
 def one_line(text: object, limit: int = 400) -> str:

@@ -19,7 +19,7 @@ from locedit.engine.updates import Updates, felt, total_norms
 from locedit.errors import LoceditError
 from locedit.facts import wording
 from locedit.localizers import MODULES, restoration
-from locedit.messages import nearest, shown
+from locedit.messages import shown, unknown
 from locedit.methods import METHODS, Edit, SharedInputs
 from locedit.methods.problems import PROBLEMS, Request
 from locedit.model.language_model import LanguageModel
@@ -453,10 +453,7 @@ def _worded(name: str, text: str, how: Any) -> str:
 def check_one_of(name: str, given: str, known: Any) -> None:
     """Raise LoceditError for an argument that is none of those known, with the nearest."""
     if given not in known:
-        raise LoceditError(
-            f"{name}: unknown {name} {shown(given)}{nearest(given, known)} (known: "
-            f"{', '.join(known)})"
-        )
+        raise LoceditError(f"{name}: {unknown(name, given, known)}")
 
 
 def _check_numbers(least: int, **numbers: int) -> None:

@@ -15,7 +15,7 @@ from locedit.facts import bundled, record
 from locedit.facts.record import KEPT, Fact
 from locedit.localizers import LOCALIZERS
 from locedit.localizers import SharedInputs as LocalizerInputs
-from locedit.messages import nearest, shown
+from locedit.messages import unknown
 from locedit.methods import METHODS, SharedInputs
 from locedit.methods.problems import PROBLEMS
 from locedit.store import files, hashing, shipped, tables
@@ -168,10 +168,7 @@ def _configured(config: Config, wanted: Wanted) -> dict[str, Any]:
 def _check(wanted: Wanted) -> None:
     for name in wanted.editors:
         if name not in METHODS:
-            raise LoceditError(
-                f"editors: unknown method {shown(name)}{nearest(name, METHODS)} (known: "
-                f"{', '.join(METHODS)})"
-            )
+            raise LoceditError(f"editors: {unknown('method', name, METHODS)}")
 
 
 def usable_records(wanted: Wanted) -> list[dict[str, Any]]:

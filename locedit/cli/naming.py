@@ -1,10 +1,9 @@
 """What a command's options name."""
 
-import difflib
-
 from locedit.api.look import Look
 from locedit.api.one_fact import advised
 from locedit.errors import LoceditError
+from locedit.messages import unknown
 from locedit.methods import METHODS
 from locedit.workflow.sections import RECOMMENDED
 
@@ -14,9 +13,7 @@ def method_named(name: str, option: str = "--method") -> str:
     lower = {known.lower(): known for known in METHODS}
     if name.lower() in lower:
         return lower[name.lower()]
-    near = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.4)
-    hint = f"; did you mean {lower[near[0]]!r}?" if near else ""
-    raise LoceditError(f"{option}: unknown method {name!r}{hint} (known: {', '.join(METHODS)})")
+    raise LoceditError(f"{option}: {unknown('method', name, METHODS)}")
 
 
 def check_layer_named(given: int | None, tuned: str | None) -> None:

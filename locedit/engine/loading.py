@@ -13,7 +13,7 @@ import torch
 from locedit import machine
 from locedit.engine import misfits
 from locedit.errors import ran_out_of_memory
-from locedit.messages import listed, nearest, one_line, shown
+from locedit.messages import listed, one_line, unknown
 from locedit.model.architectures import (
     ModelError,
     architecture_of,
@@ -35,9 +35,7 @@ def pick_device(device: str) -> torch.device:
     try:
         picked = torch.device(device)
     except RuntimeError:
-        raise ModelError(
-            f"device: unknown value {shown(device)} (known: {', '.join(machine.DEVICES)})"
-        ) from None
+        raise ModelError(f"device: {machine.unknown_device(device)}") from None
     if picked.type == "cuda" and not torch.cuda.is_available():
         raise ModelError("device: cuda is asked for, but torch finds no GPU; write auto or cpu")
     return picked
@@ -46,8 +44,7 @@ def pick_device(device: str) -> torch.device:
 def pick_dtype(dtype: str) -> torch.dtype:
     """`auto` is float32, in which the published numbers hold; for another word, ModelError."""
     if dtype not in (known := get_args(Dtype)):
-        near = nearest(dtype, known)
-        raise ModelError(f"dtype: unknown value {shown(dtype)}{near} (known: {', '.join(known)})")
+        raise ModelError(f"dtype: {unknown('value', dtype, known)}")
     return torch.float32 if dtype == "auto" else getattr(torch, dtype)
 
 

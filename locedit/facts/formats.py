@@ -19,7 +19,7 @@ from locedit.errors import LoceditError
 from locedit.facts import wording
 from locedit.facts.records import DataError, read_file
 from locedit.facts.unread import is_plain, unread
-from locedit.messages import listed, name, nearest, shown
+from locedit.messages import listed, name, nearest, shown, unknown
 from locedit.text import subjects
 
 Raw = Mapping[str, Any]
@@ -398,8 +398,7 @@ def read(
 def _format(format: str) -> Format:
     if format in FORMATS:
         return FORMATS[format]
-    near = nearest(format, FORMATS)
-    raise DataError(f"unknown data format {format!r} (known: {', '.join(FORMATS)}){near}")
+    raise DataError(unknown("data format", format, FORMATS))
 
 
 def _row(form: Format, names: Mapping[str, str], record: Any, index: int = 0) -> tuple[Values, str]:

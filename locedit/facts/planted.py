@@ -20,6 +20,7 @@ from locedit.errors import LoceditError
 from locedit.facts.bundled import slug
 from locedit.facts.formats import overlap
 from locedit.facts.record import Fact
+from locedit.messages import unknown
 from locedit.seeds import derive
 from locedit.settings import Count, NotNegative, Positive
 
@@ -155,8 +156,8 @@ def _relation(entry: dict[str, Any], data_dir: Path) -> _Relation:
         rows = [(row["subject"], row[column]) for row in csv.DictReader(file) if row[column]]
     if entry["subjects"] not in _ENDINGS:
         raise LoceditError(
-            f"{data_dir / 'planted' / 'relations.yaml'}, relation {entry['id']!r}: unknown "
-            f"subjects {entry['subjects']!r} (known: {', '.join(_ENDINGS)})"
+            f"{data_dir / 'planted' / 'relations.yaml'}, relation {entry['id']!r}: "
+            + unknown("subjects", entry["subjects"], _ENDINGS)
         )
     return _Relation(
         id=entry["id"],

@@ -20,7 +20,7 @@ from locedit.localizers.base import (
     Unavailable,
 )
 from locedit.localizers.builtin import BUILTIN, TRACING
-from locedit.messages import shown
+from locedit.messages import shown, unknown
 from locedit.registry import RegistrationError
 
 LOCALIZERS: dict[str, Localizer] = {}
@@ -37,8 +37,8 @@ def register(localizer: Localizer) -> Localizer:
     """
     said = f"localizer {shown(localizer.name)}: "
     registry.check(localizer, LOCALIZERS, said, _ARGUMENTS)
-    _check_known(localizer.modules, MODULES, f"{said}unknown module")
-    _check_known(localizer.needs, NEEDS, f"{said}unknown need")
+    _check_known(localizer.modules, MODULES, said, "module")
+    _check_known(localizer.needs, NEEDS, said, "need")
     try:
         localizer.settings()
     except (TypeError, ValueError) as error:
@@ -49,10 +49,12 @@ def register(localizer: Localizer) -> Localizer:
     return localizer
 
 
-def _check_known(given: Sequence[str] | frozenset[str], known: Sequence[str], said: str) -> None:
+def _check_known(
+    given: Sequence[str] | frozenset[str], known: Sequence[str], said: str, what: str
+) -> None:
     for name in sorted(given):
         if name not in known:
-            raise RegistrationError(f"{said} {shown(name)} (known: {', '.join(known)})")
+            raise RegistrationError(f"{said}{unknown(what, name, known)}")
 
 
 def places(name: str, localizing: Mapping[str, Any]) -> list[Place]:

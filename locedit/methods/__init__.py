@@ -5,7 +5,7 @@ that the configuration names under `plugins`: docs/how-to/method.md builds one.
 """
 
 from locedit import registry
-from locedit.messages import shown
+from locedit.messages import shown, unknown
 from locedit.methods.base import CONTEXTS, Edit, Method, SharedInputs
 from locedit.methods.builtin import BUILTIN
 from locedit.methods.problems import PROBLEMS
@@ -27,7 +27,7 @@ def register(method: Method) -> Method:
     registry.check(method, METHODS, said, _ARGUMENTS)
     if method.contexts not in (None, *CONTEXTS):
         raise RegistrationError(
-            f"{said}unknown contexts {method.contexts!r} (known: {', '.join(CONTEXTS)}, or None)"
+            f"{said}{unknown('contexts', method.contexts, (*CONTEXTS, 'None'))}"
         )
     _check_presets(method, said)
     METHODS[method.name] = method

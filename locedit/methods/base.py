@@ -6,12 +6,12 @@ No heavy imports: Snakemake reads this each time it starts.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from locedit.errors import LoceditError
+from locedit.messages import unknown
 from locedit.registry import imported, module_of
 from locedit.windows import EMBEDDING
 
@@ -128,11 +128,8 @@ class Method:
         fields = {field.name: field for field in dataclasses.fields(self.settings)}
         for name in values:
             if name not in fields:
-                near = difflib.get_close_matches(name, fields, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise LoceditError(
-                    f"hyperparameters of {self.name}: unknown setting {name!r} (known: "
-                    f"{', '.join(fields)}){hint}"
+                    f"hyperparameters of {self.name}: {unknown('setting', name, fields)}"
                 )
         missing = dataclasses.MISSING
         for name, one in fields.items():

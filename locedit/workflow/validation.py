@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError, core_schema
 from locedit import messages
 from locedit.errors import LoceditError
 from locedit.messages import name as plain_name
-from locedit.messages import nearest, one_line, shown
+from locedit.messages import one_line, shown, unknown
 
 
 class ConfigError(LoceditError):
@@ -237,10 +237,10 @@ def _sentence(fault: _Fault) -> str:
     if kind in _UNKNOWN:
         key, known = error["loc"][-1], list(node.get("properties", ()))
         known = known if node.get("$comment") == OPEN else sorted(known)
-        return f"unknown key {shown(key)}{choices(key, known)}"
+        return unknown("key", key, known)
     if kind == "literal_error":
         what = "key" if fault.is_key else "value"
-        return f"unknown {what} {shown(value)}{choices(value, _choices_of(node))}"
+        return unknown(what, value, _choices_of(node))
     if kind == "missing":
         return f"the key {error['loc'][-1]!r} is missing"
     if kind == "said":
@@ -298,9 +298,3 @@ def _meant(value: Any) -> str:
         exponent = exponent if exponent[0] in "+-" else f"+{exponent}"
         return f", which YAML takes for a text: write {mantissa}.0e{exponent}"
     return ""
-
-
-def choices(given: Any, known: Iterable[str]) -> str:
-    """The known name that is most like the given one, and all of them, for a sentence's end."""
-    known = list(known)
-    return f"{nearest(given, known, cutoff=0.5)} (known: {', '.join(known) or 'none'})"

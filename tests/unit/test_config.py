@@ -322,8 +322,8 @@ FAULTS = {
     "layers of no method": (
         "editing.layers",
         {"all": [2], "fact_forcing": {"all": [2], "rome": [2]}},
-        "config: editing.layers.fact_forcing: unknown key 'rome' (known: all, FT-1, FT-5, ROME, "
-        "MEMIT, r-ROME, FT-M, EMMET, AlphaEdit, KN)",
+        "config: editing.layers.fact_forcing: unknown key 'rome'; did you mean 'ROME'? (known: "
+        "all, FT-1, FT-5, ROME, MEMIT, r-ROME, FT-M, EMMET, AlphaEdit, KN)",
     ),
     "no layers of a method": (
         "editing.layers",

@@ -555,7 +555,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
 
 def test_an_unknown_format_is_named_with_the_nearest(read):
     known = ", ".join(formats.FORMATS)
-    with pytest.raises(DataError, match=rf"'counterfacts' \(known: {known}\); did you mean 'count"):
+    with pytest.raises(DataError, match=rf"'counterfact'\? \(known: {known}\)$"):
         read([NATIVE], "counterfacts")
 
 

@@ -774,8 +774,8 @@ def test_later_overlays_win_and_the_problem_wins_over_all():
 
 def test_unknown_hyperparameter_names_the_nearest():
     message = (
-        "hyperparameters of ROME: unknown setting 'klfactor' (known: lr, iterations, clamp, "
-        "kl_factor, decay, fact_token); did you mean 'kl_factor'?"
+        "hyperparameters of ROME: unknown setting 'klfactor'; did you mean 'kl_factor'? "
+        "(known: lr, iterations, clamp, kl_factor, decay, fact_token)"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         methods.METHODS["ROME"].hyperparameters("fact_erasure", "paper", {"all": {"klfactor": 1.0}})

@@ -95,7 +95,7 @@ BAD = {
     "another type": ({"settings": Unspeakable}, "its setting 'steps' is of type"),
     "an unknown module": (
         {"modules": ("mpl",)},
-        "unknown module 'mpl' (known: mlp, attn, hidden)",
+        "unknown module 'mpl'; did you mean 'mlp'? (known: mlp, attn, hidden)",
     ),
     "an unknown need": (
         {"needs": frozenset({"sigma"})},

@@ -29,9 +29,7 @@ def test_the_environment_says_where_models_run_unless_the_caller_does(monkeypatc
 
 def test_a_misspelt_device_is_named(monkeypatch):
     monkeypatch.setenv("LOCEDIT_DEVICE", "cud")
-    said = (
-        r"^LOCEDIT_DEVICE: unknown value 'cud'; did you mean 'cuda'\? \(known: auto, cpu, cuda\)$"
-    )
+    said = r"^LOCEDIT_DEVICE: unknown value 'cud' \(known: auto, cpu, cuda\)$"
     with pytest.raises(LoceditError, match=said):
         loading.pick_device("auto")
 

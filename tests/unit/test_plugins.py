@@ -246,12 +246,12 @@ FAULTS = {
             "settings=Hyperparameters)",
             'settings=Hyperparameters, presets={"paper": {"all": {"rat": 1}}})',
         ),
-        ": method 'mine': hyperparameters of mine: unknown setting 'rat' (known: rate, rounds, "
-        "way, careful); did you mean 'rate'?",
+        ": method 'mine': hyperparameters of mine: unknown setting 'rat'; did you mean 'rate'? "
+        "(known: rate, rounds, way, careful)",
     ),
     "contexts that nobody samples": (
         ("settings=Hyperparameters", 'settings=Hyperparameters, contexts="mine"'),
-        ": method 'mine': unknown contexts 'mine' (known: rome, memit, or None)",
+        ": method 'mine': unknown contexts 'mine' (known: rome, memit, None)",
     ),
 }
 
