@@ -32,6 +32,7 @@ from locedit.facts.record import EXCLUDED
 from locedit.store import hashing, schemas, tables
 from locedit.study.scores import REPEATED
 from locedit.workflow import plugins
+from scripts import publish
 
 SCORE_FIGURES = {f"figure_{score}_by_layer" for score in (*SCORES, "success", "said")}
 STATISTICS = {"out_of_fold", "choice", "within", "value", "arena"}
@@ -266,6 +267,24 @@ def test_the_rome_suites_layout_has_a_run_for_each_problem_and_layer(study):
         runs = sorted((study.out / "rome" / method).glob("run_*"))
         assert [run.name for run in runs] == ["run_000", "run_002", "run_008", "run_010"]
         assert {len(list(run.glob("case_*.json"))) for run in runs} == {SETTINGS["facts"]["study"]}
+
+
+def test_a_published_study_has_all_its_scores_and_values(study, tmp_path):
+    publish.main(str(study.out), str(tmp_path), "scores", "effects", "success")
+    read = {path.stem: pd.read_csv(path, dtype={"case_id": str}) for path in tmp_path.iterdir()}
+    scores = tables.read(study.out / "scores.parquet", "scores")
+    assert set(scores) - set(read["scores"]) == {
+        name for name in scores if scores[name].isna().all()
+    }
+    assert read["scores"]["rewrite"].tolist() == pytest.approx(scores["rewrite"], rel=1e-5)
+    effects = tables.read(study.out / "effects.parquet", "effects").set_index(
+        [*publish.PLACE, "layer"]
+    )["value"]
+    wide = read["effects"].set_index(publish.PLACE)
+    assert wide.size == len(effects)
+    for (*place, layer), value in effects.items():
+        assert wide.loc[tuple(place), str(layer)] == pytest.approx(value, rel=1e-5, nan_ok=True)
+    assert len(read["success"]) == len(tables.read(study.out / "analysis/success.parquet", None))
 
 
 # ---- what a change reruns ------------------------------------------------------------------------
