@@ -7,11 +7,14 @@ both give the same numbers before it prints one JSON line; a table follows, and 
 under benchmarks/results/. `cheap_localizers` compares otherwise: causal tracing of one window, by
 the engine too, with all localizers together that the registry calls cheap. `tracing.batched` has in
 the published procedure's place what an engineer writes in an afternoon: all layers' noise rows of a
-token in one hooked pass of the same model, by the same matrix products, window 5.
+token in one hooked pass of the same model, by the same matrix products, window 5; each fact has a
+line, with the ratio of the operations that both need.
 
     python benchmarks/bench.py            tracing of each fact, edits of all six side by side
     python benchmarks/bench.py --quick    one fact traced, two edited; within five minutes
     python benchmarks/bench.py --only edit.ROME
+    python benchmarks/bench.py --only tracing.batched --study results/MODEL/DATASET
+                                          on the facts of a study
 """
 
 import argparse
@@ -21,7 +24,7 @@ import statistics as st
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -53,14 +56,14 @@ from locedit.engine import loading, sampling  # noqa: E402
 from locedit.engine.gguf import convert_gguf  # noqa: E402
 from locedit.engine.key_statistics import KeyMoments, key_moments  # noqa: E402
 from locedit.facts.corpus import paragraphs  # noqa: E402
-from locedit.facts.record import Fact  # noqa: E402
+from locedit.facts.record import Fact, from_row  # noqa: E402
 from locedit.localizers import LOCALIZERS, TRACING, Unavailable, restoration  # noqa: E402
 from locedit.localizers import SharedInputs as LocalizerInputs  # noqa: E402
 from locedit.methods import METHODS, SharedInputs  # noqa: E402
 from locedit.model import language_model  # noqa: E402
 from locedit.model.linear import linear  # noqa: E402
 from locedit.model.tokenizing import NO_CODE  # noqa: E402
-from locedit.store import assets  # noqa: E402
+from locedit.store import assets, tables  # noqa: E402
 from locedit.study import measure  # noqa: E402
 
 MODEL = "smollm2-135m-instruct"
@@ -89,17 +92,20 @@ class Measurement:
 
 def compare(
     name: str,
-    pairs: list[tuple[Callable[[], np.ndarray], Callable[[], np.ndarray]]],
+    pairs: Sequence[tuple[Callable[..., np.ndarray], Callable[[], np.ndarray]]],
     tolerance: float,
     *,
     once_s: float = 0.0,
+    named: Sequence[str] = (),
 ) -> Measurement:
     """Run (published, engine) of each case in turn; the ratio is the median over cases.
 
-    once_s: a case's share of what the engine computes once, added to its time.
+    once_s: a case's share of what the engine computes once, added to its time. named: what to call
+    each case in a line of its own, with the ratio of operations; for it the published procedure is
+    asked for one token's alone, which every other's equal.
     """
     ratios, slow_times, fast_times, differences, shares = [], [], [], [], []
-    for slow, fast in pairs:
+    for case, (slow, fast) in enumerate(pairs):
         with counted() as counter:
             fast()  # also warms up: the published procedure runs so long that its start is nothing
         slow_s, expected = timed(slow)
@@ -112,6 +118,13 @@ def compare(
         ratios.append(slow_s / fast_s)
         slow_times.append(slow_s)
         fast_times.append(fast_s)
+        if named:
+            with counted() as token:
+                slow(tokens=1)
+            operations = token.get_total_flops() * len(expected) / counter.get_total_flops()
+            times = {"published_s": round(slow_s, 2), "engine_s": round(fast_s, 2)}
+            both = {"speedup": round(ratios[-1], 2), "operations": round(operations, 2)}
+            print(json.dumps({"case": named[case], **times, **both}), flush=True)
     result = Measurement(
         name=name,
         speedup=round(st.median(ratios), 2),
@@ -172,6 +185,14 @@ def published_model(tokenizer) -> language_model.LanguageModel:
     return language_model.LanguageModel(model, tokenizer)
 
 
+def of_study(results: Path) -> list[Example]:
+    """The facts of a study, to be traced."""
+    return [
+        Example(fact.template, fact.subject, fact.target_true, fact.target_new, (), ())
+        for fact in map(from_row, tables.records(results / "study.parquet", "facts"))
+    ]
+
+
 def tracing_case(
     lm: language_model.LanguageModel,
     plain: language_model.LanguageModel,
@@ -189,7 +210,7 @@ def tracing_case(
 def batched_case(lm: language_model.LanguageModel, example: Example, window: int):
     """As `tracing_case`; in the published procedure's place what is quickly written."""
     _, engine = tracing_case(lm, lm, example, window)
-    return lambda: batched_trace(lm, example, window=window), engine
+    return functools.partial(batched_trace, lm, example, window=window), engine
 
 
 def essence_texts(lm, examples: list[Example]) -> list[list[str]]:
@@ -314,6 +335,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one fact, fewer measurements")
     parser.add_argument("--only", help="measurements whose names begin so, as in edit.ROME")
+    parser.add_argument(
+        "--study", type=Path, help="results of a study whose facts are to be traced"
+    )
     options = parser.parse_args()
     quick = options.quick
     disable_progress_bar()
@@ -328,15 +352,17 @@ def main() -> None:
     plain = published_model(lm.tokenizer)
     dump = assets.resolve(assets.named("enwiki-shortened"))
     texts = [p.text for p, _ in zip(paragraphs(dump), range(120), strict=False)]
-    around = range(lm.n_layers) if wanted("cheap_localizers") else range(LAYER - 2, LAYER + 3)
-    moments, _ = key_moments(lm, texts, layers=around)
-    lengths = [(5, 2), (10, 2)] if quick else [(5, 10), (10, 10)]
-    contexts = {
-        None: [["{}"]],
-        "rome": [sampling.rome_contexts(lm, lengths, seed=0)],
-        "memit": sampling.memit_contexts(lm, 10, seed=0),
-    }
-    traced = EXAMPLES[:1] if quick else EXAMPLES
+    methods = [method for method in METHODS if wanted(f"edit.{method}")]
+    if methods or wanted("cheap_localizers"):
+        around = range(lm.n_layers) if wanted("cheap_localizers") else range(LAYER - 2, LAYER + 3)
+        moments, _ = key_moments(lm, texts, layers=around)
+        lengths = [(5, 2), (10, 2)] if quick else [(5, 10), (10, 10)]
+        contexts = {
+            None: [["{}"]],
+            "rome": [sampling.rome_contexts(lm, lengths, seed=0)],
+            "memit": sampling.memit_contexts(lm, 10, seed=0),
+        }
+    traced = of_study(options.study) if options.study else EXAMPLES[:1] if quick else EXAMPLES
     edited = EXAMPLES[:2] if quick else EXAMPLES
     for window in (5,) if quick else (1, 3, 5, 10):
         if not wanted(f"tracing.window{window}"):
@@ -345,15 +371,15 @@ def main() -> None:
         results.append(compare(f"tracing.window{window}", cases, 1e-5))
     if wanted("tracing.batched"):
         cases = [batched_case(lm, example, 5) for example in traced]
-        results.append(compare("tracing.batched", cases, 1e-5))
+        names = [example.prompt for example in traced]
+        results.append(compare("tracing.batched", cases, 1e-5, named=names))
     if wanted("cheap_localizers"):
         results.append(cheap_localizers(lm, traced, [contexts["rome"]], moments))
-    sampling_s, texts_about = timed(lambda: essence_texts(lm, edited))
-    scoring_s, _ = timed(lambda: measure.measure(lm, probes_of(edited, texts_about)))
-    once_s = sampling_s / EDITS_OF_A_FACT + scoring_s / EDITS_OF_A_BASELINE
-    for method in METHODS:
-        if not wanted(f"edit.{method}"):
-            continue
+    if methods:
+        sampling_s, texts_about = timed(lambda: essence_texts(lm, edited))
+        scoring_s, _ = timed(lambda: measure.measure(lm, probes_of(edited, texts_about)))
+        once_s = sampling_s / EDITS_OF_A_FACT + scoring_s / EDITS_OF_A_BASELINE
+    for method in methods:
         shared = SharedInputs(
             contexts=contexts[METHODS[method].contexts],
             moments=KeyMoments(moments.__getitem__),

@@ -159,13 +159,19 @@ def published_scores(lm: LanguageModel, example: Example, essence: Sequence[str]
 
 @torch.inference_mode()
 def batched_trace(
-    lm: LanguageModel, example: Example, *, window: int, n_noise: int = 10, seed: int = 1
+    lm: LanguageModel,
+    example: Example,
+    *,
+    window: int,
+    n_noise: int = 10,
+    seed: int = 1,
+    tokens: int | None = None,
 ) -> np.ndarray:
     """p(o_true) with an MLP window restored, mean over the noise, [tokens b .. last, layers].
 
     What is quickly written: whole passes with hooks, but one a token, which the clean row and the
     noise rows of all layers' restorations share, and the head of the target's positions alone. On
-    a model of the library's its products are oneDNN's too.
+    a model of the library's its products are oneDNN's too. tokens: of so many at most.
     """
     clean = oracle.scored_row(lm.tokenizer, example.prompt, example.true)
     begin, end = oracle.subject_range(lm.tokenizer, example.prompt, example.subject)
@@ -199,7 +205,8 @@ def batched_trace(
         log_p = logits.log_softmax(dim=-1)[:, range(len(target)), target].sum(dim=1)
         return log_p.exp().view(lm.n_layers, n_noise).mean(dim=1)
 
-    return torch.stack([restored(t) for t in range(begin, clean.predicted_from + 1)]).numpy()
+    walked = range(begin, clean.predicted_from + 1)[:tokens]
+    return torch.stack([restored(token) for token in walked]).numpy()
 
 
 def published_edit(

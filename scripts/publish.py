@@ -3,7 +3,8 @@
     python scripts/publish.py results/MODEL/DATASET docs/data/NAME scores effects choice ...
 
 `scores` has a row for each edit, without the scores that the study has not asked for; `effects` has
-each localizer's values by layer, a row for each fact. The others are tables of the analysis.
+each localizer's values by layer, a row for each fact, with nine digits: near 1 six would tie. The
+others are tables of the analysis.
 """
 
 import sys
@@ -20,7 +21,8 @@ def main(study: str, folder: str, *names: str) -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
     for name in names:
         table = read(Path(study), name)
-        table.to_csv(Path(folder) / f"{name}.csv", index=False, float_format="%.6g")
+        digits = "%.9g" if name == "effects" else "%.6g"
+        table.to_csv(Path(folder) / f"{name}.csv", index=False, float_format=digits)
 
 
 def read(study: Path, name: str) -> pd.DataFrame:
