@@ -1,6 +1,7 @@
 """Whether an entry of the architecture table describes a model: against the model's own pass.
 
-Run when a model is loaded whose entry is not the project's own, which the tests cover.
+Run when a model is loaded whose entry is not the project's own, or by a release of transformers
+that the tests have not seen.
 """
 
 import torch

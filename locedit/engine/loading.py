@@ -17,7 +17,7 @@ from locedit.messages import listed, one_line, unknown
 from locedit.model.architectures import (
     ModelError,
     architecture_of,
-    is_own,
+    is_tested,
 )
 from locedit.model.language_model import LanguageModel
 from locedit.model.tokenizing import NO_CODE
@@ -85,7 +85,7 @@ def load(path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Lang
     Raises ModelError naming the path if it is missing or not a model.
     """
     # transformers costs seconds to import, and only this function needs it
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, __version__
 
     from locedit.model.linear import speed_up
 
@@ -132,7 +132,7 @@ def load(path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Lang
     model = model.to(target)
     speed_up(model)
     lm = LanguageModel(model, tokenizer)
-    if not is_own(config.model_type):
+    if not is_tested(config.model_type, __version__):
         from locedit.engine.architecture_check import check_architecture
 
         check_architecture(lm)

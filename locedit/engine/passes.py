@@ -151,12 +151,11 @@ def _mask(lm: LanguageModel, visible: Tensor) -> Tensor:
 
 
 def _rotary(lm: LanguageModel, positions: Tensor) -> dict[str | None, KeyValue]:
-    if lm.architecture.rotary is None:
+    if lm.rotary is None:
         return {}
-    module = lm.model.get_submodule(lm.architecture.rotary)
     reference = torch.empty(0, dtype=lm.dtype, device=lm.device)
     return {
-        kind: module(reference, positions, *([] if kind is None else [kind]))
+        kind: lm.rotary(reference, positions, *([] if kind is None else [kind]))
         for kind in dict.fromkeys(lm.rotary_types)
     }
 
@@ -215,7 +214,7 @@ def step(
         position_ids=part.positions.expand(hidden.shape[0], -1),
         position_embeddings=part.rotary.get(lm.rotary_types[layer]),
         use_cache=True,
-        **{lm.architecture.cache_argument: FrozenPrefix(part.prefix, keep)},
+        **{lm.cache_argument: FrozenPrefix(part.prefix, keep)},
     )
     return output if isinstance(output, Tensor) else output[0]
 

@@ -21,14 +21,16 @@ class Architecture:
 
     From the model: `layers`, `embedding`, `norm` (the final one), `positions` (learned position
     embeddings, their first `position_offset` rows unused) and `rotary` (shared by all layers:
-    (hidden, position ids) -> (cos, sin)); a family may have neither of the two, as GPT-J, which
-    rotates inside attention. `rotary_by_type`: `rotary` also takes the layer's type.
+    (hidden, position ids) -> (cos, sin)); where a layer does not take what `rotary` gives, as in
+    GPT-J up to transformers 5.23, attention rotates by itself. `rotary_by_type`: `rotary` also
+    takes the layer's type.
 
     From a layer: `attention`, `mlp`, `down_projection`, and `mlp_norm`, an RMS norm between the
     MLP and the residual stream. The MLP may be the down projection itself, and may see its tokens
     flattened, [B * Q, d]. `transposed` marks down projections that store W^T (Conv1D).
 
-    `cache_argument` is the layer's name for its key/value cache. `requires`: what an entry takes
+    `cache_argument` is the layer's name for its key/value cache, unless that is `cache`, as
+    transformers calls it in ever more families from 5.24 on. `requires`: what an entry takes
     for granted of the model's config.
     """
 
@@ -91,6 +93,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         down_projection="mlp.fc_out",
         positions=None,
         transposed=False,
+        rotary="transformer.rotary_emb",
         cache_argument="layer_past",
     ),
     "gpt_neox": Architecture(  # Pythia
@@ -119,6 +122,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 LAYER_TYPES = ("full_attention", "sliding_attention")
 _OWN = dict(ARCHITECTURES)
+_TESTED = "5.23."  # releases of transformers on which the tests run
 
 
 def register(model_type: str, architecture: Architecture) -> None:
@@ -131,9 +135,12 @@ def register(model_type: str, architecture: Architecture) -> None:
         raise ModelError(f"an architecture {model_type!r} is registered already")
 
 
-def is_own(model_type: str) -> bool:
-    """Whether a family's entry is the one above, which the tests cover."""
-    return ARCHITECTURES[model_type] is _OWN.get(model_type)
+def is_tested(model_type: str, release: str) -> bool:
+    """Whether a family's entry is the one above, and this release of transformers the tests' own.
+
+    Releases rename what a block takes: 5.24 did.
+    """
+    return ARCHITECTURES[model_type] is _OWN.get(model_type) and release.startswith(_TESTED)
 
 
 def architecture_of(config: Any) -> Architecture:

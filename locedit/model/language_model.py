@@ -1,5 +1,6 @@
 """Language models: loading, tokenising, and their parts by name, whatever the family."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
@@ -75,6 +76,24 @@ class LanguageModel:
         if not self.architecture.rotary_by_type:
             return [None] * self.n_layers
         return list(self.config.layer_types)
+
+    @cached_property
+    def rotary(self) -> Any:
+        """What gives all layers their rotary positions; None where there is nothing that does."""
+        path = self.architecture.rotary
+        if path is None or "position_embeddings" not in self._taken:
+            return None
+        return self.model.get_submodule(path)
+
+    @cached_property
+    def cache_argument(self) -> str:
+        """What a layer calls its key/value cache."""
+        return "cache" if "cache" in self._taken else self.architecture.cache_argument
+
+    @cached_property
+    def _taken(self) -> frozenset[str]:
+        """The arguments that a layer names, which releases of transformers rename."""
+        return frozenset(inspect.signature(type(self.layers[0]).forward).parameters)
 
     @cached_property
     def hidden_size(self) -> int:

@@ -5,12 +5,15 @@ The checks are test_engine's, and so is the tolerance of 1e-6 in float64.
 """
 
 import dataclasses
+import re
+from importlib import metadata
 from pathlib import Path
 
 import oracle
 import pytest
 import tiny
 import torch
+import transformers
 from test_engine import (
     CONTEXTS,
     NOISE,
@@ -31,16 +34,23 @@ from test_engine import (
 from test_zeroing import check as check_zeroing
 from transformers import BloomConfig, Olmo2Config, Olmo2ForCausalLM
 
-from locedit.engine import passes, sampling
+from locedit.engine import architecture_check, passes, sampling
 from locedit.engine.architecture_check import check_architecture
 from locedit.engine.loading import load
 from locedit.localizers import MODULES, restoration
 from locedit.methods import METHODS, SharedInputs, values
 from locedit.model import architectures
-from locedit.model.architectures import ARCHITECTURES, ModelError, architecture_of, register
+from locedit.model.architectures import (
+    ARCHITECTURES,
+    ModelError,
+    architecture_of,
+    is_tested,
+    register,
+)
 from locedit.model.language_model import LanguageModel
 from locedit.study import measure
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("nothing_in_float32")
 
 WITH_BOS = ("mistral", "gemma2", "gemma3_text", "gemma3", "opt")
@@ -290,6 +300,8 @@ def test_an_entry_that_does_not_describe_the_model_is_found_out(monkeypatch, fam
     entry = dataclasses.replace(ARCHITECTURES[family], **wrong)
     monkeypatch.setitem(ARCHITECTURES, family, entry)
     lm = build(family, dtype=torch.float32)
+    if "cache_argument" in wrong and lm.cache_argument == "cache":
+        pytest.skip("this release of transformers calls the cache so, whatever the entry says")
     with pytest.raises(ModelError if said else Exception, match=said):
         check_architecture(lm)
 
@@ -300,9 +312,56 @@ def test_the_projects_own_entries_pass_that_check(name, dtype):
     check_architecture(build(name, dtype=dtype))
 
 
+class Angles(torch.nn.Module):
+    """Stands in for what gives all layers their rotary positions."""
+
+    def forward(self, *_):
+        return "cos", "sin"
+
+
+def test_a_block_is_given_what_its_release_of_transformers_calls_for(monkeypatch):
+    """GPT-J as from 5.24 on: the cache is called `cache`, and all layers rotate by one module."""
+    lm = build("gptj", dtype=torch.float32)
+    if lm.cache_argument == "cache":
+        pytest.skip("this release of transformers is one of these: every other test is of it")
+    assert (lm.cache_argument, lm.rotary) == ("layer_past", None)
+    block = type(lm.layers[0])
+    forward, given = block.forward, []
+
+    def renamed(self, hidden_states, cache=None, position_embeddings=None, **others):
+        given.append(position_embeddings)
+        kept = others.pop("layer_past", None) if cache is None else cache
+        return forward(self, hidden_states, layer_past=kept, **others)
+
+    monkeypatch.setattr(block, "forward", renamed)
+    lm.model.transformer.rotary_emb = Angles()
+    newer = LanguageModel(lm.model, lm.tokenizer)
+    assert newer.cache_argument == "cache"
+    check_architecture(newer)
+    assert ("cos", "sin") in given
+
+
+def test_a_release_that_the_tests_have_not_seen_has_every_model_checked(monkeypatch, tmp_path):
+    tested = metadata.version("transformers")
+    locked = re.search(
+        r"^transformers==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE
+    )
+    assert locked is not None
+    assert is_tested("llama", locked[1])
+    assert not is_tested("llama", "5.99.0")
+    tiny.save(tiny.pair("llama"), tmp_path)
+    checked: list[LanguageModel] = []
+    monkeypatch.setattr(architecture_check, "check_architecture", checked.append)
+    load(tmp_path, device="cpu")
+    assert len(checked) == (not is_tested("llama", tested))
+    monkeypatch.setattr(transformers, "__version__", "5.99.0")
+    load(tmp_path, device="cpu")
+    assert len(checked) == 1 + (not is_tested("llama", tested))
+
+
 def test_the_familys_entry_of_the_docs_is_registered_and_checked(tmp_path, monkeypatch):
     """docs/how-to/model.md, its own block of code, on a tiny model of that family."""
-    text = (Path(__file__).parents[2] / "docs" / "how-to" / "model.md").read_text()
+    text = (ROOT / "docs" / "how-to" / "model.md").read_text()
     block = text.partition("```python\n")[2].partition("```")[0]
     monkeypatch.setattr(architectures, "ARCHITECTURES", table := dict(ARCHITECTURES))
     exec(block, {})
