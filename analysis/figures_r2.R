@@ -60,7 +60,8 @@ out_of_fold <- function(out_of_fold, study, score = "rewrite", localizer = NULL,
     ),
     paste(
       "Unlike R\u00b2 in the sample it does not grow with the number of coefficients: what tracing",
-      "adds here is what it tells about a fact that nobody has edited yet."
+      "adds here is what it tells about a fact that nobody has edited yet; the table says how much",
+      "of it is about which facts, and how much about where."
     )
   )
 }

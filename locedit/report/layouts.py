@@ -146,8 +146,23 @@ _CLUSTERS = Layout(
     ),
 )
 
+_HALVES = (  # of Diff's effect, each alone
+    Column(header="Diff: which facts", value="diff_between"),
+    Column(header="Diff: where", value="diff_within"),
+)
+
 _FOLDS = Layout(
-    first=(Grid(columns=(*_R2, Column(header="Folds", value="folds", kind="count"), _FACTS, _N)),),
+    first=(
+        Grid(
+            columns=(
+                *_R2,
+                *_HALVES,
+                Column(header="Folds", value="folds", kind="count"),
+                _FACTS,
+                _N,
+            )
+        ),
+    ),
     others=(Grid(columns=(_R2[0], _R2[3]), by=None, across="score"),),
 )
 
