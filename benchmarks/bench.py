@@ -350,10 +350,10 @@ def main() -> None:
         print(json.dumps(asdict(result)), flush=True)
     lm = loading.load(model_folder())
     plain = published_model(lm.tokenizer)
-    dump = assets.resolve(assets.named("enwiki-shortened"))
-    texts = [p.text for p, _ in zip(paragraphs(dump), range(120), strict=False)]
     methods = [method for method in METHODS if wanted(f"edit.{method}")]
-    if methods or wanted("cheap_localizers"):
+    need_moments = bool(methods) or wanted("cheap_localizers")
+    texts = texts_of_wikipedia() if need_moments or wanted("key_statistics") else []
+    if need_moments:
         around = range(lm.n_layers) if wanted("cheap_localizers") else range(LAYER - 2, LAYER + 3)
         moments, _ = key_moments(lm, texts, layers=around)
         lengths = [(5, 2), (10, 2)] if quick else [(5, 10), (10, 10)]
@@ -391,6 +391,11 @@ def main() -> None:
         cases = [statistics_case(lm, plain, texts[: 2 if quick else 20])]
         results.append(compare("key_statistics", cases, 1e-5))
     report(results, options.only or ("quick" if quick else "full"))
+
+
+def texts_of_wikipedia() -> list[str]:
+    dump = assets.resolve(assets.named("enwiki-shortened"))
+    return [p.text for p, _ in zip(paragraphs(dump), range(120), strict=False)]
 
 
 def report(results: list[Measurement], name: str) -> None:

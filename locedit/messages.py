@@ -33,13 +33,17 @@ def listed(values: Iterable[object]) -> str:
     return ", ".join(names[:LISTED]) + more
 
 
-def nearest(given: object, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """Words that offer the known name most like the given one, whatever the letters' case; "" where
-    none is alike.
-    """
+def most_like(given: object, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name most like the given one, whatever the letters' case; None if none is alike."""
     lower = {name.lower(): name for name in known}
     near = difflib.get_close_matches(str(given).lower(), lower, n=1, cutoff=cutoff)
-    return f"; did you mean {shown(lower[near[0]])}?" if near else ""
+    return lower[near[0]] if near else None
+
+
+def nearest(given: object, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Words that offer the known name most like the given one, or ""."""
+    near = most_like(given, known, cutoff)
+    return f"; did you mean {shown(near)}?" if near is not None else ""
 
 
 def choices(given: object, known: Iterable[str]) -> str:

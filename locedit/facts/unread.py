@@ -3,13 +3,12 @@
 A record's key that is dropped without a word is found out after the whole run.
 """
 
-import difflib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from locedit.messages import LISTED, name
+from locedit.messages import LISTED, most_like, name
 
 
 def unread(
@@ -64,5 +63,5 @@ def is_plain(value: Any) -> bool:
 def _meant(path: str, free: Sequence[str]) -> str:
     if path in free:
         return " (expected a text or a list of texts)"
-    near = difflib.get_close_matches(path.strip(), free, n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
+    near = most_like(path.strip(), free)
+    return f" (did you mean {near}?)" if near is not None else ""
