@@ -20,7 +20,6 @@ from locedit.report import rbridge
 pytestmark = pytest.mark.slow  # R's own starts and packages take most of it
 
 ROOT = Path(__file__).resolve().parents[2]
-ANALYSIS = ROOT / "analysis"
 
 if shutil.which("Rscript") is None:
     pytest.skip("R is not installed", allow_module_level=True)
@@ -150,22 +149,6 @@ def test_a_wrong_r_home_is_named(monkeypatch):
     monkeypatch.setenv("R_HOME", "/no/such/place")
     with pytest.raises(rbridge.RUnavailable, match="R_HOME is /no/such/place"):
         rbridge._find_r_home()
-
-
-@pytest.mark.slow
-def test_the_functions_in_r_pass_their_own_tests():
-    command = "testthat::test_dir('tests/testthat', reporter = 'check', stop_on_failure = TRUE)"
-    done = subprocess.run(
-        ["Rscript", "-e", command],
-        cwd=ANALYSIS,
-        env=rbridge.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if "no package called" in done.stderr:
-        pytest.skip(done.stderr.strip())
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 # ---- the workflow's scripts ----------------------------------------------------------------------
