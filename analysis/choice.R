@@ -23,11 +23,18 @@ choice_rows <- function(cells, shuffles) {
   peaks <- lapply(cells, `[[`, "peak")
   sums <- shuffled_cells(scores, peaks, vapply(cells, can_choose, TRUE), shuffles)
   permuted <- Map(shuffled_gain, sums, scores, peaks)
+  permuted[!unlist(Map(are_different, permuted, scores))] <- list(NULL)
   rows <- bind_columns(Map(choice_row, cells, permuted))
   with_family(rows, rows$gain, permuted)
 }
 
 can_choose <- function(cell) is_choice(cell) && !same_peaks(cell$peak)
+
+# Whether shuffles differ by more than rounding: they do not where peaks differ between layers alone
+# at which all facts' scores are the same.
+are_different <- function(permuted, score) {
+  !is.null(permuted) && stats::sd(permuted) > 1e-9 * sqrt(mean((score - rowMeans(score))^2))
+}
 
 same_peaks <- function(peak) all(apply(peak, 2, no_variance))
 
@@ -54,7 +61,11 @@ choice_row <- function(cell, permuted) {
     answer[c("shuffle_low", "shuffle_high")] <-
       as.list(stats::quantile(permuted, c(0.025, 0.975), names = FALSE))
   }
-  answer$reason <- joined_reasons(cell$reason, too_few(answer))
+  answer$reason <- joined_reasons(
+    cell$reason, too_few(answer), if (is.null(permuted) && answer$n_facts >= MIN_ROWS) {
+      "facts score the same wherever others peak: shuffles change nothing"
+    }
+  )
   answer
 }
 

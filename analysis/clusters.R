@@ -24,8 +24,9 @@ cluster_row <- function(rows) {
 }
 
 # All layers' slopes are zero: the terms that `both` has and `layer` lacks. The statistic with the
-# jackknife's covariance over G facts is Hotelling's T2 of q slopes, so F = (G - q) / (q (G - 1)) T2
-# on q and G - q (Hotelling 1931); q and G - 1, without the factor, reject far too often.
+# jackknife's covariance over G facts (vcovCL's is G / (G - 1) times that) is Hotelling's T2 of q
+# slopes, so F = (G - q) / (q (G - 1)) T2 on q and G - q (Hotelling 1931); q and G - 1, without the
+# factor, reject far too often.
 fill_wald <- function(answer, used) {
   layer <- factor(used$layer)
   fit <- stats::lm(score ~ 0 + layer + layer:tracing, cbind(used[c("score", "tracing")], layer))

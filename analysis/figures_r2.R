@@ -34,23 +34,19 @@ r2_by_problem <- function(r2, study, score = "rewrite", localizer = NULL, module
   )
 }
 
-# out_of_fold: as r2, with R2 of facts that were left out of the fit, and the number of `folds`.
+# out_of_fold: as r2, with R2 of facts that were left out of the fit.
 out_of_fold <- function(out_of_fold, study, score = "rewrite", localizer = NULL, module = NULL,
                         window = NULL, effect = "value") {
   title <- sprintf("%s of facts left out of the fit: variance explained", label_of(score, SCORES))
-  columns <- c("n_facts", "folds", "diff")
+  columns <- c("n_facts", "diff")
   chosen <- pick_setting(
     out_of_fold, "out_of_fold", R2S, columns, score, localizer, module, window, effect
   )
   if (!is.null(chosen$missing)) return(empty_figure(title, study, chosen$missing))
-  folds <- sort(unique(stats::na.omit(chosen$rows$folds)))
-  if (length(folds) > 0) {
-    chosen$words <- c(chosen$words, paste(paste(folds, collapse = " or "), "folds by fact"))
-  }
   explained_variance(
     chosen, title, study, sprintf(
       paste(
-        "Out-of-fold R\u00b2 of the %s: each fact is predicted by regressions fitted to other",
+        "Out-of-fold R\u00b2 of the %s: each fact is predicted by regressions fitted to all other",
         "facts, on the edit layer, on the tracing effect, and on both."
       ), lower(label_of(score, SCORES))
     ),

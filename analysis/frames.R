@@ -99,6 +99,9 @@ finite_at <- function(column, at) {
 # Constant up to rounding: a spread below 1e-12 of the largest value.
 no_variance <- function(x) diff(range(x)) <= 1e-12 * max(abs(x))
 
+# Places of groups in order of first appearance.
+codes <- function(group) match(group, unique(group))
+
 # The groups of a frame in order of first appearance: a list of their keys (one row) and rows.
 split_by <- function(frame, columns) {
   code <- Reduce(function(code, column) {

@@ -1,13 +1,15 @@
 # Many comparisons: one primary comparison, said before the study is run, stands for itself; the
 # other problems and methods of its score are adjusted as one family by the maximum of their
 # permuted statistics (Westfall and Young 1993); all else by the false discovery rate within its
-# table and score (Benjamini and Hochberg 1995).
+# table, score and strategy (Benjamini and Hochberg 1995).
 
 ROLES <- c("primary", "secondary", "exploratory")
 
 # `role` and `p_adjusted` of a table with CHOICE_KEYS and `p`; `p_family`, where the table has it,
 # adjusts the secondary comparisons, which are exploratory without it; so are all strategies but the
 # localizer's own. `primary`: a list by names of CHOICE_KEYS; those that it lacks agree with any.
+# Strategies are families of their own: one that is always rejected, such as a random layer, would
+# let through others.
 with_adjusted <- function(table, primary = NULL) {
   table$role <- roles_of(table, primary)
   if (!"p_family" %in% names(table)) table$role[table$role == "secondary"] <- "exploratory"
@@ -15,7 +17,8 @@ with_adjusted <- function(table, primary = NULL) {
   secondary <- table$role == "secondary"
   if (any(secondary)) table$p_adjusted[secondary] <- table$p_family[secondary]
   exploratory <- which(table$role == "exploratory")
-  for (rows in split(exploratory, table$score[exploratory])) {
+  kinds <- as.list(table[intersect(c("score", "strategy"), names(table))])
+  for (rows in split(exploratory, lapply(kinds, `[`, exploratory), drop = TRUE)) {
     table$p_adjusted[rows] <- stats::p.adjust(table$p[rows], "BH")
   }
   table$p_family <- NULL

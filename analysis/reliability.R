@@ -101,5 +101,18 @@ within_correlation <- function(first, second, layer) {
   sum(x * y) / sqrt(sum(x^2) * sum(y^2))
 }
 
-# From half the noise rows to all of them (Spearman 1910, Brown 1910).
-stepped_up <- function(r) 2 * r / (1 + r)
+# From the correlation of two parts to the reliability of the whole: of halves by Spearman (1910)
+# and Brown (1910), of parts of which the first is another `share` by Horst (1951, Psychometrika
+# 16).
+stepped_up <- function(r, share = 0.5) {
+  if (share %in% 0:1) return(NA_real_ * r)
+  2 * r / (sqrt(r^2 + 4 * share * (1 - share) * (1 - r^2)) + r)
+}
+
+# Which share of the prompts the first half has, from a score that is the mean over them: three
+# prompts have halves of one and two.
+share_of_first <- function(score, first, second) {
+  apart <- first - second
+  if (sum(apart^2) == 0) return(0.5)
+  min(max(sum((score - second) * apart) / sum(apart^2), 0), 1)
+}

@@ -6,8 +6,8 @@
 study_facts <- function(scores) sort(unique(as.character(scores$case_id)), method = "radix")
 
 # A function of names that gives permutations of their places, [facts, permutations]. One draw for
-# all `facts`: two sets of facts are permuted alike as far as they are the same, so that statistics
-# of several sets have a joint distribution (Westfall and Young 1993).
+# all `facts`: the same set is permuted alike each time, so that its statistics have a joint
+# distribution (Westfall and Young 1993), and sets that differ by some facts share a part of it.
 shuffles_of <- function(facts, permutations, seed) {
   keys <- seeded(seed, matrix(stats::runif(length(facts) * permutations), length(facts)))
   rownames(keys) <- facts
@@ -84,9 +84,6 @@ jackknife_interval <- function(estimate, without, transform = list(identity, ide
 two_sided_p <- function(interval) 2 * stats::pt(-abs(interval$t), interval$df)
 
 FISHER <- list(function(r) atanh(pmin(pmax(r, -1 + 1e-12), 1 - 1e-12)), tanh)
-
-# Places of groups in order of first appearance.
-codes <- function(group) match(group, unique(group))
 
 ENDS <- c("low", "high")
 RELATION_ENDS <- c("relation_low", "relation_high")

@@ -8,7 +8,9 @@ SITUATIONS <- list(
   null = list(r = 0, ease = 0, ceiling = Inf), confounded = list(r = 0, ease = 1, ceiling = Inf),
   ceiling = list(r = 0, ease = 0, ceiling = 1), strong = list(r = 0.6, ease = 0, ceiling = Inf)
 )
-SIZES <- list(c(facts = 11L, layers = 3L), c(facts = 40L, layers = 6L))
+SIZES <- list(
+  c(facts = 11L, layers = 3L), c(facts = 40L, layers = 6L), c(facts = 120L, layers = 6L)
+)
 
 # Scores and effects of `studies` studies, each a `model` of its own, at layers that differ in their
 # means. Both are measured twice (halves).
@@ -40,7 +42,11 @@ simulated_studies <- function(situation, facts, layers, studies, seed) {
   })
 }
 
-relation_of <- function(case_id) sprintf("P%d", as.integer(factor(case_id)) %% 8L)
+# Of eight relations, in the facts' order, as the bundled facts have theirs.
+relation_of <- function(case_id) {
+  fact <- as.integer(factor(case_id))
+  sprintf("P%d", ceiling(8 * fact / max(fact)))
+}
 
 measured_twice <- function(truth, ceiling, name) {
   halves <- lapply(1:2, function(half) pmin(truth + stats::rnorm(length(truth), 0, 0.5), ceiling))

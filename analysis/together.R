@@ -4,21 +4,23 @@
 # One row for each problem, method, score and number of facts together. `best_layer`, `mean`: the
 # layer with the best mean score, and that; `mean_first`: the mean at the layer that is best for the
 # fewest together; `gain`: the score at the best layer less that at the fewest's best, each fact's
-# two layers chosen by the other facts, so that no fact flatters its own choice; `r`: correlation
-# over layers with the means of the fewest. Facts with a score at every layer and number.
+# two layers chosen by the other half of the facts, so that no fact flatters its own choice, and
+# chosen anew in its interval, as in value.R; `r`: correlation over layers with the means of the
+# fewest. Facts with a score at every layer and number.
 together_table <- function(scores, score_names, problems = NULL, methods = NULL,
-                           correct_only = TRUE) {
+                           correct_only = TRUE, splits = 20L, seed = 0L) {
   keys <- c(SCORE_KEYS, "together")
   require_columns(scores, c(keys, "listed", "is_correct", "status", score_names), "scores")
   require_unique(scores, keys, "scores")
   scores <- in_layers(listed_edits(scores))
+  deal <- dealt_of(study_facts(scores), splits, seed)
   counts <- sort(unique(as.integer(scores$together)))
   rows <- list()
   for (setting in split_by(scores, c("model", "dataset"))) {
     for (edit in edit_groups(setting$rows, problems, methods, correct_only)) {
       for (score in score_names) {
         cell <- cbind(setting$keys, edit$keys, score = score, row.names = NULL)
-        answers <- together_rows(edit$rows, score, counts)
+        answers <- together_rows(edit$rows, score, counts, deal)
         rows[[length(rows) + 1]] <- cbind(cell, answers, row.names = NULL)
       }
     }
@@ -33,13 +35,13 @@ together_table <- function(scores, score_names, problems = NULL, methods = NULL,
 
 empty_together <- function() {
   keys <- data.frame(model = "", dataset = "", problem = "", method = "", score = "")
-  cbind(keys, together_row("", NULL, NULL, 1L, "nothing"))[0, ]
+  cbind(keys, together_row("", NULL, NULL, 1L, "nothing", NULL))[0, ]
 }
 
-together_rows <- function(rows, score, counts) {
+together_rows <- function(rows, score, counts, deal) {
   cells <- together_cells(rows, score, counts)
   do.call(rbind, lapply(seq_along(counts), function(i) {
-    together_row(score, cells$scores[[i]], cells$scores[[1]], counts[i], cells$reason)
+    together_row(score, cells$scores[[i]], cells$scores[[1]], counts[i], cells$reason, deal)
   }))
 }
 
@@ -62,7 +64,7 @@ together_cells <- function(rows, score, counts) {
   list(scores = lapply(scores, function(cells) cells[whole, , drop = FALSE]), reason = reason)
 }
 
-together_row <- function(score, cells, first, n, reason) {
+together_row <- function(score, cells, first, n, reason, deal) {
   answer <- data.frame(
     together = n, n_facts = NROW(cells), n_layers = NCOL(cells), best_layer = NA_integer_,
     mean = NA_real_, mean_low = NA_real_, mean_high = NA_real_, mean_first = NA_real_,
@@ -78,17 +80,27 @@ together_row <- function(score, cells, first, n, reason) {
     answer$reason <- "too few facts or layers to compare"
     return(answer)
   }
-  own <- chosen_by_others(cells)
-  others <- chosen_by_others(first)
-  at <- seq_len(nrow(cells))
-  gains <- cells[cbind(at, own)] - cells[cbind(at, others)]
-  answer[c("gain", "gain_low", "gain_high")] <- mean_interval(gains)[-1]
+  gains <- crossed_gains(cells, first, deal(rownames(cells)))
+  answer$gain <- gains[1]
+  answer[c("gain_low", "gain_high")] <- jackknife_interval(gains[1], gains[-1])[ENDS]
+  if (is.na(answer$gain_low) && !identical(cells, first)) {
+    answer$reason <- "the same gain whichever fact is left out: no interval"
+  }
   before <- colMeans(first)
   if (!no_variance(means) && !no_variance(before)) answer$r <- stats::cor(means, before)
   answer
 }
 
-# For each fact the layer with the best mean over all other facts.
-chosen_by_others <- function(cells) {
-  max.col(base::sweep(-cells, 2, colSums(cells), `+`), ties.method = "first")
+# The mean score at the layer that is best for the other half of the facts, less that at the layer
+# that is best for them in `first`: of all facts and without each group, averaged over halvings.
+crossed_gains <- function(cells, first, dealt) {
+  gains <- lapply(seq_len(ncol(dealt$first)), function(split) {
+    fits <- lapply(list(cells, first), function(scores) {
+      cross_fit(scores, scores * NA, dealt$first[, split], dealt$group)
+    })
+    scores <- lapply(fits, function(fit) at_layers(cells, fit$fixed))
+    left <- fits[[1]]$left
+    colSums((scores[[1]] - scores[[2]]) * left) / colSums(left)
+  })
+  unname(Reduce(`+`, gains) / length(gains))
 }

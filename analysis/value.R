@@ -15,15 +15,15 @@ CHOICES <- c("localizer", "own_peak", "random", "oracle")
 # halvings, `seed`: of their draw. Other arguments: see choice_table.
 value_table <- function(scores, effects, score_names, problems = NULL, methods = NULL,
                         primary = NULL, correct_only = TRUE, splits = 20L, seed = 0L) {
-  halves <- halves_of(study_facts(scores), splits, seed)
+  deal <- dealt_of(study_facts(scores), splits, seed)
   table <- over_cells(
     scores, effects, score_names, problems, methods, correct_only,
-    function(cells) bind_columns(lapply(cells, value_rows, halves = halves))
+    function(cells) bind_columns(lapply(cells, value_rows, deal = deal))
   )
   with_adjusted(table, primary)
 }
 
-value_rows <- function(cell, halves) {
+value_rows <- function(cell, deal) {
   rows <- lapply(CHOICES, function(strategy) {
     c(cell$keys, strategy = strategy, cell_counts(cell), list(
       n_chosen = 0L, best_layer = NA_integer_, slope = NA_real_, mean = NA_real_, fixed = NA_real_,
@@ -32,8 +32,9 @@ value_rows <- function(cell, halves) {
     ))
   })
   if (is_choice(cell)) {
-    first <- halves(rownames(cell$score))
-    facts <- gains_of(cell, first, few_groups(nrow(cell$score)))
+    dealt <- deal(rownames(cell$score))
+    first <- dealt$first
+    facts <- gains_of(cell, first, dealt$group)
     relations <- if (length(unique(cell$relation)) >= MIN_ROWS) {
       gains_of(cell, first, codes(cell$relation))
     }
@@ -42,20 +43,23 @@ value_rows <- function(cell, halves) {
   bind_columns(rows)
 }
 
-# A function of names: TRUE where a fact is in the first half, [facts, splits]. One draw for all
-# `facts`, of which any are then halved as evenly as can be.
-halves_of <- function(facts, splits, seed) {
-  keys <- seeded(seed, matrix(stats::runif(length(facts) * splits), length(facts)))
+MOST_GROUPS <- 40L # of a jackknife, which makes every step anew without each
+
+# A function of names: `first`, TRUE where a fact is in the first half, [facts, splits]; `group`,
+# what the jackknife leaves out at once, each fact for itself or many facts dealt into groups of the
+# same size. One draw for all `facts`, of which any are then dealt as evenly as can be, and at
+# random: facts in order are in order of their relations, and groups that take of each relation
+# alike hide how relations differ.
+dealt_of <- function(facts, splits, seed) {
+  keys <- seeded(seed, matrix(stats::runif(length(facts) * (splits + 1L)), length(facts)))
   rownames(keys) <- facts
   function(names) {
-    apply(keys[names, , drop = FALSE], 2, rank) <= length(names) / 2
+    ranks <- matrix(apply(keys[names, , drop = FALSE], 2, rank), length(names))
+    halves <- ranks[, seq_len(splits), drop = FALSE] <= length(names) / 2
+    groups <- rep_len(seq_len(min(length(names), MOST_GROUPS)), length(names))
+    list(first = halves, group = codes(groups[ranks[, splits + 1L]]))
   }
 }
-
-MOST_GROUPS <- 40L # a jackknife that leaves out more at a time says no less
-
-# Each fact for itself, or many facts dealt into groups of the same size.
-few_groups <- function(n) rep_len(seq_len(min(n, MOST_GROUPS)), n)
 
 fill_choice <- function(row, cell, facts, relations) {
   gain <- facts$gains[[row$strategy]]
@@ -123,12 +127,15 @@ chosen_scores <- function(strategy, cell, fits) {
   halves <- list(cell$score_half1, cell$score_half2)
   base <- cell$score
   has_halves <- !any(vapply(halves, is.null, TRUE)) && !anyNA(unlist(halves))
-  if (strategy == "oracle" && has_halves) base <- (halves[[1]] + halves[[2]]) / 2
+  share <- if (has_halves) share_of_first(cell$score, halves[[1]], halves[[2]])
+  if (strategy == "oracle" && has_halves) {
+    base <- share * halves[[1]] + (1 - share) * halves[[2]]
+  }
   own <- switch(strategy,
     localizer = if (!is.null(fits$informed)) at_layers(base, fits$informed),
     own_peak = if (!all(is.na(cell$own))) as.matrix(unname(cell$own)),
     random = as.matrix(unname(rowMeans(base))),
-    oracle = if (has_halves) as.matrix(crossed_oracle(halves[[1]], halves[[2]]))
+    oracle = if (has_halves) as.matrix(crossed_oracle(halves[[1]], halves[[2]], share))
   )
   if (!is.null(own)) list(own = own, base = base)
 }
@@ -143,12 +150,12 @@ most_frequent <- function(places) {
   choices[which.max(tabulate(match(places, choices)))]
 }
 
-# Chosen by each half and scored on the other.
-crossed_oracle <- function(first, second) {
+# Chosen by each half and scored on the other; `share`: of the prompts, the first half's.
+crossed_oracle <- function(first, second, share) {
   at_best <- function(by, of) {
     as.vector(at_layers(of, as.matrix(max.col(by, ties.method = "first"))))
   }
-  (at_best(first, second) + at_best(second, first)) / 2
+  (1 - share) * at_best(first, second) + share * at_best(second, first)
 }
 
 # Means over the facts that have a choice, of all and without each group: scores at the chosen and

@@ -160,7 +160,7 @@ fill_equivalence <- function(answer, interval) {
 # ---- reliability ---------------------------------------------------------------------------------
 
 # Reliabilities at the edited layers, of the within-fact parts: the correlation of halves (of noise
-# rows; of prompts) stepped up to the whole (Spearman 1910, Brown 1910); of a score, where some
+# rows; of prompts) stepped up to the whole (see stepped_up); of a score, where some
 # facts' edits were made again with other contexts, that of the two edits instead (`repeated`: how
 # many facts). No r can be expected above the root of their product, its ceiling (Spearman 1904);
 # the ratio is jackknifed whole.
@@ -169,7 +169,7 @@ fill_ceiling <- function(answer, cell, facts) {
   score <- repeat_reliability(cell$score, cell$score_again, cell$covariate)
   answer$repeated <- score$n
   if (is.na(score$whole)) {
-    score <- half_reliability(cell$score_half1, cell$score_half2, cell$covariate)
+    score <- half_reliability(cell$score_half1, cell$score_half2, cell$covariate, cell$score)
   }
   answer[c("reliability_value", "reliability_score")] <- list(value$whole, score$whole)
   ratio <- function(r, x, y) r / sqrt(ifelse(x > 0 & y > 0, x * y, NA_real_))
@@ -204,9 +204,11 @@ repeat_reliability <- function(score, again, covariate) {
   answer
 }
 
-half_reliability <- function(first, second, covariate) {
+# `whole`: of halves that may have more and fewer prompts, their mean.
+half_reliability <- function(first, second, covariate, whole = NULL) {
   usable <- function(half) !is.null(half) && !anyNA(half) && varies_within(half)
   if (!usable(first) || !usable(second)) return(list(whole = NA_real_, without = NA_real_))
   halves <- within_correlations(first, second, covariate)
-  list(whole = stepped_up(halves$r), without = stepped_up(halves$without))
+  share <- if (is.null(whole)) 0.5 else share_of_first(whole, first, second)
+  list(whole = stepped_up(halves$r, share), without = stepped_up(halves$without, share))
 }

@@ -39,7 +39,7 @@ _PERMUTED = {
     "permutations": config["analysis"]["permutations"],
     "seed": config["seed"],
 }
-_FOLDED = {"folds": config["analysis"]["folds"], "seed": config["seed"]}
+_SPLIT = {"splits": config["analysis"]["splits"], "seed": config["seed"]}
 OWN = {**AT, "subset": "all"}  # rows that a page shows first
 _BOTH = {"scores": f"{OUT}/scores.parquet", "effects": f"{OUT}/effects.parquet"}
 _MATRICES = [
@@ -72,12 +72,7 @@ TABLES = {
     "value": (
         "value_table",
         [*_MATRICES, "value.R"],
-        {
-            **_CHOICE,
-            "primary": PRIMARY,
-            "splits": config["analysis"]["splits"],
-            "seed": config["seed"],
-        },
+        {**_CHOICE, "primary": PRIMARY, **_SPLIT},
         _BOTH,
         "What the localizer is worth",
     ),
@@ -133,7 +128,7 @@ TABLES = {
     "out_of_fold": (
         "out_of_fold_table",
         [LABELS, "frames.R", "groups.R", "folds.R"],
-        {**_REGRESSED, **_FOLDED},
+        _REGRESSED,
         _BOTH,
         "R2 for facts not seen",
     ),
@@ -173,8 +168,8 @@ if config["scores"]["greedy_tokens"] > 0:
 if EDITS_TOGETHER:
     TABLES["together"] = (
         "together_table",
-        [LABELS, "frames.R", "groups.R", "together.R"],
-        _CHOICE,
+        [LABELS, "frames.R", "groups.R", "shuffles.R", "value.R", "together.R"],
+        {**_CHOICE, **_SPLIT},
         {"scores": rules.scores_together.output[0]},
         "The best layer by the number of facts in an update",
     )

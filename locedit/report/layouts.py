@@ -152,17 +152,7 @@ _HALVES = (  # of Diff's effect, each alone
 )
 
 _FOLDS = Layout(
-    first=(
-        Grid(
-            columns=(
-                *_R2,
-                *_HALVES,
-                Column(header="Folds", value="folds", kind="count"),
-                _FACTS,
-                _N,
-            )
-        ),
-    ),
+    first=(Grid(columns=(*_R2, *_HALVES, _FACTS, _N)),),
     others=(Grid(columns=(_R2[0], _R2[3]), by=None, across="score"),),
 )
 

@@ -347,7 +347,6 @@ class Analysis(Section):
     power: Power = Field(
         Power(), description="correlation within facts that a study should find, and how often"
     )
-    folds: int = Field(10, ge=2, description="of the facts, behind R2 for facts not seen")
     layer: Layer | None = Field(
         None,
         description="edit layer of the one-layer scatter; null: the edited one nearest the middle "
@@ -528,6 +527,7 @@ MOVED = {
     "analysis.equivalence_bound": "leave it out: Diff has no verdict any more; see "
     "analysis.primary",
     "analysis.resamples": "leave it out: intervals leave out one fact at a time",
+    "analysis.folds": "leave it out: each fact is predicted from all others",
     "analysis.tracing": "it is analysis.effect now, where `fraction_max` is `value`; for `zeroed` "
     "set analysis.localizer: zeroing",
     "tuning.grid": "it is tuning.aims.saturating.grid now, or tuning.aims.unsaturated.grid",

@@ -245,7 +245,7 @@ TABLES = {
     "correlations": ("correlation_table", SCORED, ("scores", "effects")),
     "success": ("success_table", {"methods": ["ROME", "MEMIT"]}, ("scores",)),
     "clusters": ("cluster_table", SCORED, ("scores", "effects")),
-    "out_of_fold": ("out_of_fold_table", {**SCORED, "folds": 4, "seed": 0}, ("scores", "effects")),
+    "out_of_fold": ("out_of_fold_table", SCORED, ("scores", "effects")),
     "choice": ("choice_table", PERMUTED, ("scores", "effects")),
     "within": ("within_table", SCORED, ("scores", "effects")),
     "value": ("value_table", {**SCORED, "splits": 3, "seed": 0}, ("scores", "effects")),

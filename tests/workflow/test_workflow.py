@@ -535,11 +535,6 @@ CHANGES: dict[str, tuple[dict, set, dict[str, int]]] = {
             ("table_value", "table_arena", "table_verdict", "figure_value", "figure_arena"), 1
         ),
     ),
-    "the number of folds": (
-        {"analysis": {"folds": 5}},
-        set(),
-        {"table_out_of_fold": 1, "figure_out_of_fold": 1},
-    ),
     "no restoration": (
         {"localizing": {"localizers": ["zeroing"]}, "analysis": {"localizer": "zeroing"}},
         set(),

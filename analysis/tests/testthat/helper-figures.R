@@ -46,7 +46,6 @@ draws <- function(table, low, high) stats::runif(nrow(table), low, high)
 
 make_out_of_fold <- function(...) {
   table <- make_statistics(...)
-  table$folds <- 10L
   table$r2_layer <- draws(table, -0.1, 0.9)
   table$r2_tracing <- draws(table, -0.2, 0.1)
   table$r2_both <- table$r2_layer - draws(table, -0.1, 0.4)

@@ -4,7 +4,7 @@ STUDIES <- 60L
 
 test_that("tests keep their size and intervals their coverage, with few studies of each kind", {
   table <- calibration_table(
-    studies = STUDIES, permutations = 99L, splits = 6L, seed = 1L
+    studies = STUDIES, permutations = 99L, splits = 6L, seed = 1L, sizes = SIZES[1:2]
   )
   expect_setequal(table$situation, c("null", "confounded", "ceiling", "strong"))
   expect_setequal(paste(table$facts, table$layers), c("11 3", "40 6"))

@@ -61,3 +61,26 @@ test_that("a localizer that peaks at one layer for all has no shuffle, and says 
   expect_true(is.na(row$gain) && is.na(row$p))
   expect_equal(row$reason, "all facts peak at the same layer")
 })
+
+test_that("peaks that differ only between layers that score alike have no test and spoil none", {
+  frames <- as_frames(study)
+  wrong <- frames$scores
+  wrong$method <- "another"
+  level <- ave(wrong$rewrite, wrong$case_id)
+  wrong$rewrite <- level + (wrong$layer == min(wrong$layer))
+  value <- frames$effects$value
+  lowest <- frames$effects$layer == min(frames$effects$layer)
+  frames$effects$value <- ifelse(lowest, min(value) - 1, value)
+  primary <- list(localizer = "tracing", method = "a third", score = "rewrite")
+  both <- rbind(frames$scores, wrong)
+  table <- choice_table(both, frames$effects, "rewrite", primary = primary, permutations = 99L)
+  alone <- choice_table(frames$scores, frames$effects, "rewrite", primary = primary,
+    permutations = 99L
+  )
+  row <- table[table$method == "another", ]
+  expect_equal(row$gain, 0, tolerance = 1e-9)
+  expect_true(is.na(row$p) && is.na(row$p_adjusted))
+  expect_match(row$reason, "shuffles change nothing")
+  expect_equal(table$p_adjusted[table$method != "another"], alone$p_adjusted)
+  expect_equal(c(alone$role, is.finite(alone$p_adjusted)), c("secondary", "TRUE"))
+})

@@ -127,7 +127,7 @@ test_that("all figures say in words that there is nothing to show", {
 
 # A table whose numbers, keys and counts apart, are all one value.
 with_numbers <- function(table, value, reason = "") {
-  kept <- c("layer", "window", "n", "n_facts", "folds", "token", "bound")
+  kept <- c("layer", "window", "n", "n_facts", "token", "bound")
   numeric <- setdiff(names(table)[vapply(table, is.numeric, NA)], kept)
   table[numeric] <- value
   if ("reason" %in% names(table)) table$reason <- reason

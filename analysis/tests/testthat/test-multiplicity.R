@@ -28,8 +28,13 @@ test_that("the primary stands for itself, its family has max-T, all else the dis
   expect_equal(found$p_adjusted, c(0.03, 0.03, 0.75, stats::p.adjust(p[4:6], "BH")))
   plain <- with_adjusted(table[names(table) != "p_family"], primary)
   expect_equal(plain$p_adjusted, c(0.03, stats::p.adjust(p[2:6], "BH")))
-  strategies <- cbind(table[names(table) != "p_family"], strategy = "random")
-  expect_setequal(with_adjusted(strategies, primary)$role, "exploratory")
+  strategies <- lapply(c(random = "random", localizer = "localizer"), function(strategy) {
+    cbind(table[names(table) != "p_family"], strategy = strategy)
+  })
+  expect_setequal(with_adjusted(strategies$random, primary)$role, "exploratory")
+  strategies$random$p <- 1e-6 # always rejected: no reason to let others through
+  both <- with_adjusted(do.call(rbind, strategies))
+  expect_equal(both$p_adjusted[both$strategy == "localizer"], stats::p.adjust(p, "BH"))
   expect_setequal(with_adjusted(table)$role, "exploratory")
   expect_error(with_adjusted(table, list(editor = "ROME")), "primary: no such key editor")
 })

@@ -20,7 +20,42 @@ test_that("the best layer of each number is found, and what going there gains", 
   expect_equal(table$mean - table$mean_first, c(0, 0.8))
   expect_equal(table$gain, c(0, 0.8))
   expect_equal(table$r, c(1, -0.5))
-  expect_equal(table$reason, c("", ""))
+  expect_equal(table$reason, c("", "the same gain whichever fact is left out: no interval"))
+})
+
+test_that("what going to the other layer gains is chosen anew without each fact, as a loop does", {
+  scores <- several(12)
+  n <- 12
+  made <- lapply(1:2, function(seed) seeded(seed, matrix(stats::rnorm(3 * n), n)))
+  made <- lapply(made, `dimnames<-`, list(cases(n), c(2, 10, 20)))
+  scores$rewrite_log_odds <- mapply(function(case, layer, n) {
+    made[[if (n == 1) 1 else 2]][case, as.character(layer)]
+  }, scores$case_id, scores$layer, scores$together)
+  row <- together_table(scores, "rewrite_log_odds", splits = 3L, seed = 4L)[2, ]
+  halves <- dealt_of(cases(n), 3L, 4L)(cases(n))$first
+  gain <- function(facts) {
+    mean(apply(halves, 2, function(half) {
+      mean(vapply(facts, function(i) {
+        others <- setdiff(facts[half[facts] != half[i]], i)
+        best <- lapply(made, function(cells) which.max(colMeans(cells[others, , drop = FALSE])))
+        made[[2]][i, best[[2]]] - made[[2]][i, best[[1]]]
+      }, 0))
+    }))
+  }
+  without <- vapply(1:n, function(k) gain(setdiff(1:n, k)), 0)
+  interval <- jackknife_interval(gain(1:n), without)
+  expect_equal(c(row$gain, row$gain_low, row$gain_high), c(gain(1:n), interval$low, interval$high))
+  expect_true(row$gain_low < row$gain && row$gain < row$gain_high)
+})
+
+test_that("between layers that score alike the interval holds its level", {
+  scores <- several(40)
+  covers <- vapply(1:60, function(seed) {
+    scores$rewrite_log_odds <- seeded(seed, stats::rnorm(nrow(scores)))
+    row <- together_table(scores, "rewrite_log_odds", splits = 5L)[2, ]
+    row$gain_low < 0 && 0 < row$gain_high
+  }, TRUE)
+  expect_gt(mean(covers), 0.95 - 3 * sqrt(0.95 * 0.05 / 60)) # three standard errors
 })
 
 test_that("only facts with a score at every layer and number are compared", {

@@ -3,7 +3,8 @@
 
 study <- make_choice()
 n <- nrow(study$score)
-first <- halves_of(cases(n), 3L, 1L)(cases(n))
+dealt <- dealt_of(cases(n), 3L, 1L)(cases(n))
+first <- dealt$first
 
 # Mean over facts of the score at the informed less that at the fixed layer, by lm.
 by_loop <- function(facts, first) {
@@ -25,23 +26,40 @@ mean_loop <- function(facts) mean(apply(first, 2, function(first) by_loop(facts,
 
 test_that("halves are as even as can be, and the same facts' whatever others there are", {
   expect_equal(colSums(first), rep(15, 3))
-  expect_equal(colSums(halves_of(cases(9), 4L, 1L)(cases(9)[1:5])), rep(2, 4))
+  expect_equal(colSums(dealt_of(cases(9), 4L, 1L)(cases(9)[1:5])$first), rep(2, 4))
+})
+
+test_that("many facts are left out in even groups, which take no notice of their relations", {
+  expect_equal(dealt$group, 1:n)
+  group <- dealt_of(cases(200), 2L, 1L)(cases(200))$group
+  expect_equal(tabulate(group), rep(5, 40))
+  expect_false(all(group == rep_len(1:40, 200)))
+  # five relations of 40 facts that differ by more than the facts in them
+  of <- rep(2 * stats::qnorm(1:5 / 6), each = 40)
+  score <- cbind(3 + of, 0) + seeded(1, matrix(stats::rnorm(400), 200))
+  cell <- list(score = score, value = score, own = NA)
+  se <- function(group) {
+    gain <- gains_of(cell, dealt_of(cases(200), 2L, 1L)(cases(200))$first, group)$gains$random
+    jackknife_interval(0, (gain$own - gain$fixed)[-1])$se
+  }
+  expect_equal(se(group), se(1:200), tolerance = 0.25)
+  expect_lt(se(rep_len(1:40, 200)), 0.7 * se(1:200))
 })
 
 test_that("the value, and it without a fact or a relation, are those of a loop", {
   cell <- c(study[c("score", "value")], list(own = NA))
-  gain <- gains_of(cell, first, few_groups(n))$gains$localizer
+  gain <- gains_of(cell, first, dealt$group)$gains$localizer
   value <- gain$own - gain$fixed
   expect_equal(unname(value[1]), mean_loop(1:n))
   expect_equal(unname(value[c(2, 9)]), c(mean_loop(2:n), mean_loop((1:n)[-8])))
   gain <- gains_of(cell, first, codes(study$relation))$gains$localizer
   expect_equal(unname(gain$own - gain$fixed)[3], mean_loop(which(study$relation != "b")))
-  expect_equal(few_groups(100)[c(1, 41, 81)], c(1, 1, 1))
 })
 
 test_that("the table has every strategy against the same fixed layers", {
-  halves <- list(
-    rewrite_half1 = study$score + 0.3, rewrite_half2 = study$score[, c(1, 2, 3, 5, 4)] - 0.3
+  apart <- study$score[, c(1, 2, 3, 5, 4)] - study$score
+  halves <- list( # of one prompt, and of the other two
+    rewrite_half1 = study$score + 2 * apart, rewrite_half2 = study$score - apart
   )
   frames <- as_frames(study, more = halves)
   table <- value_table(frames$scores, frames$effects, "rewrite", splits = 3L, seed = 1L)
@@ -51,8 +69,9 @@ test_that("the table has every strategy against the same fixed layers", {
   expect_equal(rows$own_peak$mean, mean(study$score * (study$value == row_max(study$value))) * 5)
   expect_equal(rows$random$fixed, rows$own_peak$fixed)
   best <- function(by, of) of[cbind(1:n, apply(by, 1, which.max))]
-  oracle <- best(halves[[1]], halves[[2]]) + best(halves[[2]], halves[[1]])
-  expect_equal(rows$oracle$mean, mean(oracle / 2))
+  oracle <- 2 * best(halves[[1]], halves[[2]]) + best(halves[[2]], halves[[1]])
+  expect_equal(rows$oracle$mean, mean(oracle / 3))
+  expect_equal(rows$oracle$fixed, rows$random$fixed)
   slope <- within_table(frames$scores, frames$effects, "rewrite")$slope
   expect_equal(rows$localizer$slope, slope)
   expect_true(all(table$low < table$value & table$value < table$high))

@@ -120,7 +120,8 @@ test_that("a score's reliability is that of the facts whose edits were made agai
 })
 
 test_that("too few facts whose edits were made again leave the halves of the prompts", {
-  halves <- lapply(1:2, function(k) study$score + stats::rnorm(5 * n, 0, 0.7))
+  apart <- stats::rnorm(5 * n, 0, 0.4)
+  halves <- list(study$score + 2 * apart, study$score - apart) # of one prompt, and of two
   again <- study$score
   again[-(1:4), ] <- NA
   frames <- as_frames(study, more = list(
@@ -129,12 +130,29 @@ test_that("too few facts whose edits were made again leave the halves of the pro
   row <- within_table(frames$scores, frames$effects, "rewrite")
   expect_equal(row$repeated, 4)
   r <- by_lm(1:n, value = halves[[1]], score = halves[[2]])
-  expect_equal(row$reliability_score, 2 * r / (1 + r))
+  pq <- 2 / 9
+  horst <- r * (sqrt(r^2 + 4 * pq * (1 - r^2)) - r) / (2 * pq * (1 - r^2))
+  expect_equal(row$reliability_score, horst)
+  expect_gt(horst, 2 * r / (1 + r))
+})
+
+test_that("a whole is as reliable as its parts say, whatever their shares", {
+  r <- c(-0.2, 0, 0.3, 1)
+  expect_equal(stepped_up(r), 2 * r / (1 + r))
+  many <- seeded(1, stats::rnorm(4e4, 0, sqrt(0.5)) + matrix(stats::rnorm(12e4, 0, sqrt(0.5)), 4e4))
+  parts <- list(many[, 1], rowMeans(many[, 2:3]), rowMeans(many))
+  share <- share_of_first(parts[[3]], parts[[1]], parts[[2]])
+  expect_equal(share, 1 / 3)
+  found <- stepped_up(stats::cor(parts[[1]], parts[[2]]), share)
+  expect_equal(found, 3 * 0.5 / (1 + 2 * 0.5), tolerance = 0.02)
+  expect_true(is.na(stepped_up(0.5, share_of_first(parts[[2]], parts[[1]], parts[[2]]))))
 })
 
 test_that("the ceiling is the root of both reliabilities, of within-fact halves at these layers", {
   halves <- lapply(1:4, function(k) study$score + 4 * seq_len(n) + stats::rnorm(5 * n, 0, 0.7))
+  halves[[2]] <- 2 * (study$score + 4 * seq_len(n)) - halves[[1]]
   frames <- as_frames(study, more = list(rewrite_half1 = halves[[1]], rewrite_half2 = halves[[2]]))
+  frames$scores$rewrite <- (frames$scores$rewrite_half1 + frames$scores$rewrite_half2) / 2
   frames$effects$value_half1 <- as.vector(halves[[3]])
   frames$effects$value_half2 <- as.vector(halves[[4]])
   row <- within_table(frames$scores, frames$effects, "rewrite")
