@@ -1,11 +1,12 @@
 """Write tables of a finished study as the CSV files of docs/data: numbers with six digits.
 
     python scripts/publish.py results/MODEL/DATASET docs/data/NAME scores effects choice ...
-    python scripts/publish.py results/MODEL/DATASET docs/data/NAME value:strategy=localizer
+    python scripts/publish.py results/MODEL/DATASET docs/data/NAME "value:strategy=localizer|random"
 
 `scores` has a row for each edit, without the scores that the study has not asked for; `effects` has
 each localizer's values by layer, a row for each fact, with nine digits: near 1 six would tie. The
-others are tables of the analysis. Behind a colon: the rows that are wanted of a large one.
+others are tables of the analysis. Behind a colon: the rows that are wanted of a large one, by one
+or several values of a column.
 """
 
 import sys
@@ -24,8 +25,8 @@ def main(study: str, folder: str, *names: str) -> None:
         name, _, wanted = name.partition(":")
         table = read(Path(study), name)
         if wanted:
-            column, _, value = wanted.partition("=")
-            table = table[table[column].astype(str) == value]
+            column, _, values = wanted.partition("=")
+            table = table[table[column].astype(str).isin(values.split("|"))]
         digits = "%.9g" if name == "effects" else "%.6g"
         table.to_csv(Path(folder) / f"{name}.csv", index=False, float_format=digits)
 
