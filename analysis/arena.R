@@ -1,5 +1,6 @@
 # Which localizer tells where to edit? All are compared on the same facts, edits and layers, by how
-# well each fact's order of layers agrees with the order by its values.
+# well each fact's order of layers agrees with the order by its values; beside it stand A, B and C,
+# each over the facts that it has.
 
 # The one table of all localizers. One row for each problem, method, score and localizer (module,
 # window). Of the tables `choice`, `value` (its strategy `localizer`) and `within`, as they are:
