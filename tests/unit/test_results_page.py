@@ -137,3 +137,137 @@ def test_the_page_of_localizers_has_a_section_for_each():
     controls = {"depth", "middle", "random", "placebo"}  # under one heading
     assert "Controls" in told
     assert localizers.LOCALIZERS.keys() - controls - {"planted"} <= told
+
+
+# ---- what is said in sentences -------------------------------------------------------------------
+
+PRIMARY = {"localizer": "tracing", "module": "mlp", "window": 5, "score": "paraphrase_log_odds"}
+
+
+def published(study: str, table: str, **keys) -> pd.DataFrame:
+    rows = pd.read_csv(DOCS / "data" / study / f"{table}.csv")
+    for column, value in keys.items():
+        rows = rows[rows[column].isin(value if isinstance(value, list) else [value])]
+    return rows
+
+
+def one(study: str, table: str, columns: str, **keys) -> list[float]:
+    """The numbers of the one row with these keys."""
+    rows = published(study, table, **keys)
+    assert len(rows) == 1
+    return [float(rows[column].iloc[0]) for column in columns.split()]
+
+
+def of_pairs(table: str, **keys) -> pd.DataFrame:
+    chosen = {"score": "paraphrase_log_odds"} | keys
+    return published("smollm2-pairs", table, **chosen)
+
+
+def gains() -> list[float]:
+    table = of_pairs("choice")
+    table = table[table["p"].notna()]
+    found = table[table["p"] < 0.05]
+    losses = (found["gain"] < 0).sum()
+    return [len(table), len(found), len(table) * 0.05, losses, table["p_adjusted"].min()]
+
+
+def uses() -> list[float]:
+    table = of_pairs("value", strategy="localizer")
+    assert not (table["low"] > 0).any()
+    return [len(table), table["low"].notna().sum()]
+
+
+def own_peaks() -> list[float]:
+    table = of_pairs("value", strategy="own_peak", localizer="tracing", window=5)
+    assert len(table) == 20
+    assert not (table["low"] > 0).any()
+    worst = table.loc[table["value"].idxmin()]
+    assert (worst["method"], worst["problem"]) == ("FT-1", "fact_forcing")
+    return [-worst["value"], -worst["high"], -worst["low"]]
+
+
+def unseen(problem: str, *methods: str, column: str = "diff") -> list[float]:
+    keys = PRIMARY | {"score": "rewrite"}
+    table = published("smollm2-pairs", "out_of_fold", **keys).set_index(["problem", "method"])
+    return [table.loc[(problem, method), column] for method in methods]
+
+
+def elsewhere() -> list[float]:
+    table = published("smollm2-pairs", "out_of_fold", **(PRIMARY | {"score": "rewrite"}))
+    erased = (table["problem"] == "fact_erasure") & table["method"].isin(["FT-1", "FT-5"])
+    forced = (table["problem"] == "fact_forcing") & (table["method"] != "ROME")
+    left = table.loc[~(erased | forced), "diff"]
+    return [left.min(), left.max()]
+
+
+def ends(values: list[float]) -> list[float]:
+    return [min(values), max(values)]
+
+
+FORCED = ("FT-1", "FT-5", "MEMIT")
+ERASED = ("FT-1", "FT-5")
+# A sentence of the page, # for each of its numbers, and what these are by the published tables
+CLAIMS = {
+    "than those that it picks for others: by # log odds (# to #, p #)": lambda: one(
+        "smollm2-200", "choice", "gain low high p", **PRIMARY
+    ),
+    "Within facts, trace and score correlate by # (# to #)": lambda: one(
+        "smollm2-200", "within", "r low high", **PRIMARY
+    ),
+    "over relations (# to #) it is not": lambda: one(
+        "smollm2-200", "within", "relation_low relation_high", **PRIMARY
+    ),
+    "editing each fact at its own peak costs #, # to #)": lambda: [
+        -value
+        for value in one("smollm2-200", "value", "value high low", strategy="own_peak", **PRIMARY)
+    ],
+    "choosing with the trace adds # to it (C: # to #)": lambda: one(
+        "smollm2-200", "value", "value low high", strategy="localizer", **PRIMARY
+    ),
+    "A is # log odds (# to #, p #), r within facts # (# to #, shown": lambda: (
+        one("gemma3-270m-primary", "choice", "gain low high p", **PRIMARY)
+        + one("gemma3-270m-primary", "within", "r low high", **PRIMARY)
+    ),
+    "tracing adds # (# to #) to the one layer": lambda: one(
+        "gemma3-270m-primary", "value", "value low high", strategy="localizer", **PRIMARY
+    ),
+    "Editing each fact at its own peak costs # (# to #). No": lambda: [
+        -value
+        for value in one(
+            "gemma3-270m-primary", "value", "value high low", strategy="own_peak", **PRIMARY
+        )
+    ],
+    "of # gains # have a p below .05, where chance alone gives #, # of them are losses, and the "
+    "smallest adjusted p is #.": gains,
+    "Of # values of using a localizer (C), # have an interval, and none": uses,
+    "costs in six of the 20 pairs, up to # log odds (# to #; FT-1, forcing)": own_peaks,
+    "adds # and # to what the layer explains of FT-1's and FT-5's rewrite scores in erasure, "
+    "and # to # in forcing by FT-1, FT-5 and MEMIT (# to # elsewhere)": lambda: (
+        unseen("fact_erasure", *ERASED) + ends(unseen("fact_forcing", *FORCED)) + elsewhere()
+    ),
+    "mean over the edited layers adds # and # in erasure and #, # and # in forcing": lambda: (
+        unseen("fact_erasure", *ERASED, column="diff_between")
+        + unseen("fact_forcing", *FORCED, column="diff_between")
+    ),
+    "each layer's distance from that mean adds # and #, and # to #.": lambda: (
+        unseen("fact_erasure", *ERASED, column="diff_within")
+        + ends(unseen("fact_forcing", *FORCED, column="diff_within"))
+    ),
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_sentence_says_what_the_tables_do(claim):
+    page = " ".join((DOCS / "results.md").read_text().split())
+    number = r"(-?\d*\.?\d+)"
+    (found,) = re.findall(re.escape(claim).replace(r"\#", number), page)
+    exact = CLAIMS[claim]()
+    assert len(found) == len(exact)
+    for printed, value in zip(found, exact, strict=True):
+        step = 10.0 ** -len(printed.partition(".")[2])
+        assert abs(float(printed) - value) <= step / 2 + 1e-9, (printed, value)
+
+
+def test_editing_at_the_traces_peaks_costs_in_as_many_pairs_as_is_said():
+    table = of_pairs("value", strategy="own_peak", localizer="tracing", window=5)
+    assert (table["high"] < 0).sum() == 6
