@@ -29,6 +29,11 @@ include: "rules/recommending.smk"
 include: "rules/export.smk"
 
 
+onstart:
+    for remark in configuration.remarks(STUDY):
+        print(remark, file=sys.stderr)
+
+
 onerror:
     for line in failures.summary(log, SCRIPTS):
         print(line, file=sys.stderr)

@@ -166,6 +166,19 @@ def check(config: Config, n_layers: int) -> None:
     _check_planted(config.analysis.planted)
 
 
+def remarks(config: Config) -> list[str]:
+    """What a run that may go on should be told before it starts."""
+    primary, editing = config.analysis.primary, config.editing
+    if primary.problem in editing.problems and primary.method in editing.methods:
+        return []
+    named = f"{primary.problem} by {primary.method}"
+    return [
+        f"config: analysis.primary: {named}, the comparison that the report answers, is not among "
+        f"the edits (methods {', '.join(editing.methods)}; problems {', '.join(editing.problems)}): "
+        "name one that is, or the report has no answer"
+    ]
+
+
 def together(editing: Mapping[str, Any]) -> list[int]:
     """How many facts share an update, ascending, from the configuration's section `editing`."""
     given = editing["together"]

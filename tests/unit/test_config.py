@@ -652,3 +652,14 @@ def test_a_model_folder_without_a_model_is_named(tmp_path):
     path = write_model(tmp_path, path="nowhere")
     with pytest.raises(ConfigError, match=r"mine\.yaml: path: no model at .*nowhere: expected a"):
         load_model(str(path), ROOT)
+
+
+def test_a_primary_comparison_that_is_not_edited_is_remarked_before_the_run():
+    default = copy.deepcopy(DEFAULT)
+    assert configuration.remarks(read(default)) == []
+    default["editing"]["methods"] = ["FT-1"]
+    (remark,) = configuration.remarks(read(default))
+    assert "error_injection by ROME" in remark
+    assert "methods FT-1" in remark
+    default["analysis"]["primary"]["method"] = "FT-1"
+    assert configuration.remarks(read(default)) == []
