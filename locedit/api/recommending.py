@@ -301,11 +301,14 @@ def write_beside(question: Question, advice: Sequence[Advice], folder: Path) -> 
 
 
 def section(question: Question, advice: Sequence[Advice]) -> dict[str, Any]:
-    """The section `recommended` of a model's file: by method and problem, and how it was found."""
+    """The section `recommended` of a model's file: by method and problem, and how it was found.
+
+    Without what writes nothing, which nobody should edit by.
+    """
     found: dict[str, Any] = {}
     for one in advice:
         own = one.chosen
-        if own is None:
+        if own is None or not one.writes:
             continue
         held = own["n_held_out"]
         score, facts = (own["overall"], held) if held else (own["searched"], own["n_searched"])

@@ -15,6 +15,7 @@ from locedit.study.tuning import in_words
 from locedit.windows import window_layers
 
 CHOSEN, RUNNER_UP, OTHER = "chosen", "runner-up", "other"
+WRITTEN = 0.0005  # a mean rewrite score below it, which is printed as .000, is that of no edit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,12 @@ class Advice:
     @property
     def chosen(self) -> dict[str, Any] | None:
         return next((row for row in self.rows if row["role"] == CHOSEN), None)
+
+    @property
+    def writes(self) -> bool:
+        """Whether edits as chosen write anything; True where no rewrite score can tell."""
+        rewrite = None if self.chosen is None else self.chosen.get("rewrite")
+        return rewrite is None or math.isnan(rewrite) or rewrite >= WRITTEN
 
     @property
     def runner_up(self) -> dict[str, Any] | None:
@@ -172,6 +179,12 @@ def certainty(advice: Advice) -> list[str]:
     better = [row["layer"] for row in others if row["told_apart"] and row["cost"] < 0]
     dropped = [r["layer"] for r in others if r["n_held_out"] < 2 and not r["told_apart"]]
     found = []
+    if not advice.writes:
+        found.append(
+            "Nothing is written: the rewrite score on held-out facts is .000, and no layer and "
+            "setting that was tried has a better overall score. Try another editor, or other "
+            "settings (recommending.grid); this answer is not put into recommended.yaml."
+        )
     if alike:
         same = [own["layer"], *alike]
         found.append(f"{_layers(same).capitalize()} cannot be told apart on held-out facts.")

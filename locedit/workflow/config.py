@@ -172,10 +172,10 @@ def remarks(config: Config) -> list[str]:
     if primary.problem in editing.problems and primary.method in editing.methods:
         return []
     named = f"{primary.problem} by {primary.method}"
+    edits = f"methods {', '.join(editing.methods)}; problems {', '.join(editing.problems)}"
     return [
         f"config: analysis.primary: {named}, the comparison that the report answers, is not among "
-        f"the edits (methods {', '.join(editing.methods)}; problems {', '.join(editing.problems)}): "
-        "name one that is, or the report has no answer"
+        f"the edits ({edits}): name one that is, or the report has no answer"
     ]
 
 

@@ -1,11 +1,14 @@
 """The search for a layer: it finds the one that can be edited, on a budget, the same again."""
 
+import dataclasses
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from locedit.api.recommending import section
 from locedit.errors import LoceditError
 from locedit.facts.record import Fact
 from locedit.study import advice, halving, intervals
@@ -273,6 +276,19 @@ def test_what_is_far_better_is_told_apart(tmp_path):
     search, trials, _ = found(tmp_path, "300 edits", lambda arm, _: 0.9 * (arm.layer == 7))
     said = " ".join(advice.certainty(told(search, trials)))
     assert "cannot be told apart" not in said
+
+
+def test_an_answer_that_writes_nothing_says_so_and_is_not_kept_for_a_models_file(tmp_path):
+    search, trials, _ = found(tmp_path, "200 edits", noisy(4))
+    answer = told(search, trials)
+    assert answer.writes
+    assert "Nothing is written" not in " ".join(advice.certainty(answer))
+    question = SimpleNamespace(dataset="d")
+    assert "ROME" in section(question, [answer])
+    idle = dataclasses.replace(answer, rows=[{**row, "rewrite": 0.0004} for row in answer.rows])
+    said = " ".join(advice.certainty(idle))
+    assert "Nothing is written" in said
+    assert section(question, [idle]) == {}
 
 
 def test_failed_edits_count_as_nothing_and_are_told(tmp_path):
