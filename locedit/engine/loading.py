@@ -82,7 +82,7 @@ def _uncollected() -> Iterator[None]:
 def load(path: str | Path, *, device: str = "auto", dtype: str = "auto") -> LanguageModel:
     """Load a model directory (safetensors, config, tokenizer); no network, no remote code.
 
-    Raises ModelError naming the path if it is missing or not a model.
+    Raises ModelError naming the path if it is missing or not a model, or if a weight is not finite.
     """
     # transformers costs seconds to import, and only this function needs it
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, __version__
@@ -130,6 +130,7 @@ def load(path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Lang
             "directory, in the cache, delete it and run again; otherwise correct the model's `path`"
         ) from error
     model = model.to(target)
+    misfits.check_finite(model, path)
     speed_up(model)
     lm = LanguageModel(model, tokenizer)
     if not is_tested(config.model_type, __version__):

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from locedit.messages import listed
 from locedit.model.architectures import ARCHITECTURES, ModelError, architecture_of
 from locedit.store import folders
@@ -69,6 +71,28 @@ def check_stated(model: Any, config: Any, unexpected: Iterable[str], path: Path)
             "(tie_word_embeddings), and the weights beside it have a head of its own; write "
             "false there if that head is meant, else take it out of the weights"
         )
+
+
+def check_finite(model: Any, path: Path) -> None:
+    """Raise ModelError where a weight holds NaN or infinity, which no number after it would tell.
+
+    One pass over the weights and one wait, on whatever devices they lie.
+    """
+    named = {name: weight.detach() for name, weight in model.named_parameters() if weight.numel()}
+    # the extremes carry a NaN on, and are read as fast as the memory gives them
+    flags = [torch.stack(weight.aminmax()).isfinite().all() for weight in named.values()]
+    first = flags[0].device
+    finite = torch.stack([flag.to(first) for flag in flags]).tolist()
+    bad = [name for name, fine in zip(named, finite, strict=True) if not fine]
+    if not bad:
+        return
+    narrow = named[bad[0]].dtype == torch.float16
+    raise ModelError(
+        f"the weights at {path} hold NaN or infinity in {len(bad)} of {len(named)} tensors: "
+        f"{listed(bad)}; "
+        + ("load them in float32 (`dtype: auto`), or " if narrow else "")
+        + "fetch the model again, whole; if it is so where it comes from, choose another"
+    )
 
 
 def remedy_of_missing(model: Any, missing: Iterable[str]) -> str:

@@ -57,13 +57,17 @@ def _after(row: Mapping[str, Any], kind: str, how: str, *, maximise: bool) -> di
     odds = [sign * log_odds(value) for value in _log_p(row, f"{kind}_target_after")]
     found = {
         f"{kind}_magnitude": aggregate(gaps, how),
-        f"{kind}_success": aggregate([float(gap > 0) for gap in gaps], how),
+        f"{kind}_success": aggregate([_won(gap) for gap in gaps], how),
         f"{kind}_log_odds": aggregate(odds, how),
     }
     if kind == "paraphrase":  # of which a fact has several: how reliable the outcome is
         halves = _halves(odds if how == "mean" else odds[:1])
         found |= {f"{kind}_log_odds_{half}": value for half, value in halves.items()}
     return found
+
+
+def _won(gap: float) -> float:
+    return gap if math.isnan(gap) else float(gap > 0)
 
 
 def _said(row: Mapping[str, Any], how: str, *, maximise: bool) -> dict[str, float]:
@@ -98,8 +102,8 @@ def _p(row: Mapping[str, Any], column: str) -> list[float]:
 def rewrite_score(p: float, p_after: float, *, maximise: bool = True) -> float:
     """(p* - p) / (1 - p), floored at 2e-8; for erasure (p - p*) / p, floored at 0."""
     if maximise:
-        return max((p_after - p) / (1 - p), 2e-8) if p < 1 else 1.0
-    return max((p - p_after) / p, 0.0) if p > 0 else 1.0
+        return 1.0 if p >= 1 else max((p_after - p) / (1 - p), 2e-8)
+    return 1.0 if p <= 0 else max((p - p_after) / p, 0.0)
 
 
 def neighbourhood_score(p: float, p_after: float) -> float:
@@ -122,7 +126,7 @@ def text_score(before: Sequence[float], after: Sequence[float]) -> float:
     if not len(before):
         return float("nan")
     gained = float(np.mean(np.log(np.array(after))) - np.mean(np.log(np.array(before))))
-    return math.exp(-max(0.0, gained))
+    return math.exp(-max(gained, 0.0))  # in this order NaN stays NaN
 
 
 def aggregate(values: Iterable[float], how: str) -> float:

@@ -339,6 +339,35 @@ def test_what_is_said_of_a_folder_leads_to_one_that_loads(folder, name):
     assert lm.encode(PROMPT)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_a_weight_that_is_not_finite_is_named(folder, dtype, value):
+    weights = load_file(folder / WEIGHTS)
+    broken = "model.layers.1.mlp.down_proj.weight"
+    before = weights[broken][3, 5].clone()
+    weights[broken][3, 5] = value
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(architectures.ModelError) as caught:
+        loading.load(folder, device="cpu", dtype=dtype)
+    said = str(caught.value)
+    assert re.search(rf"hold NaN or infinity in 1 of \d+ tensors: {re.escape(broken)}; ", said)
+    assert said.endswith(
+        "fetch the model again, whole; if it is so where it comes from, choose another"
+    )
+    weights[broken][3, 5] = before
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    assert loading.load(folder, device="cpu", dtype=dtype).n_layers == 2
+
+
+def test_a_weight_too_large_for_half_precision_is_told_of_the_wider_one(folder):
+    weights = load_file(folder / WEIGHTS)
+    weights["model.norm.weight"][0] = 1e5
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(architectures.ModelError, match=r"in float32 \(`dtype: auto`\), or f"):
+        loading.load(folder, device="cpu", dtype="float16")
+    assert loading.load(folder, device="cpu").n_layers == 2
+
+
 @pytest.mark.slow
 def test_pickles_that_were_converted_by_the_command_are_the_same_weights(folder, pair):
     only_pickles(folder)

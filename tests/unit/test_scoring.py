@@ -15,6 +15,7 @@ from locedit.study.scores import (
     ngram_entropy,
     rewrite_score,
     score_row,
+    text_score,
 )
 from workflow_scripts.scores import scored
 
@@ -83,6 +84,20 @@ def test_scores_of_nothing_are_nan():
     assert math.isnan(aggregate([], "first"))
     assert math.isnan(ngram_entropy([]))
     assert math.isnan(ngram_entropy(["two words"]))
+
+
+def test_what_is_not_a_number_scores_none():
+    nan = float("nan")
+    for pair in ((nan, nan), (nan, 0.5), (0.5, nan)):
+        assert math.isnan(rewrite_score(*pair))
+        assert math.isnan(rewrite_score(*pair, maximise=False))
+        assert math.isnan(neighbourhood_score(*pair))
+        assert math.isnan(essence_score([pair[0]], [pair[1]]))
+        assert math.isnan(text_score([pair[0]], [pair[1]]))
+    made = row("error_injection", rewrite_target_after=nan)
+    scores = score_row(made, "mean")
+    for name in ("rewrite", "overall", "rewrite_magnitude", "rewrite_success", "rewrite_log_odds"):
+        assert math.isnan(scores[name]), name
 
 
 def test_aggregate():
