@@ -30,7 +30,7 @@ include: "rules/export.smk"
 
 
 onstart:
-    for remark in configuration.remarks(STUDY):
+    for remark in REMARKS:
         print(remark, file=sys.stderr)
 
 

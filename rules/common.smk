@@ -30,6 +30,7 @@ try:
     MODEL, MODEL_SETTINGS = model_file.load_model(STUDY.model, ROOT)
     configuration.check(STUDY, MODEL_SETTINGS["n_layers"])
     configuration.check_tuned(MODEL_SETTINGS, MODEL)
+    REMARKS = configuration.remarks(STUDY)
     TUNED = configuration.tuned(MODEL_SETTINGS, STUDY.editing.tuned, f"model {MODEL}")
     CACHE = configuration.checked_path(str(pinned.cache_dir()), "LOCEDIT_CACHE")
     # Cards that a job asks for which loads the model; a machine without any has none to give

@@ -4,7 +4,7 @@
 # Steps: trace the heat map's fact, draw (R).
 
 
-STUDY = {"study": [MODEL_SETTINGS["label"], f"data set {DATASET_WORDS}"]}
+STUDY_WORDS = {"study": [MODEL_SETTINGS["label"], f"data set {DATASET_WORDS}"]}
 PLACE = {key: AT[key] for key in ("localizer", "module", "effect")}  # in every window
 WINDOWS_SHOWN = [
     place["window"]
@@ -198,7 +198,7 @@ for _name, (_file, _function, _arguments, _inputs) in FIGURES.items():
         params:
             sources=figure_sources(_file),
             function=_function,
-            arguments={**STUDY, **_arguments},
+            arguments={**STUDY_WORDS, **_arguments},
             tables=list(_inputs),
             code=r_code("figure", figure_sources(_file)),
         message:

@@ -117,7 +117,7 @@ rule figure_sweep:
     params:
         sources=figure_sources("sweep"),
         function="sweep",
-        arguments=STUDY,
+        arguments=STUDY_WORDS,
         code=r_code("figure", figure_sources("sweep")),
     message:
         "Drawing the sweep"

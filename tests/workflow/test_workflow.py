@@ -573,6 +573,18 @@ def test_a_change_reruns_what_depends_on_it_and_nothing_else(study, name):
     assert {rule: n for rule, n in planned.jobs.items() if rule != "edit"} == others
 
 
+def test_a_run_without_its_primary_comparison_says_so_at_its_start(study, tmp_path):
+    grown = study.copied(tmp_path / "grown")
+    remark = "is not among the edits"
+    target = str(OUT / "tables" / "verdict.csv")
+    run = grown.run(target, analysis={"primary": {"problem": PROBLEMS[1]}})
+    assert run.status == 0, run.text
+    assert remark not in run.text
+    run = grown.run(target, analysis={"primary": {"method": "MEMIT"}})
+    assert run.status == 0, run.text
+    assert run.text.count(remark) == 1
+
+
 # What a localizer's effects are in
 AFTER_EFFECTS = {
     "effects",
