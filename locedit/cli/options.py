@@ -50,10 +50,16 @@ def _layer(text: str) -> int:
     if text == EMBEDDING_NAME:
         return EMBEDDING
     try:
-        return int(text)
+        layer = int(text)
     except ValueError as error:
         said = f"expected a whole number, or {EMBEDDING_NAME}, got {shown(text)}"
         raise BadParameter(said) from error
+    if layer < 0:  # -1 is the embedding's own number within, and elsewhere often the last layer
+        raise BadParameter(
+            f"layers are counted from 0, got {shown(text)}; the input embedding is "
+            f"{EMBEDDING_NAME}, the last of N layers N - 1"
+        )
+    return layer
 
 
 def _whole(low: int, high: int) -> Callable[[str | int], int]:
