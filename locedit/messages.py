@@ -3,8 +3,7 @@
 import difflib
 import re
 import reprlib
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 _SHORT = reprlib.Repr()
@@ -63,17 +62,29 @@ def one_line(text: object, limit: int = 400) -> str:
     return line if len(line) <= limit else f"{line[:limit]} ..."
 
 
+# what names a single case in a message: a quotation, or a number
+_OF_ONE = re.compile(r"""'[^']*'|"[^"]*"|\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?""")
+
+
 def commonest(texts: Iterable[str], limit: int = 3) -> str:
     """The commonest of these texts, each with how often it occurs: "2 x it is empty; 1 x ...".
 
-    Those that differ in a number or a quotation alone count together.
+    Those that differ in a number or a quotation alone count together, and show more than one there.
     """
     alike: dict[str, list[str]] = {}
     for text in texts:
-        alike.setdefault(re.sub(r"'[^']*'|\d+", "#", text), []).append(text)
-    common = Counter({group[0]: len(group) for group in alike.values()}).most_common(limit)
-    said = "; ".join(f"{count} x {text}" for text, count in common)
+        alike.setdefault(_OF_ONE.sub("#", text), []).append(text)
+    common = sorted(alike.values(), key=len, reverse=True)[:limit]
+    said = "; ".join(f"{len(group)} x {_as_one(group)}" for group in common)
     return said + ("; ..." if len(alike) > len(common) else "")
+
+
+def _as_one(texts: Sequence[str]) -> str:
+    """Texts alike as one: "found 0 or 2", "the subject 'France', 'Spain', ..."."""
+    parts = zip(*map(_OF_ONE.findall, texts), strict=True)
+    values = [list(dict.fromkeys(part)) for part in parts]
+    said = iter([" or ".join(v) if len(v) < 3 else ", ".join([*v[:2], "..."]) for v in values])
+    return _OF_ONE.sub(lambda _: next(said), texts[0])
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")

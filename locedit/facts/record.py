@@ -84,6 +84,12 @@ def exclusions(rows: Iterable[Raw]) -> str:
     return f"{len(reasons)} excluded: {commonest(reasons)}" if reasons else ""
 
 
+def left_out(rows: Iterable[Raw], total: int) -> str:
+    """How many of a file's records are excluded and the commonest reasons; "" if none is."""
+    n, _, reasons = exclusions(rows).partition(" excluded: ")
+    return f"{n} of {total} records left out: {reasons}" if n else ""
+
+
 _MEASURE = dict(zip(LISTS, ("paraphrase score", "neighbourhood score", "fluency"), strict=True))
 
 

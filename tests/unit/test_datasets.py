@@ -316,10 +316,17 @@ def test_exclusions_are_counted_with_the_commonest_reasons(read):
     bad += [{**NATIVE, "case_id": "m", "target_true": []}]
     rows = read([NATIVE, *bad], "native")
     assert exclusions(rows) == (
-        "8 excluded: 3 x subject is empty; 3 x prompt: the prompt lacks the subject 'X'; "
+        "8 excluded: 3 x subject is empty; 3 x prompt: the prompt lacks the subject 'X', 'Y', ...; "
         "1 x target_new: expected text, got int; ..."
     )
     assert exclusions(rows[:1]) == ""
+
+
+def test_a_number_that_differs_within_a_reason_is_not_told_as_that_of_all(read):
+    bad = [{**NATIVE, "case_id": i, "template": "It is" + i * "{}"} for i in (0, 2)]
+    assert exclusions(read(bad, "native")) == (
+        "2 excluded: 2 x template: the prompt lacks the subject: expected one {}, found 0 or 2"
+    )
 
 
 # ---- files: kinds --------------------------------------------------------------------------------

@@ -113,41 +113,68 @@ def test_columns_of_a_table_that_are_not_named_are_not_read(tmp_path):
     assert row["paraphrases"] == ["One"]
 
 
-def test_the_job_says_so_in_the_terminal_and_its_log_before_it_loads_a_model(
-    tmp_path, monkeypatch, capfd
-):
-    path = tmp_path / "facts.json"
+@pytest.fixture
+def run(tmp_path, monkeypatch, capfd):
+    """A function that runs the job on records; what it says before it loads a model, and after."""
+
+    def job(records):
+        path, before = tmp_path / "facts.json", []
+        path.write_text(json.dumps(records))
+
+        def load(_):
+            before.append(capfd.readouterr().err)
+            return LanguageModel(*tiny.pair("gpt2", layers=1))
+
+        monkeypatch.setattr(facts_script, "load_model", load)
+        params = {
+            "settings": {"facts.n": None, "facts.completion_tokens": 2},
+            "reading": {"format": "native"},
+            "fingerprint": "",
+        }
+        given = SimpleNamespace(
+            rule="filter_facts",
+            input=SimpleNamespace(records=str(path), model=str(path)),
+            output=[str(tmp_path / "out.parquet")],
+            params=SimpleNamespace(**params, get=params.get),
+            log=[str(tmp_path / "log")],
+            wildcards={},
+            config={},
+            threads=1,
+        )
+        monkeypatch.setattr(facts_script, "provenance", lambda _: {})
+        facts_script.main(given)
+        logging.captureWarnings(False)
+        said = f"filter_facts: {path}: "
+        return [
+            [line.removeprefix(said) for line in text.splitlines() if line.startswith(said)]
+            for text in (before[0], capfd.readouterr().err)
+        ]
+
+    return job
+
+
+def test_the_job_says_so_in_the_terminal_and_its_log_before_it_loads_a_model(run, caplog):
     wrong = {"rephrases" if key == "paraphrases" else key: v for key, v in NATIVE.items()}
-    path.write_text(json.dumps([wrong]))
-    before = []
-
-    def load(_):
-        before.append(capfd.readouterr().err)
-        return LanguageModel(*tiny.pair("gpt2", layers=1))
-
-    monkeypatch.setattr(facts_script, "load_model", load)
-    params = {
-        "settings": {"facts.n": None, "facts.completion_tokens": 2},
-        "reading": {"format": "native"},
-        "fingerprint": "",
-    }
-    job = SimpleNamespace(
-        rule="filter_facts",
-        input=SimpleNamespace(records=str(path), model=str(path)),
-        output=[str(tmp_path / "out.parquet")],
-        params=SimpleNamespace(**params, get=params.get),
-        log=[str(tmp_path / "log")],
-        wildcards={},
-        config={},
-        threads=1,
-    )
-    monkeypatch.setattr(facts_script, "provenance", lambda _: {})
-    facts_script.main(job)
-    logging.captureWarnings(False)
     said = [
-        f"{path}: not read: rephrases (did you mean paraphrases?)",
-        f"{path}: no record has paraphrases; left empty: paraphrase score, overall score",
+        "not read: rephrases (did you mean paraphrases?)",
+        "no record has paraphrases; left empty: paraphrase score, overall score",
     ]
-    assert [line for line in before[0].splitlines() if line.startswith("filter_facts: ")] == [
-        f"filter_facts: {sentence}" for sentence in said
+    assert run([wrong]) == [said, []]
+    assert all(sentence in caplog.text for sentence in said)
+
+
+def test_the_job_says_how_many_records_are_left_out_and_why_and_its_log_which(
+    run, tmp_path, caplog
+):
+    caplog.set_level("INFO")
+    long = {**NATIVE, "case_id": "long", "neighbourhood": ["Rome" + 2000 * " Rome"]}
+    before, after = run([NATIVE, NATIVE, {**NATIVE, "target_new": ""}, long])
+    assert before == [
+        "2 of 4 records left out: 1 x its case_id occurs before in the file; 1 x target_new is "
+        f"empty; {tmp_path / 'log'} has each"
     ]
+    (said,) = after
+    assert said.startswith("1 of 4 records left out: 1 x a prompt of ")
+    for reason in ("its case_id occurs before in the file", "target_new is empty"):
+        assert f"record {NATIVE['case_id']}: left out, {reason}" in caplog.text
+    assert "record long: left out, a prompt of" in caplog.text

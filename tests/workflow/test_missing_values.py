@@ -430,7 +430,7 @@ def test_a_failed_cell_says_how_many_and_the_commonest_reasons():
         outcomes.refuse_all_failed(statuses, "ROME, layer 3", "edited", "leave it out")
     assert str(caught.value) == (
         "ROME, layer 3: none of 3 facts could be edited "
-        "(2 x a row of 7 tokens; 1 x a singular matrix); leave it out"
+        "(2 x a row of 7 or 8 tokens; 1 x a singular matrix); leave it out"
     )
 
 
