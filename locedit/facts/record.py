@@ -12,10 +12,11 @@ from locedit import seeds
 from locedit.facts import formats
 from locedit.facts.formats import LISTS, SEPARATOR
 from locedit.facts.wording import HOLE
-from locedit.messages import commonest, listed
+from locedit.messages import commonest, listed, shown
 from locedit.text import joining, subjects
 
 KEPT, EXCLUDED = "kept", "excluded"
+_TARGETS = ("target_true", "target_new")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,8 @@ def read_records(
         if not reason and case_id in seen:
             reason = "its case_id occurs before in the file"
         seen |= {case_id} if not reason else set()
-        rows.append(_row(case_id, values, reason))
+        remarks = [*values.get("remarks", []), *([] if reason else _alike(values, reading.names))]
+        rows.append(_row(case_id, {**values, "remarks": remarks}, reason))
     for sentence in _notes(rows, reading):
         say(f"{path}: {sentence}")
     return rows
@@ -141,6 +143,15 @@ def _row(case_id: str, values: Raw, reason: str) -> dict[str, Any]:
     }
 
 
+def _alike(values: Raw, names: Mapping[str, str]) -> list[str]:
+    """That the two objects are one but for the letters' case or blanks, where that is so."""
+    true, new = (" ".join(values[name].split()).casefold() for name in _TARGETS)
+    if true != new:
+        return []
+    true, new = (f"{names.get(name, name)} {shown(values[name])}" for name in _TARGETS)
+    return [f"{new} is {true} but for case or blanks"]
+
+
 def one_remark(*remarks: str | None) -> str | None:
     """What was changed in a fact's texts and what is odd about them; None if nothing."""
     return "; ".join(text for text in remarks if text) or None
@@ -152,7 +163,7 @@ def _fault(values: Raw, names: Mapping[str, str]) -> str:
     if not isinstance(relation, str | int | float | None):
         name = names.get("relation_id", "relation_id")
         return f"{name}: expected text or a number, got {type(relation).__name__}"
-    for field_name in ("subject", "template", "target_true", "target_new"):
+    for field_name in ("subject", "template", *_TARGETS):
         value, name = values.get(field_name), names.get(field_name, field_name)
         if value is None:
             return f"{name} is missing"
@@ -178,7 +189,8 @@ def _fault(values: Raw, names: Mapping[str, str]) -> str:
             return f"{name}: the subject itself is in the prompt; write {{}} in its place"
         return f"{name}: the prompt lacks the subject: expected one {{}}, found {holes}"
     if values["target_true"].strip() == values["target_new"].strip():
-        return "target_new equals target_true"
+        true, new = (names.get(name, name) for name in _TARGETS)
+        return f"{new} equals {true}"
     return ""
 
 

@@ -329,6 +329,18 @@ def test_a_number_that_differs_within_a_reason_is_not_told_as_that_of_all(read):
     )
 
 
+@pytest.mark.parametrize(("true", "new"), [("Moscow", "moscow"), ("New York", "New  YORK")])
+def test_objects_that_are_one_but_for_case_or_blanks_are_remarked(read, true, new):
+    row = only(read([{**EASYEDIT, "ground_truth": true, "target_new": new}], "easyedit"))
+    assert (row["status"], row["remark"]) == (
+        "kept",
+        f"target_new {new!r} is ground_truth {true!r} but for case or blanks",
+    )
+    assert only(read([EASYEDIT], "easyedit"))["remark"] is None
+    (equal,) = read([{**EASYEDIT, "target_new": "Paris "}], "easyedit")
+    assert equal["reason"] == "target_new equals ground_truth"
+
+
 # ---- files: kinds --------------------------------------------------------------------------------
 
 TABLE = {**NATIVE, "paraphrases": " | ".join(NATIVE["paraphrases"])}
