@@ -285,7 +285,9 @@ CLAIMS = {
     ),
     "editing each fact at its own peak costs #, # to #)": lambda: [
         -value
-        for value in one("smollm2-200", "value", "value high low", strategy="own_peak", **PRIMARY)
+        for value in one(
+            "smollm2-200-all", "value", "value high low", strategy="own_peak", **PRIMARY
+        )
     ],
     "choosing with the trace adds # to it (C: # to #)": lambda: one(
         "smollm2-200", "value", "value low high", strategy="localizer", **PRIMARY
