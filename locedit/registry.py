@@ -8,11 +8,15 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
+from functools import cache
 from typing import Any, Protocol
 
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
 from locedit.errors import LoceditError
-from locedit.messages import shown
-from locedit.settings import field_types
+from locedit.messages import listed, shown
+from locedit.settings import defaults, field_types
 
 # What names a folder of the results: no separator, no blank, none of Snakemake's braces
 FOLDER_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
@@ -62,7 +66,8 @@ def check(entry: Entry, known: Mapping[str, Entry], said: str, arguments: Sequen
     """Raise RegistrationError, beginning with `said`, for an entry that no study can use.
 
     Its name must be free and able to name a folder, its settings a dataclass that a configuration
-    can hold, its function one that can be called with these arguments.
+    can hold, with defaults that it would allow there, its function one that can be called with
+    these arguments.
     """
     if not isinstance(entry.name, str) or not re.fullmatch(FOLDER_NAME, entry.name):
         raise RegistrationError(f"{said}its name becomes a folder's: {FOLDER_RULE}")
@@ -77,9 +82,33 @@ def check(entry: Entry, known: Mapping[str, Entry], said: str, arguments: Sequen
         )
     try:
         field_types(entry.settings)
+        check_values(entry.settings, defaults(entry.settings), "by default")
     except TypeError as error:
         raise RegistrationError(f"{said}{error}") from error
     _check_function(entry.function, said, arguments)
+
+
+def check_values(settings: type, values: Mapping[str, Any], where: str) -> None:
+    """Raise TypeError for the first value that is none of its setting's type, limits included.
+
+    As a configuration's values are checked, which no code's ever meet; but infinity is a number.
+    where: how the value came to be set, for the sentence.
+    """
+    try:
+        _values_of(settings).validate_python(dict(values), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = first["loc"][0]
+        raise TypeError(
+            f"its setting {name!r} is {shown(values[str(name)])} {where}, which its own type "
+            f"refuses ({first['msg']})"
+        ) from None
+
+
+@cache
+def _values_of(settings: type) -> TypeAdapter:
+    make: Any = TypedDict  # mypy knows the form with names in the source alone
+    return TypeAdapter(make(settings.__name__, field_types(settings), total=False))
 
 
 def _check_function(function: Any, said: str, arguments: Sequence[str]) -> None:
@@ -96,3 +125,18 @@ def _check_function(function: Any, said: str, arguments: Sequence[str]) -> None:
             f"{said}its function must take ({wanted}); "
             f"{function.__name__} takes ({', '.join(signature.parameters)})"
         ) from error
+
+
+SILENT: list[str] = []  # plug-ins that registered nothing when they were imported
+
+
+def remark() -> str:
+    """Words behind a name that is not known, where a plug-in may have meant to register it."""
+    if not SILENT:
+        return ""
+    one = (
+        f"the plug-in {SILENT[0]} registers"
+        if len(SILENT) == 1
+        else (f"the plug-ins {listed(SILENT)} register")
+    )
+    return f"; {one} nothing: it has to call `register` when it is imported"

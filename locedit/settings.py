@@ -24,7 +24,7 @@ def overlay(settings: type) -> Any:
     """The type of a mapping from some of a dataclass's fields to values, for pydantic.
 
     Types of the fields: int, float, bool, str, a `Literal`, a union of them, or one of them
-    `Annotated` with limits, as `Count` is. Raises TypeError for another, which YAML cannot hold.
+    `Annotated` with limits, as `Count` is. Raises TypeError for another.
     """
     return mapping(settings.__name__, field_types(settings))
 
@@ -56,6 +56,22 @@ def _check_type(kind: Any, name: str) -> None:
     elif kind not in _TYPES and origin is not Literal:
         known = ", ".join(t.__name__ for t in _TYPES if t is not type(None))
         raise TypeError(
-            f"its setting {name!r} is of type {kind!r}, which YAML cannot hold; use {known}, "
-            "Literal, or one of locedit.settings"
+            f"its setting {name!r} is of type {_type_name(kind)}; use a single {known}, a Literal, "
+            "a union of these, or one of locedit.settings"
         )
+
+
+def _type_name(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
+
+
+def defaults(settings: type) -> dict[str, Any]:
+    """A dataclass's fields that have a default, with what that is."""
+    missing = dataclasses.MISSING
+    found = {}
+    for field in dataclasses.fields(settings):
+        if field.default is not missing:
+            found[field.name] = field.default
+        elif field.default_factory is not missing:
+            found[field.name] = field.default_factory()
+    return found

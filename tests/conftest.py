@@ -23,6 +23,7 @@ from locedit.methods import METHODS
 from locedit.model.architectures import ARCHITECTURES
 from locedit.model.language_model import LanguageModel
 from locedit.model.linear import speed_up
+from locedit.registry import SILENT
 from locedit.store import assets, files, hashing, pins
 from locedit.workflow import plugins
 
@@ -55,9 +56,11 @@ def plugins_forgotten() -> Iterator[None]:
     """What plug-ins register within the context is gone after it."""
     registries: list[dict] = [METHODS, LOCALIZERS, ARCHITECTURES, plugins._LOADED]
     before = [dict(registry) for registry in registries]
+    silent = list(SILENT)
     try:
         yield
     finally:
+        SILENT[:] = silent
         for registry, old in zip(registries, before, strict=True):
             registry.clear()
             registry.update(old)

@@ -21,6 +21,7 @@ from locedit.facts import wording
 from locedit.localizers import MODULES, restoration
 from locedit.messages import shown, unknown
 from locedit.methods import METHODS, Edit, SharedInputs
+from locedit.methods.base import PRESETS
 from locedit.methods.problems import PROBLEMS, Request
 from locedit.model.language_model import LanguageModel
 from locedit.study import measure as measuring
@@ -248,7 +249,7 @@ def prepared(
 
     The arguments are those of `edit`, and so is what is raised.
     """
-    check_one_of("preset", preset, ("paper", "released"))
+    check_one_of("preset", preset, PRESETS)
     check_one_of("tuned", tuned, (*TUNED, RECOMMENDED))
     _check_numbers(1, **({} if tokens is None else {"tokens": tokens}))
     hyper = hyperparameters_of(seen, method, problem, preset, tuned, hyperparameters)

@@ -15,6 +15,7 @@ from locedit.errors import LoceditError
 from locedit.facts.record import Fact
 from locedit.localizers import LOCALIZERS, NO_MODULE
 from locedit.messages import shown, unknown
+from locedit.registry import remark
 from locedit.store import shipped, tables
 from locedit.workflow import plugins
 
@@ -79,7 +80,7 @@ def _names(wanted: Sequence[str]) -> list[str]:
     """The registered localizers that are asked for; all cheap ones where none is."""
     for name in wanted:
         if name not in LOCALIZERS:
-            raise LoceditError(f"--localizer: {unknown('localizer', name, LOCALIZERS)}")
+            raise LoceditError(f"--localizer: {unknown('localizer', name, LOCALIZERS)}{remark()}")
     return list(wanted) or [name for name, one in LOCALIZERS.items() if one.cheap]
 
 

@@ -5,6 +5,7 @@ from locedit.api.one_fact import advised
 from locedit.errors import LoceditError
 from locedit.messages import unknown
 from locedit.methods import METHODS
+from locedit.registry import remark
 from locedit.workflow.sections import RECOMMENDED
 
 
@@ -13,7 +14,7 @@ def method_named(name: str, option: str = "--method") -> str:
     lower = {known.lower(): known for known in METHODS}
     if name.lower() in lower:
         return lower[name.lower()]
-    raise LoceditError(f"{option}: {unknown('method', name, METHODS)}")
+    raise LoceditError(f"{option}: {unknown('method', name, METHODS)}{remark()}")
 
 
 def check_layer_named(given: int | None, tuned: str | None) -> None:

@@ -16,6 +16,7 @@ from locedit.facts import wording
 from locedit.facts.formats import FORMATS
 from locedit.localizers.base import MODULES
 from locedit.messages import listed, nearest, shown
+from locedit.methods.base import PRESETS
 from locedit.methods.problems import PROBLEMS
 from locedit.study.budget import Budget
 from locedit.windows import EMBEDDING, EMBEDDING_NAME
@@ -108,7 +109,6 @@ def _option(metavar: str, help: str, parser: Callable[[str], Any] = str, **more:
 
 _COUNT, _SEED = _whole(1, 999_999_999), _whole(0, 2**32 - 1)
 _EXPORTS, _IMPORTS = ("statistics", "settings", "projection", "results"), ("statistics", "settings")
-_PRESETS = ("paper", "released")
 _SETS = ("unsaturated", "saturating", "recommended", "none")  # of a model's hyperparameters
 
 # ---- the commands --------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ Plugin = Annotated[
     _option("FILE", "of methods (.py); any number", default_factory=list, show_default=False),
 ]
 Preset = Annotated[
-    str | None, _option("|".join(_PRESETS), "whose hyperparameters", _one_of(_PRESETS))
+    str | None, _option("|".join(PRESETS), "whose hyperparameters", _one_of(PRESETS))
 ]
 Tuned = Annotated[
     str | None, _option("SET", f"the model's own: {', '.join(_SETS)}", _one_of(_SETS))

@@ -4,7 +4,7 @@ A new localizer is a function and one call of `register`, in a module that the c
 under `plugins`: docs/how-to/localizer.md builds one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from locedit import registry
@@ -32,8 +32,9 @@ def register(localizer: Localizer) -> Localizer:
     """Make a localizer known by its name, to the configuration and to every table.
 
     Raises RegistrationError for a name that is taken or cannot name a folder, settings that a
-    configuration cannot hold or that have no default, modules that no model has, needs that a study
-    does not meet, or a function that cannot be called with (lm, facts, place, settings, shared).
+    configuration cannot hold or that have no default that it would allow, modules that no model
+    has, needs that a study does not meet, or a function that cannot be called with (lm, facts,
+    place, settings, shared).
     """
     said = f"localizer {shown(localizer.name)}: "
     registry.check(localizer, LOCALIZERS, said, _ARGUMENTS)
@@ -49,9 +50,13 @@ def register(localizer: Localizer) -> Localizer:
     return localizer
 
 
-def _check_known(
-    given: Sequence[str] | frozenset[str], known: Sequence[str], said: str, what: str
-) -> None:
+def _check_known(given: Collection[str], known: Sequence[str], said: str, what: str) -> None:
+    several = not isinstance(given, str) and isinstance(given, Collection)
+    if not several or not all(isinstance(name, str) for name in given):
+        hint = "" if several else f"; for one {what} write [{shown(given)}]"
+        raise RegistrationError(
+            f"{said}`{what}s` must be a list of names, got {shown(given)}{hint}"
+        )
     for name in sorted(given):
         if name not in known:
             raise RegistrationError(f"{said}{unknown(what, name, known)}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from locedit.errors import LoceditError
 from locedit.messages import unknown
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from locedit.methods.problems import Request
     from locedit.model.language_model import LanguageModel
 
+Preset = Literal["paper", "released"]  # whose hyperparameters (METHODS section 4)
+PRESETS: tuple[str, ...] = get_args(Preset)
+ALL = "all"  # in place of a problem's name: settings for every one
 CONTEXTS = ("rome", "memit")  # the sets of context templates that a study samples
 
 
@@ -124,7 +127,7 @@ class Method:
         """
         values: dict[str, Any] = {}
         for overlay in (self.presets.get(preset, {}), *overlays):
-            values |= {**overlay.get("all", {}), **overlay.get(problem, {})}
+            values |= {**overlay.get(ALL, {}), **overlay.get(problem, {})}
         fields = {field.name: field for field in dataclasses.fields(self.settings)}
         for name in values:
             if name not in fields:

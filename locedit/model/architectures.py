@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from locedit.errors import LoceditError
+from locedit.registry import remark
 
 
 class ModelError(LoceditError):
@@ -150,7 +151,7 @@ def architecture_of(config: Any) -> Architecture:
         known = ", ".join(sorted(ARCHITECTURES))
         raise ModelError(
             f"model type {kind!r} is not supported (known: {known}); "
-            "register its module paths, as docs/how-to/model.md shows"
+            f"register its module paths, as docs/how-to/model.md shows{remark()}"
         )
     entry = ARCHITECTURES[kind]
     text = config.get_text_config()

@@ -22,7 +22,7 @@ from locedit.localizers import LOCALIZERS
 from locedit.messages import one_line
 from locedit.methods import METHODS
 from locedit.model.architectures import ARCHITECTURES
-from locedit.registry import RegistrationError
+from locedit.registry import SILENT, RegistrationError
 from locedit.store import hashing
 from locedit.workflow.validation import ConfigError
 
@@ -96,6 +96,8 @@ def _load(name: str, folders: Sequence[Path]) -> Plugin:
             tuple(entry for entry in registry if entry not in kept)
             for registry, kept in zip(_REGISTERED, before, strict=True)
         ]
+        if not any(brought):
+            SILENT.append(str(path or name))
         _LOADED[module_name] = Plugin(name, module, *brought)
     return _LOADED[module_name]
 

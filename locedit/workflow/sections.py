@@ -14,6 +14,7 @@ from locedit.facts.formats import FORMATS, SEPARATOR
 from locedit.localizers import LOCALIZERS, MODULES
 from locedit.localizers.builtin import BUILTIN
 from locedit.methods import METHODS
+from locedit.methods.base import Preset
 from locedit.methods.problems import PROBLEMS
 from locedit.registry import FOLDER_NAME, FOLDER_RULE
 from locedit.settings import Dtype, field_types, mapping, overlay
@@ -249,7 +250,7 @@ class Editing(Section):
         "other contexts: how far its score repeats, in the table `within` (40 tell); none by an "
         "editor without contexts, or where facts share an update",
     )
-    preset: Literal["paper", "released"] = Field(
+    preset: Preset = Field(
         "paper", description="paper | released: hyperparameters as in METHODS, section 4"
     )
     tuned: Annotated[TunedSet, BeforeValidator(_no_flag)] = Field(

@@ -16,6 +16,7 @@ from locedit import messages
 from locedit.errors import LoceditError
 from locedit.messages import name as plain_name
 from locedit.messages import one_line, shown, unknown
+from locedit.registry import remark
 
 
 class ConfigError(LoceditError):
@@ -234,13 +235,14 @@ def _resolved(node: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str
 def _sentence(fault: _Fault) -> str:
     error, node = fault.error, fault.node
     kind, value, limits = error["type"], error["input"], error.get("ctx", {})
+    more = remark() if node.get("$comment") == OPEN else ""
     if kind in _UNKNOWN:
         key, known = error["loc"][-1], list(node.get("properties", ()))
         known = known if node.get("$comment") == OPEN else sorted(known)
-        return unknown("key", key, known)
+        return unknown("key", key, known) + more
     if kind == "literal_error":
         what = "key" if fault.is_key else "value"
-        return unknown(what, value, _choices_of(node))
+        return unknown(what, value, _choices_of(node)) + more
     if kind == "missing":
         return f"the key {error['loc'][-1]!r} is missing"
     if kind == "said":

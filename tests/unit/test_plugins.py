@@ -10,6 +10,8 @@ import torch
 from conftest import plugins_forgotten
 
 from locedit import localizers
+from locedit.cli.naming import method_named
+from locedit.errors import LoceditError
 from locedit.facts.record import Fact
 from locedit.localizers import LOCALIZERS
 from locedit.methods import METHODS
@@ -233,8 +235,55 @@ FAULTS = {
     ),
     "a type that YAML lacks": (
         ("careful: bool = False", "careful: complex = 0j"),
-        ": method 'mine': its setting 'careful' is of type <class 'complex'>, which YAML "
-        "cannot hold; use int, float, bool, str, Literal, or one of locedit.settings",
+        ": method 'mine': its setting 'careful' is of type complex; use a single int, float, bool, "
+        "str, a Literal, a union of these, or one of locedit.settings",
+    ),
+    "a list, which a setting is not": (
+        ("rounds: Count | None", "rounds: list[float] | None"),
+        ": method 'mine': its setting 'rounds' is of type list[float]; use a single int, float, "
+        "bool, str, a Literal, a union of these, or one of locedit.settings",
+    ),
+    "a default beyond its own limit": (
+        ("rate: Positive = 0.1", "rate: Positive = -4.0"),
+        ": method 'mine': its setting 'rate' is -4.0 by default, which its own type refuses "
+        "(Input should be greater than 0)",
+    ),
+    "a default of another type": (
+        ("careful: bool = False", "careful: bool = None"),
+        ": method 'mine': its setting 'careful' is None by default, which its own type refuses "
+        "(Input should be a valid boolean)",
+    ),
+    "a preset's value beyond its limit": (
+        (
+            "settings=Hyperparameters)",
+            'settings=Hyperparameters, presets={"released": {"fact_erasure": {"rate": 0}}})',
+        ),
+        ": method 'mine': its setting 'rate' is 0 in released.fact_erasure, which its own type "
+        "refuses (Input should be greater than 0)",
+    ),
+    "a misspelt preset": (
+        (
+            "settings=Hyperparameters)",
+            'settings=Hyperparameters, presets={"papr": {"all": {"rate": 3.0}}})',
+        ),
+        ": method 'mine': presets: unknown preset 'papr'; did you mean 'paper'? (known: paper, "
+        "released)",
+    ),
+    "a misspelt problem in a preset": (
+        (
+            "settings=Hyperparameters)",
+            'settings=Hyperparameters, presets={"paper": {"error_injektion": {"rate": 3.0}}})',
+        ),
+        ": method 'mine': presets.paper: unknown problem 'error_injektion'; did you mean "
+        "'error_injection'? (known: all, error_injection, tracing_reversal, fact_erasure, "
+        "fact_amplification, fact_forcing)",
+    ),
+    "a preset without problems": (
+        (
+            "settings=Hyperparameters)",
+            'settings=Hyperparameters, presets={"paper": {"all": 3.0}})',
+        ),
+        ": method 'mine': presets.paper.all: expected a mapping by setting, got 3.0",
     ),
     "no default": (
         ("rate: Positive = 0.1", "rate: Positive"),
@@ -266,6 +315,65 @@ def test_a_fault_is_said_in_one_sentence(write, name):
     assert text.startswith(whole) if sentence.endswith(": ") else text == whole
     path.write_text(GOOD)
     assert plugins.load([str(path)], [ROOT])[0].methods == ("mine",), "mended, it can be loaded"
+
+
+LOCALIZER_FAULTS = {
+    "a module alone": (
+        ("modules=()", 'modules="hidden"'),
+        ": localizer 'mine': `modules` must be a list of names, got 'hidden'; for one module write "
+        "['hidden']",
+    ),
+    "a need alone": (
+        ("modules=()", 'modules=(), needs="noise"'),
+        ": localizer 'mine': `needs` must be a list of names, got 'noise'; for one need write "
+        "['noise']",
+    ),
+    "a default beyond its own limit": (
+        ("modules=()", "modules=(), settings=Settings"),
+        ": localizer 'mine': its setting 'share' is 2.0 by default, which its own type refuses "
+        "(Input should be less than or equal to 1)",
+    ),
+}
+SETTINGS = """from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+
+@dataclass(frozen=True)
+class Settings:
+    share: Annotated[float, Field(le=1)] = 2.0
+
+
+"""
+
+
+@pytest.mark.parametrize("name", LOCALIZER_FAULTS)
+def test_a_localizers_fault_is_said_in_one_sentence(write, name):
+    (old, new), sentence = LOCALIZER_FAULTS[name]
+    path = write(SETTINGS + LOCALIZER.replace(old, new))
+    assert said_of(str(path)) == f"config: plugins: {path}{sentence}"
+
+
+def test_a_plugin_that_registers_nothing_is_named_where_a_name_is_unknown(write):
+    path = write(GOOD.replace("register(Method(", "print(Method("))
+    loaded = plugins.load([str(path)], [ROOT])
+    assert loaded[0].methods == ()
+    said = f"; the plug-in {path} registers nothing: it has to call `register` when it is imported"
+    for values in (
+        {"editing": {"methods": ["mine"]}},
+        {"editing": {"hyperparameters": {"mine": {"all": {"rate": 0.2}}}}},
+        {"localizing": {"localizers": ["mine"]}},
+    ):
+        with pytest.raises(ConfigError, match=r"unknown (value|key) 'mine'") as caught:
+            read(values)
+        assert str(caught.value).endswith(said)
+    with pytest.raises(LoceditError, match=r"--method: unknown method 'mine'") as named:
+        method_named("mine")
+    assert str(named.value).endswith(said)
+    with pytest.raises(ConfigError, match="unknown value 'up'") as other:
+        read({"editing": {"preset": "up"}})
+    assert said not in str(other.value), "what plug-ins do not add to"
 
 
 # ---- its code counts -----------------------------------------------------------------------------
