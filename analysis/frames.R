@@ -96,6 +96,18 @@ finite_at <- function(column, at) {
   value
 }
 
+# A function that puts the rows' values into a matrix, [facts, layers], NA where there is no row. A
+# row without a layer, the edit at the peak of a fact that peaks nowhere, has no place in it.
+cells_of <- function(rows, facts, layers) {
+  at <- cbind(match(rows$case_id, facts), match(rows$layer, layers))
+  placed <- !is.na(rows$layer)
+  function(values) {
+    cells <- matrix(NA_real_, length(facts), length(layers), dimnames = list(facts, layers))
+    cells[at[placed, , drop = FALSE]] <- values[placed]
+    cells
+  }
+}
+
 # Constant up to rounding: a spread below 1e-12 of the largest value.
 no_variance <- function(x) diff(range(x)) <= 1e-12 * max(abs(x))
 

@@ -65,8 +65,7 @@ outcomes_of <- function(scores, score_names, problems, methods, correct_only, co
 outcome_of <- function(rows, score, keys) {
   facts <- sort(unique(as.character(rows$case_id)), method = "radix")
   layers <- sort(unique(as.integer(rows$layer)))
-  at <- cbind(match(rows$case_id, facts), match(rows$layer, layers))
-  as_matrix <- function(values) fill_matrix(values, at, facts, layers)
+  as_matrix <- cells_of(rows, facts, layers)
   more <- lapply(paste0(score, c(HALVES, AGAIN)), function(column) {
     if (column %in% names(rows)) as_matrix(usable_score(rows, column))
   })
@@ -77,12 +76,6 @@ outcome_of <- function(rows, score, keys) {
     again = more[[3]], grid = layers %in% listed_edits(rows)$layer, n_rows = nrow(rows),
     relation = as.character(relation)[match(facts, rows$case_id)]
   )
-}
-
-fill_matrix <- function(values, at, facts, layers) {
-  cells <- matrix(NA_real_, length(facts), length(layers), dimnames = list(facts, layers))
-  cells[at] <- values
-  cells
 }
 
 # ---- localizers ----------------------------------------------------------------------------------
@@ -96,10 +89,10 @@ localizers_of <- function(effects) {
     rows <- group$rows
     facts <- sort(unique(as.character(rows$case_id)), method = "radix")
     layers <- sort(unique(as.integer(rows$layer)))
-    at <- cbind(match(rows$case_id, facts), match(rows$layer, layers))
+    fill <- cells_of(rows, facts, layers)
     as_matrix <- function(column) {
       values <- rows[[column]]
-      if (!is.null(values)) fill_matrix(finite_at(values, seq_along(values)), at, facts, layers)
+      if (!is.null(values)) fill(finite_at(values, seq_along(values)))
     }
     passes <- rows$passes[match(facts, rows$case_id)]
     passes <- passes[!is.na(passes)]

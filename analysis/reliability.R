@@ -60,8 +60,8 @@ fill_edited <- function(answer, rows, halves) {
   facts <- sort(unique(rows$case_id), method = "radix")
   layers <- sort(unique(rows$layer))
   answer$n_edited <- length(layers)
-  at <- cbind(match(rows$case_id, facts), match(rows$layer, layers))
-  cells <- lapply(halves, function(half) fill_matrix(as.numeric(rows[[half]]), at, facts, layers))
+  fill <- cells_of(rows, facts, layers)
+  cells <- lapply(halves, function(half) fill(as.numeric(rows[[half]])))
   whole <- stats::complete.cases(do.call(cbind, cells))
   cells <- lapply(cells, function(half) half[whole, , drop = FALSE])
   answer$reason <- joined_reasons(answer$reason, if (length(layers) < 2 || sum(whole) < MIN_ROWS) {

@@ -55,9 +55,7 @@ together_cells <- function(rows, score, counts) {
   layers <- sort(unique(as.integer(rows$layer)))
   scores <- lapply(counts, function(n) {
     mine <- rows[rows$together %in% n, , drop = FALSE]
-    cells <- matrix(NA_real_, length(facts), length(layers), dimnames = list(facts, layers))
-    cells[cbind(match(mine$case_id, facts), match(mine$layer, layers))] <- usable_score(mine, score)
-    cells
+    cells_of(mine, facts, layers)(usable_score(mine, score))
   })
   whole <- Reduce(`&`, lapply(scores, stats::complete.cases))
   reason <- if (!any(whole)) "no fact with a usable score at every layer and number" else ""

@@ -1,6 +1,6 @@
 # Edits that were not made, from the scores to the figures' words, in every problem: a fact that is
 # not edited, one that fails in one cell, one that fails in all, a cell and a study in which all
-# fail.
+# fail; and edits at facts' own peaks, of which a fact without a peak has none.
 
 NUMBERS <- c(
   "rewrite", "paraphrase", "neighbourhood", "essence", "text", "overall", "overall_essence",
@@ -17,6 +17,19 @@ without <- function(scores, at, status) {
 }
 
 BAD <- "failed: a singular matrix"
+
+# Edits at facts' own peaks beside those of all facts, as the workflow's: without a layer, and not
+# edited, where a fact peaks nowhere.
+with_peaks <- function(scores, peakless) {
+  own <- scores[scores$layer == 10, ]
+  own[c("listed", "at_peak")] <- list(FALSE, TRUE)
+  own$layer <- 14L + match(own$case_id, cases(8)) %% 3L
+  own$layer[own$case_id %in% peakless] <- NA_integer_
+  own$at_peak <- !is.na(own$layer)
+  own <- without(own, is.na(own$layer), "not edited: no layer has an effect above zero")
+  rbind(scores, own)
+}
+
 LOST <- list(
   "a fact not edited" = function(s) without(s, s$case_id == "case02", "not edited: p(o_true)"),
   "a fact that fails in one cell" = function(s) {
@@ -26,7 +39,9 @@ LOST <- list(
   "a cell in which all fail" = function(s) without(s, s$method == "ROME" & s$layer == 10, BAD),
   "too few facts left for an interval" = function(s) without(s, !s$case_id %in% cases(4), BAD),
   "a method that fails" = function(s) without(s, s$method == "ROME", BAD),
-  "a study in which all fail" = function(s) without(s, rep(TRUE, nrow(s)), BAD)
+  "a study in which all fail" = function(s) without(s, rep(TRUE, nrow(s)), BAD),
+  "a fact without a peak" = function(s) with_peaks(s, "case02"),
+  "no fact with a peak" = function(s) with_peaks(s, cases(8))
 )
 
 with_successes <- function(scores) {
@@ -87,5 +102,33 @@ test_that("what is lost changes no number of what is left", {
     counted <- setdiff(names(lost), "n_dropped")
     expect_equal(lost[counted], never[counted], info = name)
     expect_true(all(lost$n_dropped > never$n_dropped), info = name)
+  }
+})
+
+test_that("a fact without a peak is missing among the edits at peaks alone", {
+  effects <- make_effects(facts = 8, windows = 5)
+  full <- make_scores(facts = 8, methods = c("ROME", "MEMIT"), problems = "fact_erasure")
+  for (name in c("choice", "within", "arena")) {
+    tables <- lapply(list(character(), "case02", cases(8)), function(peakless) {
+      CHOSEN[[name]](with_peaks(full, peakless), effects, "rewrite")
+    })
+    expect_equal(tables[[2]], tables[[1]], info = name)
+    expect_equal(tables[[3]], tables[[1]], info = name)
+  }
+  value <- value_table(with_peaks(full, "case02"), effects, "rewrite", splits = 2L)
+  never <- with_peaks(full, "case02")
+  never <- value_table(never[!is.na(never$layer), ], effects, "rewrite", splits = 2L)
+  expect_equal(value, never)
+})
+
+test_that("a study of peaks alone, which no fact has, says that no score is usable", {
+  effects <- make_effects(facts = 8, windows = 5)
+  full <- make_scores(facts = 8, methods = "ROME", problems = "fact_erasure")
+  scores <- with_peaks(full, cases(8))
+  scores <- scores[!scores$listed, ]
+  for (name in names(CHOSEN)) {
+    table <- CHOSEN[[name]](scores, effects, "rewrite")
+    expect_true(all(grepl("no usable score in 8 rows", table$reason)), info = name)
+    expect_true(all(table$n_dropped == 8), info = name)
   }
 })
