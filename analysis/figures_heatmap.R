@@ -76,8 +76,9 @@ token_labels <- function(rows) {
 drawable <- function(text) gsub("[[:cntrl:]\ufffe\uffff]", "\ufffd", text)
 
 absent_modules <- function(rows) {
-  absent <- setdiff(MODULES, levels(rows$module))
-  if (length(absent) > 0) sprintf("Not traced: %s.", tolower(toString(absent)))
+  modules <- MODULES[names(MODULES) != NO_MODULE] # which no tracing looks at
+  absent <- setdiff(modules, levels(rows$module))
+  if (length(absent) > 0) sprintf("Not traced: %s.", toString(lower_module(absent)))
 }
 
 best_cells <- function(rows) {

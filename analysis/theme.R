@@ -20,6 +20,7 @@ PROBLEMS <- labels_of("problems")
 METHODS <- labels_of("methods")
 SCORES <- labels_of("scores")
 MODULES <- shorts_of("modules")
+NO_MODULE <- "none" # in the place of a module, of a localizer that looks at none
 LOCALIZERS <- shorts_of("localizers")
 EFFECTS <- labels_of("effects")
 PREDICTORS <- labels_of("predictors")
@@ -171,7 +172,7 @@ window_words <- function(window) {
 # "tracing, MLP, windows of 5 layers"; of a localizer that looks at no module, its name alone.
 place_words <- function(localizer, module, window) {
   name <- label_of(localizer, LOCALIZERS)
-  if (module %in% "none") return(name)
+  if (module %in% NO_MODULE) return(name)
   sprintf("%s, %s, %s", name, module_words(module), window_words(window))
 }
 

@@ -361,7 +361,10 @@ test_that("a heat map has a panel for each module and names those that are absen
   one <- make_cells()
   all <- rbind(one, transform(one, module = "attn"), transform(one, module = "hidden"))
   expect_equal(levels(heatmap(all, "Model")$data$module), c("MLP", "Attention", "Hidden state"))
-  expect_words(heatmap(one, "Model"), "Not traced: attention, hidden state")
+  expect_no_match(attr(heatmap(all, "Model"), "words")$caption, "Not traced")
+  expect_no_match(words_of(heatmap(all, "Model")), "Not traced")
+  expect_words(heatmap(one, "Model"), "Not traced: attention, hidden state\\.")
+  expect_words(heatmap(transform(one, module = "attn"), "Model"), "Not traced: MLP, hidden state")
   one$p_restored <- NaN
   one$status <- "failed: too long"
   expect_words(heatmap(one, "Model"), "Nothing to show: failed: too long")
