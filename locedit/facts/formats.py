@@ -369,18 +369,20 @@ def read(
 ) -> Reading:
     """The first n records of a data file as values of facts, not yet validated.
 
-    columns: our fields to the file's, of a table of one's own. separator: between the prompts in
+    columns: our fields to the file's, of a table of one's own; a field that is not named there is
+    the column that is called as it is, if there is one. separator: between the prompts in
     one cell. seed: of false objects that are drawn. records: what the file would hold, where there
     is none; `path` is its name in messages. Raises DataError for a file that cannot be read as what
     it is said to be.
     """
-    form, columns = _format(format), columns or {}
-    names = {**form.names, **{ours: name(column) for ours, column in columns.items()}}
+    form = _format(format)
     if n is not None and n < 1:
         raise DataError(f"n facts must be at least 1, got {n}")
     is_table = False
     if records is None:
         records, is_table = read_file(path, f"{format} records")
+    columns = _with_ours(records, columns) if columns else {}
+    names = {**form.names, **{ours: name(column) for ours, column in columns.items()}}
     left = unread(records[:n], form.reads, form.leaves, columns)
     given = records
     if columns:
@@ -541,8 +543,21 @@ def _remedy(
 # ---- tables of one's own -------------------------------------------------------------------------
 
 
+def _with_ours(records: Sequence[Any], columns: Mapping[str, str]) -> dict[str, str]:
+    """`columns`, and those of the table's that are called as our fields and not named there.
+
+    Either of template and prompt, named, is the prompt: what the other one holds may be anything.
+    """
+    one = FORMATS["native"].either
+    named = {*columns, *columns.values(), *(one if any(key in columns for key in one) else ())}
+    rows = [record for record in records if isinstance(record, Mapping)]
+    ours = [key for key in FORMATS["native"].reads if key not in named]
+    found = [key for key in ours if any(key in row and is_plain(row[key]) for row in rows)]
+    return {**columns, **{key: key for key in found}}
+
+
 def _renamed(path: Path, records: Sequence[Any], columns: Mapping[str, str]) -> list[Any]:
-    """The records under our names; what `columns` does not name is left out."""
+    """The records under our names; what `columns` has not is left out."""
     found = {key for record in records if isinstance(record, Mapping) for key in record}
     for ours, column in columns.items():
         if column not in found:

@@ -37,7 +37,7 @@ def unread(
         free = [ours for ours in reads if ours not in columns]
     else:
         free = [path for path in paths if not seen.get(path)]
-    hints = [_meant(path, free) for path in left[:LISTED]]  # the others are not shown
+    hints = [_meant(path, free, seen[path]) for path in left[:LISTED]]  # the others are not shown
     return [f"{name(path)}{hint}" for path, hint in zip_longest(left, hints, fillvalue="")]
 
 
@@ -60,8 +60,8 @@ def is_plain(value: Any) -> bool:
     return not any(isinstance(part, Mapping | list) for part in parts)
 
 
-def _meant(path: str, free: Sequence[str]) -> str:
+def _meant(path: str, free: Sequence[str], plain: bool) -> str:
     if path in free:
-        return " (expected a text or a list of texts)"
+        return "" if plain else " (expected a text or a list of texts)"
     near = most_like(path.strip(), free)
     return f" (did you mean {near}?)" if near is not None else ""

@@ -113,6 +113,30 @@ def test_columns_of_a_table_that_are_not_named_are_not_read(tmp_path):
     assert row["paraphrases"] == ["One"]
 
 
+OWN = {"subject": "entity", "prompt": "sentence", "target_true": "answer", "target_new": "wrong"}
+
+
+def test_columns_that_are_called_as_our_fields_are_read_beside_those_that_are_named(tmp_path):
+    said: list[str] = []
+    path = tmp_path / "own.csv"
+    path.write_text(
+        "id,case_id,entity,sentence,template,subject,answer,wrong,paraphrases,neighbourhood\n"
+        "1,a,France,France is,T7,x,Paris,Rome,One|Two,Three\n"
+    )
+    (row,) = read_records(path, "native", columns=OWN, say=said.append)
+    assert (row["case_id"], row["subject"], row["template"]) == ("a", "France", "{} is")
+    assert (row["paraphrases"], row["neighbourhood"]) == (["One", "Two"], ["Three"])
+    assert said[0] == f"{path}: not read: id, template, subject"
+    (row,) = read_records(path, "native", columns={**OWN, "case_id": "id"})
+    assert row["case_id"] == "1"
+
+
+def test_a_column_with_our_fields_name_and_values_of_another_kind_is_not_read(tmp_path, told):
+    record = {"entity": "France", "sentence": "{} is", "answer": "Paris", "wrong": "Rome"}
+    said = told([{**record, "paraphrases": {"a": 1}}], "native", columns=OWN)
+    assert said[0] == "not read: paraphrases (expected a text or a list of texts)"
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch, capfd):
     """A function that runs the job on records; what it says before it loads a model, and after."""

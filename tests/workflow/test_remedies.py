@@ -157,7 +157,7 @@ def test_columns_that_are_not_all_named_are_told(refused, works, named, lacking)
 
 
 def test_columns_for_a_published_form_are_to_be_left_out(refused, works):
-    columns = {"subject": "subject", "target_true": "ground_truth"}
+    columns = {"subject": "subject"}
     said = refused("facts.json", json.dumps([EASYEDIT]), columns=columns)
     assert said.endswith("set `dataset.format: easyedit` and leave `dataset.columns` out")
     works("facts.json", format="easyedit")
