@@ -37,7 +37,7 @@ Row = Mapping[str, Any]
 
 def fresh_facts(seen: Look, wanted: Wanted, n: int) -> tuple[Sequence[str], list[Row]]:
     """Kinds of scores, and n known facts from behind those of the search, in its order."""
-    rows, kinds, _ = usable(recommending.usable_records(wanted))
+    rows, kinds, _ = usable(recommending.usable_records(wanted)[0])
     by_id = {row["case_id"]: dict(row) for row in rows}
     order = record.study_order(by_id, wanted.seed)
     searched = {row["case_id"] for row in tables.records(wanted.folder / "facts.parquet", "facts")}

@@ -14,7 +14,9 @@ from locedit.api.recommending import Wanted
 from locedit.errors import LoceditError
 from locedit.exchange.model_card import Line
 from locedit.facts import formats, record, records
+from locedit.facts.formats import SEPARATOR
 from locedit.facts.record import Fact
+from locedit.facts.records import CALL, Asker
 from locedit.messages import shown
 from locedit.methods import METHODS
 from locedit.methods.problems import PROBLEMS
@@ -31,6 +33,8 @@ def recommend(
     folder: str | Path,
     facts: str | Path | None = None,
     format: str = "native",
+    columns: Mapping[str, str] | None = None,
+    separator: str = SEPARATOR,
     editors: Sequence[str] | None = None,
     problem: str = "error_injection",
     budget: str = "20m",
@@ -42,10 +46,11 @@ def recommend(
 
     folder: where what was done is kept; the same call goes on there, and makes nothing twice.
     facts: a file of them in a `format` (`locedit.facts.formats.FORMATS`), None: the bundled ones;
-    every other one is held out of the search. editors: methods' names, None: config.yaml's.
-    problem: one of `locedit.methods.problems.PROBLEMS`. budget: of all editors together, a time
-    ("20m", "1h30m"), a number of edits ("600 edits"), or "none". seed: of the facts' order.
-    results, tokens: as `edit` takes them, of all layers.
+    every other one is held out of the search. columns: of a table of your own, our fields to its
+    columns, {"subject": "entity"}; separator: between the prompts in one of its cells. editors:
+    methods' names, None: config.yaml's. problem: one of `locedit.methods.problems.PROBLEMS`.
+    budget: of all editors together, a time ("20m", "1h30m"), a number of edits ("600 edits"), or
+    "none". seed: of the facts' order. results, tokens: as `edit` takes them, of all layers.
 
     An answer's `chosen` is its row of the table `recommended`: `layer`, `overall` with
     `overall_low` and `overall_high` (a 95 % interval) on held-out facts; None where the budget did
@@ -63,6 +68,8 @@ def recommend(
     wanted = Wanted(
         facts=None if facts is None else Path(facts),
         format=format,
+        columns=columns or {},
+        separator=separator,
         editors=seen.config.recommending.methods if editors is None else editors,
         problem=problem,
         budget=Budget.parse(budget),
@@ -85,6 +92,9 @@ def apply(
     layer: int,
     method: str = "MEMIT",
     together: bool = False,
+    format: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    separator: str = SEPARATOR,
     preset: str = "paper",
     tuned: str = "unsaturated",
     hyperparameters: Mapping[str, Any] | None = None,
@@ -96,12 +106,13 @@ def apply(
 ) -> Edited:
     """Write many facts into a model, as one difference of weights; the model stays as it is.
 
-    facts: a file of them, whose format is recognised, or records as in one: `subject`, `template`,
-    `target_true`, `target_new`, and perhaps `paraphrases` and `neighbourhood`. Each is written into
-    the model that those before it left, or all `together` in one update, by a method that can
-    (MEMIT, EMMET, AlphaEdit, FT-M). layer, method, preset, tuned, hyperparameters, results, tokens:
-    as `edit` takes them. save: a folder for the whole model, which transformers loads; save_delta:
-    a safetensors file of the difference alone; save_lora: a folder for it as an adapter, which peft
+    facts: a file of them, whose format is recognised where `format` does not name it, or records as
+    in one: `subject`, `template`, `target_true`, `target_new`, and perhaps `paraphrases` and
+    `neighbourhood`. Each is written into the model that those before it left, or all `together` in
+    one update, by a method that can (MEMIT, EMMET, AlphaEdit, FT-M). columns, separator: as
+    `recommend` takes them. layer, method, preset, tuned, hyperparameters, results, tokens: as
+    `edit` takes them. save: a folder for the whole model, which transformers loads; save_delta: a
+    safetensors file of the difference alone; save_lora: a folder for it as an adapter, which peft
     loads, where it is of low rank. Each is written whole or not at all, under a name that is free.
 
     `lines` of what is returned say of each fact what became of it: its status ("ok", or why it was
@@ -116,7 +127,8 @@ def apply(
     targets.check()
     check_one_of("method", method, METHODS)
     check_layer(lm, layer, method)
-    found, left_out = facts_of(facts, seen.say)
+    laid_out: dict[str, Any] = {"columns": columns, "separator": separator}
+    found, left_out = facts_of(facts, seen.say, format=format, **laid_out)
     hyper, shared = prepared(
         *(seen, method, keeping.PROBLEM.name, layer),
         preset=preset,
@@ -133,20 +145,29 @@ def apply(
 
 
 def facts_of(
-    given: str | Path | Sequence[Mapping[str, Any]], say: Say
+    given: str | Path | Sequence[Mapping[str, Any]],
+    say: Say,
+    *,
+    format: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    separator: str = SEPARATOR,
+    asker: Asker = CALL,
 ) -> tuple[list[Fact], list[Line]]:
-    """The facts of a file, or of records, in their own format, and a line for each that is none.
+    """The facts of a file, or of records, and a line for each that is none.
 
-    Raises LoceditError where there is none that can be edited.
+    format: None: it is recognised, unless `columns` names those of a table of one's own. Raises
+    LoceditError where there is none that can be edited.
     """
     if isinstance(given, str | Path):
         path, own = Path(given).expanduser(), None
-        found = records.read_file(path, "facts")[0]
     else:
         path, own = Path("facts"), list(given)
-        found = own
-    known = formats.recognise(found)
-    rows = record.read_records(path, known[0] if known else "native", records=own, say=say)
+    if format is None:
+        found = records.read_file(path, "facts", asker)[0] if own is None else own
+        known = [] if columns else formats.recognise(found)
+        format = known[0] if known else "native"
+    laid_out: dict[str, Any] = {"columns": columns, "separator": separator, "asker": asker}
+    rows = record.read_records(path, format, records=own, say=say, **laid_out)
     out = [row for row in rows if row["status"] == record.EXCLUDED]
     for row in out:
         say(f"{row['case_id']}: left out, {row['reason']}")

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ from locedit.api.inputs import shared_inputs, sources
 from locedit.api.look import Look
 from locedit.errors import LoceditError
 from locedit.facts import bundled, record
+from locedit.facts.formats import SEPARATOR
 from locedit.facts.record import KEPT, Fact
+from locedit.facts.records import CALL, Asker
 from locedit.localizers import LOCALIZERS
 from locedit.localizers import SharedInputs as LocalizerInputs
 from locedit.messages import unknown
@@ -39,12 +41,16 @@ Say = Callable[[str], None]
 class Wanted:
     """What is asked for. facts: a file of them in a `format`, None for the bundled ones.
 
-    editors: methods' names; problem: one of PROBLEMS; results: the folder of studies that key
-    statistics and contexts are taken from, if there is one.
+    columns, separator, asker: of that file, as `formats.read` takes them. editors: methods' names;
+    problem: one of PROBLEMS; results: the folder of studies that key statistics and contexts are
+    taken from, if there is one.
     """
 
     facts: Path | None = None
     format: str = "native"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    separator: str = SEPARATOR
+    asker: Asker = CALL
     editors: Sequence[str] = ()
     problem: str = "error_injection"
     budget: Budget
@@ -57,12 +63,13 @@ class Wanted:
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """question: what was asked of which facts; silent: localizers that say nothing, and why;
-    said: about the facts; advice: an editor's after the other, made as they are asked for.
+    said: about the facts, in sentences; advice: an editor's after the other, made as they are asked
+    for.
     """
 
     question: Question
     silent: Mapping[str, str]
-    said: str
+    said: Sequence[str]
     advice: Iterator[Advice]
 
 
@@ -81,7 +88,7 @@ def recommend(
     """
     _check(wanted)
     settings = seen.config.recommending
-    rows = usable_records(wanted)
+    rows, notes = usable_records(wanted)
     asked = {
         "model": seen.identity,
         "facts": str(wanted.facts or "bundled"),
@@ -149,7 +156,9 @@ def recommend(
     )
     question = replace(question, peaks=found)
     advice = recommending.recommend(lm, question, wanted.folder, purse, clock=clock, say=say)
-    return Answer(question=question, silent=silent, said=said, advice=advice)
+    return Answer(
+        question=question, silent=silent, said=[*notes, *filter(None, [said])], advice=advice
+    )
 
 
 def _configured(config: Config, wanted: Wanted) -> dict[str, Any]:
@@ -171,18 +180,32 @@ def _check(wanted: Wanted) -> None:
             raise LoceditError(f"editors: {unknown('method', name, METHODS)}")
 
 
-def usable_records(wanted: Wanted) -> list[dict[str, Any]]:
-    """Rows of the facts' records that can be used; LoceditError where there is none."""
+def usable_records(wanted: Wanted) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rows of the facts' records that can be used, with what is to be said of them.
+
+    Raises LoceditError where there is none.
+    """
     if wanted.facts is None:
-        rows = [_row(raw) for raw in bundled.build_records(shipped.root() / "data")]
-    else:
-        rows = record.read_records(wanted.facts, wanted.format, seed=wanted.seed)
+        return [_row(raw) for raw in bundled.build_records(shipped.root() / "data")], []
+    notes: list[str] = []
+    rows = record.read_records(
+        wanted.facts,
+        wanted.format,
+        columns=wanted.columns,
+        separator=wanted.separator,
+        seed=wanted.seed,
+        asker=wanted.asker,
+        prompts=(),  # what there is none of is told with what the score is without
+        say=notes.append,
+    )
     kept = [row for row in rows if row["status"] == KEPT]
     if not kept:
         raise LoceditError(
             f"{wanted.facts}: no record of {len(rows)} can be used ({record.exclusions(rows)})"
         )
-    return kept
+    if out := record.left_out(rows, len(rows)):
+        notes.append(f"{wanted.facts}: {out}")
+    return kept, notes
 
 
 def _row(raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,13 +11,14 @@ from locedit.api.look import Look, look
 from locedit.api.many_facts import facts_of
 from locedit.api.one_fact import check_layer, hyperparameters_of, inputs_of
 from locedit.cli import terminal
-from locedit.cli.naming import check_layer_named, edit_layer, method_named
+from locedit.cli.naming import check_layer_named, columns_named, edit_layer, method_named
 from locedit.cli.options import Apply as Options
 from locedit.cli.saying import facts_words, say, settings_words
 from locedit.errors import LoceditError
 from locedit.exchange import edited_weights
 from locedit.exchange.model_card import Line
 from locedit.facts.record import Fact
+from locedit.facts.records import COMMAND
 from locedit.store import shipped
 from locedit.windows import layer_words
 from locedit.workflow import plugins
@@ -39,7 +40,14 @@ def run(options: Options) -> None:
         say(f"{file}: by {of}, {len(delta.names)} tensors of {delta.about.get('base_model')}")
     else:
         check_layer_named(options.layer, options.tuned)
-        facts, left_out = facts_of(file, say)
+        facts, left_out = facts_of(
+            file,
+            say,
+            format=options.format,
+            columns=columns_named(options.column),
+            separator=options.separator,
+            asker=COMMAND,
+        )
         seen = look(options.model, say=say)
         edited = _applied(seen, options, facts, left_out)
     for sentence in keeping.save(seen, edited, targets):
@@ -52,8 +60,8 @@ def _check_of_facts(options: Options) -> None:
     """Raise LoceditError for an option that says how facts are edited, beside a difference."""
     given = [
         name
-        for name in ("layer", "together", "preset", "tuned")
-        if getattr(options, name) not in (None, False)
+        for name in ("layer", "together", "format", "column", "preset", "tuned")
+        if getattr(options, name) not in (None, False, [])
     ]
     if given:
         raise LoceditError(

@@ -1,9 +1,11 @@
 """What a command's options name."""
 
+from collections.abc import Sequence
+
 from locedit.api.look import Look
 from locedit.api.one_fact import advised
 from locedit.errors import LoceditError
-from locedit.messages import unknown
+from locedit.messages import shown, unknown
 from locedit.methods import METHODS
 from locedit.registry import remark
 from locedit.workflow.sections import RECOMMENDED
@@ -15,6 +17,17 @@ def method_named(name: str, option: str = "--method") -> str:
     if name.lower() in lower:
         return lower[name.lower()]
     raise LoceditError(f"{option}: {unknown('method', name, METHODS)}{remark()}")
+
+
+def columns_named(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Our fields to a table's columns, as --column names them; LoceditError for a field twice."""
+    columns = dict(pairs)
+    for ours, column in pairs:
+        if columns[ours] != column:
+            raise LoceditError(
+                f"--column: {ours} is both {shown(column)} and {shown(columns[ours])}; give one"
+            )
+    return columns
 
 
 def check_layer_named(given: int | None, tuned: str | None) -> None:

@@ -13,7 +13,7 @@ from typer import Argument, BadParameter, Option
 from locedit import messages
 from locedit.errors import LoceditError
 from locedit.facts import wording
-from locedit.facts.formats import FORMATS
+from locedit.facts.formats import FORMATS, SEPARATOR
 from locedit.localizers.base import MODULES
 from locedit.messages import listed, nearest, shown
 from locedit.methods.base import PRESETS
@@ -96,6 +96,13 @@ def _one_of(choices: Sequence[str]) -> Callable[[str], str]:
     return choice
 
 
+def _column(text: str) -> tuple[str, str]:
+    ours, equals, column = text.partition("=")
+    if not (ours and equals and column):
+        raise BadParameter(f"expected FIELD=COLUMN, as subject=entity, got {shown(text)}")
+    return ours, column
+
+
 def _budget(given: str | Budget) -> Budget:
     try:
         return given if isinstance(given, Budget) else Budget.parse(given)
@@ -134,6 +141,19 @@ Tuned = Annotated[
 ]
 Results = Annotated[str, _option("FOLDER", "of a study, for its key statistics")]
 Tokens = Annotated[int | None, _option("N", "behind key statistics that are not there", _COUNT)]
+
+_FORMAT = f"of its records: {', '.join(FORMATS)}"
+Column = Annotated[
+    list[Any],
+    _option(
+        "FIELD=COLUMN",
+        "of one's own table, as subject=entity; any number",
+        _column,
+        default_factory=list,
+        show_default=False,
+    ),
+]
+Separator = Annotated[str, _option("TEXT", "between prompts in one cell of it")]
 
 Save = Annotated[str | None, _option("DIR", "keep the edited model, as a new folder")]
 SaveDelta = Annotated[str | None, _option("FILE", "keep the difference alone (.safetensors)")]
@@ -209,6 +229,11 @@ class Apply:
     together: Annotated[
         bool, Option("--together", metavar="", help="all in one update, not one after another")
     ] = False
+    format: Annotated[
+        str | None, _option("FORM", f"{_FORMAT}; if none, as it looks", _one_of(tuple(FORMATS)))
+    ] = None
+    column: Column
+    separator: Separator = SEPARATOR
     model: Model = None
     save: Save = None
     save_delta: SaveDelta = None
@@ -304,9 +329,9 @@ class Recommend:
         Argument(metavar="MODEL", help="a name in models/, a YAML file, a folder, or a GGUF file"),
     ]
     facts: Annotated[str | None, _option("FILE", "of facts; if none, the bundled ones")] = None
-    format: Annotated[
-        str, _option("FORM", f"of its records: {', '.join(FORMATS)}", _one_of(tuple(FORMATS)))
-    ] = "native"
+    format: Annotated[str, _option("FORM", _FORMAT, _one_of(tuple(FORMATS)))] = "native"
+    column: Column
+    separator: Separator = SEPARATOR
     editors: Annotated[
         list[str],
         _option(

@@ -11,10 +11,11 @@ from locedit.api import recommending
 from locedit.api.look import Look, look
 from locedit.api.recommending import Answer, Wanted
 from locedit.cli import terminal
-from locedit.cli.naming import method_named
+from locedit.cli.naming import columns_named, method_named
 from locedit.cli.options import Recommend as Options
 from locedit.cli.saying import facts_words, say
 from locedit.errors import LoceditError
+from locedit.facts.records import COMMAND
 from locedit.store import shipped
 from locedit.study.advice import Advice, certainty, is_number, together
 from locedit.study.budget import Purse
@@ -65,6 +66,9 @@ def _wanted(options: Options, seen: Look) -> Wanted:
     return Wanted(
         facts=None if options.facts is None else Path(options.facts),
         format=options.format,
+        columns=columns_named(options.column),
+        separator=options.separator,
+        asker=COMMAND,
         editors=list(dict.fromkeys(editors)) or seen.config.recommending.methods,
         problem=options.problem,
         budget=options.budget,
@@ -106,8 +110,8 @@ def _say_question(seen: Look, wanted: Wanted, answer: Answer) -> None:
         f"{len(pools['search'])} known facts to search by, {len(pools['held_out'])} held out; "
         f"budget {wanted.budget.words()}"
     )
-    if answer.said:
-        say(answer.said)
+    for sentence in answer.said:
+        say(sentence)
 
 
 def lines(one: Advice, answer: Answer, width: int = 80) -> list[str]:

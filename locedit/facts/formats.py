@@ -17,7 +17,7 @@ from typing import Any
 from locedit import messages, seeds
 from locedit.errors import LoceditError
 from locedit.facts import wording
-from locedit.facts.records import DataError, read_file
+from locedit.facts.records import CONFIGURATION, Asker, DataError, read_file
 from locedit.facts.unread import is_plain, unread
 from locedit.messages import listed, name, nearest, shown, unknown
 from locedit.text import subjects
@@ -349,12 +349,14 @@ class Reading:
     """What a file says: a pair for each record, the values of a fact and what is wrong with it.
 
     Values has, beside a fact's fields, `remarks` on what was changed in them. unread: the file's
-    keys that stand for nothing here, each perhaps with the one that may be meant.
+    keys that stand for nothing here, each perhaps with the one that may be meant. drawn: whether
+    the false objects were drawn.
     """
 
     rows: list[tuple[Values, str]]
     names: Mapping[str, str]
     unread: list[str]
+    drawn: bool
 
 
 def read(
@@ -366,35 +368,40 @@ def read(
     separator: str = SEPARATOR,
     seed: int = 0,
     records: Sequence[Any] | None = None,
+    asker: Asker = CONFIGURATION,
 ) -> Reading:
     """The first n records of a data file as values of facts, not yet validated.
 
     columns: our fields to the file's, of a table of one's own; a field that is not named there is
-    the column that is called as it is, if there is one. separator: between the prompts in
-    one cell. seed: of false objects that are drawn. records: what the file would hold, where there
-    is none; `path` is its name in messages. Raises DataError for a file that cannot be read as what
-    it is said to be.
+    the column that is called as it is, if there is one. separator: between the prompts in one cell.
+    seed: of false objects that are drawn. records: what the file would hold, where there is none;
+    `path` is its name in messages. asker: whose words their remedies have. Raises DataError for a
+    file that cannot be read as what it is said to be.
     """
     form = _format(format)
     if n is not None and n < 1:
         raise DataError(f"n facts must be at least 1, got {n}")
+    if not separator:
+        raise DataError("the separator is empty; give what stands between the prompts in one cell")
     is_table = False
     if records is None:
-        records, is_table = read_file(path, f"{format} records")
+        records, is_table = read_file(path, f"{format} records", asker)
+    if columns:
+        _check_columns(path, records, format, columns, asker)
     columns = _with_ours(records, columns) if columns else {}
     names = {**form.names, **{ours: name(column) for ours, column in columns.items()}}
     left = unread(records[:n], form.reads, form.leaves, columns)
     given = records
     if columns:
-        records = _renamed(path, records, columns)
+        records = _renamed(records, columns)
     if is_table:
         records = [_cells(record, separator) for record in records]
-    _check_form(path, records, format, given, columns)
+    _check_form(path, records, format, given, columns, asker)
     rows = [_row(form, names, record, index) for index, record in enumerate(records[:n])]
     if form.draws_target:
         others = [_row(form, names, record) for record in records[len(rows) :]]
         rows = list(_with_targets(rows, objects_by_relation(rows + others), seed))
-    return Reading(rows=rows, names=names, unread=left)
+    return Reading(rows=rows, names=names, unread=left, drawn=form.draws_target)
 
 
 def _format(format: str) -> Format:
@@ -490,6 +497,7 @@ def _check_form(
     format: str,
     given: Sequence[Any],
     columns: Mapping[str, str],
+    asker: Asker,
 ) -> None:
     """Raise DataError if no record has the format's keys, saying what the file looks like.
 
@@ -504,34 +512,38 @@ def _check_form(
     found = listed(mappings[0]) if mappings else type(given[0]).__name__
     raise DataError(
         f"{path} holds no {format} record (expected the keys {form.expected()}; found {found}); "
-        f"{_remedy(given, mappings, format, columns)}"
+        f"{_remedy(given, mappings, format, columns, asker)}"
     )
 
 
 def _remedy(
-    given: Sequence[Any], mappings: Sequence[Raw], format: str, columns: Mapping[str, str]
+    given: Sequence[Any],
+    mappings: Sequence[Raw],
+    format: str,
+    columns: Mapping[str, str],
+    asker: Asker,
 ) -> str:
     """What to do with a file that has no record of the format; it leads out of the fault."""
     if others := recognise(given):
-        without = " and leave `dataset.columns` out" if columns else ""
-        return f"it looks like {others[0]}: set `dataset.format: {others[0]}`{without}"
-    native, set_native = FORMATS["native"], "set `dataset.format: native` and "
+        without = f" and leave {asker.columns} out" if columns else ""
+        return f"it looks like {others[0]}: {asker.format.format(others[0])}{without}"
+    native, set_native = FORMATS["native"], f"{asker.format.format('native')} and "
     lacking = [key for key in native.keys if key not in columns]
     if not any(key in columns for key in native.either):
         lacking.append(" or ".join(native.either))
     if columns and lacking:
-        return f"name in `dataset.columns` also which columns are {', '.join(lacking)}"
+        return f"name {asker.by_columns} also which columns are {', '.join(lacking)}"
     first = mappings[0] if mappings else {}
     if format == "native" and all(key in first for key in native.keys):
         return (
             "give each record a `template`, with {} for the subject, or a `prompt` with the "
-            "subject in it, or name all its columns in `dataset.columns`"
+            f"subject in it, or name its column {asker.by_columns}"
         )
     plain = [key for key, value in first.items() if is_plain(value)]
     if first and not columns and (len(plain) == len(first) or len(plain) > len(native.keys)):
         own = "" if format == "native" else set_native
         return (
-            f"{own}name its columns in `dataset.columns`, or choose another format "
+            f"{own}name its columns {asker.by_columns}, or choose another format "
             f"({', '.join(FORMATS)})"
         )
     return (
@@ -556,16 +568,29 @@ def _with_ours(records: Sequence[Any], columns: Mapping[str, str]) -> dict[str, 
     return {**columns, **{key: key for key in found}}
 
 
-def _renamed(path: Path, records: Sequence[Any], columns: Mapping[str, str]) -> list[Any]:
-    """The records under our names; what `columns` has not is left out."""
+def _check_columns(
+    path: Path, records: Sequence[Any], format: str, columns: Mapping[str, str], asker: Asker
+) -> None:
+    """Raise DataError for columns of another format, for no field of ours, or not in the file."""
+    if format != "native":
+        raise DataError(
+            f"{asker.columns} names the columns of a table of your own, whose format is native, "
+            f"not {format}; leave one of the two out"
+        )
     found = {key for record in records if isinstance(record, Mapping) for key in record}
     for ours, column in columns.items():
+        if ours not in FORMATS[format].reads:
+            raise DataError(f"{asker.columns}: {unknown('field', ours, FORMATS[format].reads)}")
         if column not in found:
             near = nearest(column, map(str, found))
             raise DataError(
-                f"{path} has no column {shown(column)}, which `dataset.columns` names for {ours}"
+                f"{path} has no column {shown(column)}, which {asker.columns} names for {ours}"
                 f"{near} (found: {listed(sorted(map(str, found)))})"
             )
+
+
+def _renamed(records: Sequence[Any], columns: Mapping[str, str]) -> list[Any]:
+    """The records under our names; what `columns` has not is left out."""
     return [
         {ours: record[column] for ours, column in columns.items() if column in record}
         if isinstance(record, Mapping)

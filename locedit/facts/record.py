@@ -3,7 +3,7 @@
 METHODS section 1. A record that cannot be used becomes an excluded row with its reason.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from locedit import seeds
 from locedit.facts import formats
 from locedit.facts.formats import LISTS, SEPARATOR
+from locedit.facts.records import CONFIGURATION, Asker
 from locedit.facts.wording import HOLE
 from locedit.messages import commonest, listed, shown
 from locedit.text import joining, subjects
@@ -55,16 +56,18 @@ def read_records(
     separator: str = SEPARATOR,
     seed: int = 0,
     records: Sequence[Any] | None = None,
+    asker: Asker = CONFIGURATION,
+    prompts: Collection[str] = LISTS,
     say: Callable[[str], None] = lambda _sentence: None,
 ) -> list[dict[str, Any]]:
     """Rows for the first n records of a data file, each kept or excluded with its reason.
 
     The arguments are those of `formats.read`, which raises DataError for a file that is not what
-    it is said to be. say: is told which of the file's keys were not read, which prompts no record
-    has, and what was changed in records.
+    it is said to be. say: is told which of the file's keys were not read, which of `prompts` no
+    record has, that false objects were drawn, and what was changed in records.
     """
     laid_out: dict[str, Any] = {"columns": columns, "separator": separator, "records": records}
-    reading = formats.read(Path(path), format, n, seed=seed, **laid_out)
+    reading = formats.read(Path(path), format, n, seed=seed, asker=asker, **laid_out)
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()  # ids of usable records
     for values, reason in reading.rows:
@@ -75,7 +78,7 @@ def read_records(
         seen |= {case_id} if not reason else set()
         remarks = [*values.get("remarks", []), *([] if reason else _alike(values, reading.names))]
         rows.append(_row(case_id, {**values, "remarks": remarks}, reason))
-    for sentence in _notes(rows, reading):
+    for sentence in _notes(rows, reading, prompts):
         say(f"{path}: {sentence}")
     return rows
 
@@ -95,17 +98,24 @@ def left_out(rows: Iterable[Raw], total: int) -> str:
 _MEASURE = dict(zip(LISTS, ("paraphrase score", "neighbourhood score", "fluency"), strict=True))
 
 
-def _notes(rows: Sequence[Raw], reading: formats.Reading) -> Iterator[str]:
+def _notes(
+    rows: Sequence[Raw], reading: formats.Reading, prompts: Collection[str]
+) -> Iterator[str]:
     """What a reader of the results should know before there are any."""
     kept = [row for row in rows if row["status"] == KEPT]
     if reading.unread:
         yield f"not read: {listed(reading.unread)}"
-    missing = [name for name in LISTS if kept and not any(row[name] for row in kept)]
+    missing = [name for name in prompts if kept and not any(row[name] for row in kept)]
     if missing:
         names = " or ".join(reading.names.get(name, name) for name in missing)
         measures = [_MEASURE[name] for name in missing]
         measures += ["overall score"] if missing != ["generation_prompts"] else []
         yield f"no record has {names}; left empty: {', '.join(measures)}"
+    if reading.drawn and kept:
+        yield (
+            f"{len(kept)} new objects were drawn from its other facts, as its form has none; to "
+            "choose them, write native records, with target_true and target_new"
+        )
     remarks = [row["remark"] for row in kept if row["remark"]]
     if remarks:
         yield f"{len(remarks)} of {len(kept)} records changed or odd: {commonest(remarks)}"

@@ -8,6 +8,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,60 @@ class DataError(LoceditError):
     """A data file that cannot be read as what it is said to be."""
 
 
-def read_file(path: Path, what: str) -> tuple[list[Any], bool]:
+class _NotAsNamed(DataError):
+    """A file that is not what its suffix says."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asker:
+    """What a file's form, columns and path are called where it is asked for, in remedies.
+
+    format: how a form is chosen, with {} for it. columns, by_columns: what names the columns, and
+    how they are named there. path: what to check of a file that is not there. damaged: what else
+    helps where a file is not what its suffix says.
+    """
+
+    format: str
+    columns: str
+    by_columns: str
+    path: str
+    damaged: str = ""
+
+
+CONFIGURATION = Asker(
+    format="set `dataset.format: {}`",
+    columns="`dataset.columns`",
+    by_columns="in `dataset.columns`",
+    path="check `path` of the data set",
+    damaged="; a file that a run fetched or built is made anew if you delete it",
+)
+COMMAND = Asker(
+    format="give `--format {}`",
+    columns="`--column`",
+    by_columns="by `--column FIELD=COLUMN`",
+    path="check its name",
+)
+CALL = Asker(
+    format='give `format="{}"`',
+    columns="`columns`",
+    by_columns="in `columns`",
+    path="check its name",
+)
+
+
+def read_file(path: Path, what: str, asker: Asker = CONFIGURATION) -> tuple[list[Any], bool]:
     """The records of a file, and whether it is a table, whose cells are texts, numbers or lists.
 
-    what: what is expected of it, for messages. Raises DataError for a file that is missing, or not
-    what its suffix says.
+    what: what is expected of it, for messages; asker: whose words their remedies have. Raises
+    DataError for a file that is missing, or not what its suffix says.
     """
     reader, is_table = READERS.get(path.suffix.lower(), (_json, False))
     try:
         return reader(path, what), is_table
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such data file; check `path` of the data set") from error
+        raise DataError(f"{path}: no such data file; {asker.path}") from error
+    except _NotAsNamed as error:
+        raise DataError(f"{error}{asker.damaged}") from error
     except IsADirectoryError as error:
         raise DataError(f"{path} is a folder; give the path of a file of {what}") from error
     except OSError as error:
@@ -225,13 +269,10 @@ def _text(path: Path, kind: str, what: str) -> str:
         ) from error
 
 
-def _no(kind: str, path: Path, what: str, why: object) -> DataError:
+def _no(kind: str, path: Path, what: str, why: object) -> _NotAsNamed:
     guess = looks_like(path.read_bytes()[: 1 << 16])
     hint = f"; it looks like {guess}" if guess and not guess.startswith(f"{kind}:") else ""
-    return DataError(
-        f"{path} is not {kind} ({one_line(why)}); expected a list of {what}{hint}; a file that "
-        "a run fetched or built is made anew if you delete it"
-    )
+    return _NotAsNamed(f"{path} is not {kind} ({one_line(why)}); expected a list of {what}{hint}")
 
 
 _MAGIC = {

@@ -202,6 +202,18 @@ def test_the_picture_has_the_choice_with_and_without_held_out_facts(n_held_out):
 
 
 @pytest.mark.slow
+def test_what_is_left_out_of_a_file_and_not_read_is_said(run, facts, tmp_path):
+    records = json.loads(facts.read_text())
+    odd = [{**record, "note": "x"} for record in records]
+    (tmp_path / "odd.json").write_text(
+        json.dumps([*odd, {**odd[0], "case_id": "e", "subject": ""}])
+    )
+    _, out, err = run(*FT, "--facts", "odd.json")
+    assert "odd.json: not read: note\n" in out, err
+    assert "no record has" not in out  # of generation prompts, which nothing here is measured by
+    assert "odd.json: 1 of 9 records left out: 1 x subject is empty\n" in out
+
+
 def test_another_question_in_the_same_folder_is_refused(run):
     assert run(*FT)[0] == 0
     status, _, error = run("--editors", "FT-1", "--budget", "60 edits", "--seed", "1")

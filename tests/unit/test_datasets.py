@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import re
 
 import pyarrow
 import pytest
@@ -12,7 +13,7 @@ from pyarrow import parquet
 
 from locedit.facts import formats
 from locedit.facts.record import exclusions, from_row, read_records
-from locedit.facts.records import DataError
+from locedit.facts.records import CALL, COMMAND, CONFIGURATION, DataError
 from locedit.model.language_model import LanguageModel
 from locedit.store import tables
 from locedit.study.knowledge import add_knowledge
@@ -327,6 +328,55 @@ def test_a_number_that_differs_within_a_reason_is_not_told_as_that_of_all(read):
     assert exclusions(read(bad, "native")) == (
         "2 excluded: 2 x template: the prompt lacks the subject: expected one {}, found 0 or 2"
     )
+
+
+FLAT = {"entity": "France", "sentence": "{} is", "answer": "Paris", "wrong": "Rome"}
+ASKERS = {
+    "the configuration": (
+        CONFIGURATION,
+        ["set `dataset.format: easyedit`", "name its columns in `dataset.columns`"],
+        ["`dataset.columns` names", "check `path` of the data set", "if you delete it"],
+    ),
+    "a command": (
+        COMMAND,
+        ["give `--format easyedit`", "name its columns by `--column FIELD=COLUMN`"],
+        ["`--column` names", "check its name", "expected a list of native records"],
+    ),
+    "a call": (
+        CALL,
+        ['give `format="easyedit"`', "name its columns in `columns`"],
+        ["`columns` names", "check its name", "expected a list of native records"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ASKERS)
+def test_remedies_are_in_the_words_of_who_asks(tmp_path, name):
+    asker, of_form, of_file = ASKERS[name]
+    path = tmp_path / "facts.json"
+    faults = [([EASYEDIT], {}), ([FLAT], {}), ([FLAT], {"subject": "x"}), (None, {}), ("{", {})]
+    for (content, columns), said in zip(faults, of_form + of_file, strict=True):
+        path.unlink(missing_ok=True)
+        if content is not None:
+            path.write_text("{" if content == "{" else json.dumps(content))
+        with pytest.raises(DataError) as caught:
+            read_records(path, "native", columns=columns, asker=asker)
+        assert said in str(caught.value)
+        assert asker is CONFIGURATION or "dataset." not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"format": "easyedit", "columns": {"subject": "entity"}}, "whose format is native, not"),
+        ({"format": "native", "columns": {"subjct": "entity"}}, "did you mean 'subject'?"),
+        ({"format": "native", "separator": ""}, "the separator is empty; give what stands"),
+    ],
+)
+def test_columns_of_another_form_or_of_no_field_are_refused(tmp_path, how, said):
+    (tmp_path / "facts.json").write_text(json.dumps([FLAT]))
+    with pytest.raises(DataError, match=re.escape(said)):
+        read_records(tmp_path / "facts.json", **how)
 
 
 @pytest.mark.parametrize(("true", "new"), [("Moscow", "moscow"), ("New York", "New  YORK")])

@@ -142,6 +142,45 @@ def test_facts_are_written_together_in_one_update(pair, run, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_a_table_with_its_own_columns_is_applied_as_a_study_reads_it(run, tmp_path):
+    (tmp_path / "own.csv").write_text(
+        "entity,sentence,answer,wrong,paraphrases\n"
+        "France,The capital city of {} is,Paris,Rome,One is;Two is\n"
+    )
+    named = ("subject=entity", "template=sentence", "target_true=answer", "target_new=wrong")
+    columns = [word for pair in named for word in ("--column", pair)]
+    apply = ("apply", tmp_path / "own.csv", "--layer", "2", *FT)
+    status, said = run(*apply, *columns, "--separator", ";")
+    assert (status, '"The capital city of France is" -> "Rome"' in said) == (0, True), said
+    status, said = run(*apply)
+    assert (status, "name its columns by `--column FIELD=COLUMN`" in said) == (1, True), said
+    status, said = run(*apply, "--column", "subject=entity", "--column", "subject=answer")
+    assert (status, "--column: subject is both 'entity' and 'answer'" in said) == (1, True), said
+    status, said = run(*apply, "--column", "subject")
+    assert (status, "expected FIELD=COLUMN, as subject=entity, got 'subject'" in said) == (2, True)
+
+
+def test_an_applied_files_format_can_be_named(run, tmp_path):
+    both = {**FACTS[0], "prompt": "The capital city of France is", "ground_truth": "Lyon"}
+    (tmp_path / "both.json").write_text(json.dumps([both]))
+    apply = ("apply", tmp_path / "both.json", "--layer", "2", *FT)
+    assert "not read: template" in run(*apply)[1]  # as EasyEdit's, of which it has all keys
+    assert "not read: ground_truth" in run(*apply, "--format", "native")[1]
+
+
+def test_objects_that_are_drawn_are_said(run, tmp_path):
+    (tmp_path / "known_1000.json").write_text(
+        json.dumps(
+            [
+                {"subject": s, "prompt": f"The capital of {s} is", "attribute": o, "template": "r"}
+                for s, o in (("France", "Paris"), ("Italy", "Rome"))
+            ]
+        )
+    )
+    status, said = run("apply", tmp_path / "known_1000.json", "--layer", "2", *FT)
+    assert (status, "2 new objects were drawn from its other facts" in said) == (0, True), said
+
+
 def test_the_card_tells_base_facts_method_settings_hashes_and_scores(run, tmp_path):
     odd = {**FACTS[0], "subject": "Spain", "target_new": "Paris"}
     status, out = run("apply", facts(tmp_path, odd), "--layer", "2", *FT, "--save", "edited")

@@ -35,10 +35,15 @@ def test_published_records_give_no_noise(told):
     assert told([NATIVE], "native") == []
     no_openings = "no record has generation_prompts; left empty: fluency"
     assert told([EASYEDIT], "easyedit") == [no_openings]
-    assert told([ZSRE, {**ZSRE, "answers": ["Yale"]}], "zsre") == [no_openings]
+    drawn = (
+        "2 new objects were drawn from its other facts, as its form has none; to choose them, "
+        "write native records, with target_true and target_new"
+    )
+    assert told([ZSRE, {**ZSRE, "answers": ["Yale"]}], "zsre") == [no_openings, drawn]
     assert told([KNOWN, {**KNOWN, "known_id": 4, "attribute": "Asia"}], "known_1000") == [
         "no record has paraphrases or neighbourhood or generation_prompts; left empty: "
-        "paraphrase score, neighbourhood score, fluency, overall score"
+        "paraphrase score, neighbourhood score, fluency, overall score",
+        drawn,
     ]
 
 
