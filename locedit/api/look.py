@@ -1,7 +1,7 @@
 """What one prompt is looked at with: the default configuration, a model, its noise, its texts."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -115,15 +115,18 @@ def look(
     *,
     say: Callable[[str], None] = logger.info,
     device: str = "auto",
+    plugged: Sequence[str] = (),
     **changes: Any,
 ) -> Look:
     """The default configuration with a model: of models/, a YAML file, or weights themselves.
 
-    say, device: as `Look` has them. changes: of the configuration's top level, such as `dtype`.
+    say, device: as `Look` has them. plugged: the plug-ins of --plugin, beside the configuration's;
+    they may bring the model's family. changes: of the configuration's top level, such as `dtype`.
     Raises ConfigError where there is no such model, or for a configuration that is not valid.
     """
     root = shipped.root()
     config = _default(root).model_copy(update=changes)
+    plugins.load(plugged, [Path.cwd(), root], named="--plugin")
     made = partial(Look, config=config, say=say, device=device)
     name = config.model if model is None else model
     weights = _weights_named(name)

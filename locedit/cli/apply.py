@@ -19,9 +19,7 @@ from locedit.exchange import edited_weights
 from locedit.exchange.model_card import Line
 from locedit.facts.record import Fact
 from locedit.facts.records import COMMAND
-from locedit.store import shipped
 from locedit.windows import layer_words
-from locedit.workflow import plugins
 
 
 def run(options: Options) -> None:
@@ -32,7 +30,7 @@ def run(options: Options) -> None:
     if file.suffix == ".safetensors":
         _check_of_facts(options)
         delta = edited_weights.read(file)
-        seen = look(options.model, say=say)
+        seen = look(options.model, say=say, plugged=options.plugin)
         terminal.quieten()
         edited = Edited(delta=delta, lines=[])
         edited_weights.check_base(seen.lm, delta)
@@ -48,7 +46,7 @@ def run(options: Options) -> None:
             separator=options.separator,
             asker=COMMAND,
         )
-        seen = look(options.model, say=say)
+        seen = look(options.model, say=say, plugged=options.plugin)
         edited = _applied(seen, options, facts, left_out)
     for sentence in keeping.save(seen, edited, targets):
         say(sentence)
@@ -73,7 +71,6 @@ def _check_of_facts(options: Options) -> None:
 def _applied(
     seen: Look, options: Options, facts: Sequence[Fact], left_out: Sequence[Line]
 ) -> Edited:
-    plugins.load(options.plugin, [Path.cwd(), shipped.root()])
     method = method_named(options.method)
     layer = edit_layer(seen, method, keeping.PROBLEM.name, options.layer)
     terminal.quieten()

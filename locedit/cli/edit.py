@@ -29,7 +29,6 @@ from locedit.store import shipped
 from locedit.study import measure
 from locedit.study.scores import neighbourhood_score, rewrite_score
 from locedit.windows import EMBEDDING, layer_words
-from locedit.workflow import plugins
 
 PROBLEM = PROBLEMS["error_injection"]
 
@@ -41,8 +40,7 @@ def run(options: Options) -> None:
     targets = Targets(folder=options.save, delta=options.save_delta, adapter=options.save_lora)
     targets.check()
     check_layer_named(options.layer, options.tuned)
-    seen = look(options.model, say=say)
-    plugins.load(options.plugin, [Path.cwd(), shipped.root()])
+    seen = look(options.model, say=say, plugged=options.plugin)
     method = method_named(options.method)
     layer = edit_layer(seen, method, PROBLEM.name, options.layer)
     terminal.quieten()

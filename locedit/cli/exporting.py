@@ -23,7 +23,7 @@ def run(options: Options) -> None:
     """Write what is asked for."""
     if options.what == "results":  # which needs no model
         return _results(options)
-    seen = look(options.model, say=say)
+    seen = look(options.model, say=say, plugged=options.plugin)
     terminal.quieten()
     {"statistics": _statistics, "settings": _settings, "projection": _projection}[options.what](
         seen, options

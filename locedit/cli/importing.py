@@ -17,7 +17,7 @@ from locedit.workflow import config as configuration
 
 def run(options: Options) -> None:
     """Read what is named, and write or print it."""
-    seen = look(options.model, say=say)
+    seen = look(options.model, say=say, plugged=options.plugin)
     terminal.quieten()
     {"statistics": _statistics, "settings": _settings}[options.what](seen, options)
 

@@ -16,8 +16,7 @@ from locedit.facts.record import Fact
 from locedit.localizers import LOCALIZERS, NO_MODULE
 from locedit.messages import shown, unknown
 from locedit.registry import remark
-from locedit.store import shipped, tables
-from locedit.workflow import plugins
+from locedit.store import tables
 
 SCALE = "each row from its least to its greatest value"
 WINDOWS = "in brackets: layers taken together"
@@ -30,8 +29,7 @@ def run(options: Options) -> None:
 
         picture.check(Path(options.out))
     _check_table(options.table)
-    seen = look(options.model, say=say)
-    plugins.load(options.plugin, [Path.cwd(), shipped.root()])
+    seen = look(options.model, say=say, plugged=options.plugin)
     names = _names(options.localizer)
     terminal.quieten()
     fact = Fact(

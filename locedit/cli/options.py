@@ -131,7 +131,12 @@ Model = Annotated[
 
 Plugin = Annotated[
     list[str],
-    _option("FILE", "of methods (.py); any number", default_factory=list, show_default=False),
+    _option(
+        "FILE",
+        "of methods, localizers, families of models (.py); any number",
+        default_factory=list,
+        show_default=False,
+    ),
 ]
 Preset = Annotated[
     str | None, _option("|".join(PRESETS), "whose hyperparameters", _one_of(PRESETS))
@@ -180,6 +185,7 @@ class Trace:
     n_noise: Annotated[int | None, _option("N", "corrupted runs to average over", _COUNT)] = None
     seed: Annotated[int | None, _option("N", "of the noise", _SEED)] = None
     out: Annotated[str | None, _option("PNG", "save the heat map as a picture, too")] = None
+    plugin: Plugin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,12 +266,7 @@ class Localize:
         list[str],
         _option("NAME", "not all cheap ones; any number", default_factory=list, show_default=False),
     ]
-    plugin: Annotated[
-        list[str],
-        _option(
-            "FILE", "of localizers (.py); any number", default_factory=list, show_default=False
-        ),
-    ]
+    plugin: Plugin
     module: Annotated[
         str | None,
         _option("|".join(MODULES), "whose outputs, where one can choose", _one_of(MODULES)),
@@ -303,6 +304,7 @@ class Export:
     run: Annotated[
         str | None, _option("FOLDER", "a run in the ROME suite's layout, of results")
     ] = None
+    plugin: Plugin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -318,6 +320,7 @@ class Import:
     ]
     model: Model = None
     out: Annotated[str | None, _option("FILE", "where it goes; settings: else shown")] = None
+    plugin: Plugin
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,10 +16,8 @@ from locedit.cli.options import Recommend as Options
 from locedit.cli.saying import facts_words, say
 from locedit.errors import LoceditError
 from locedit.facts.records import COMMAND
-from locedit.store import shipped
 from locedit.study.advice import Advice, certainty, is_number, together
 from locedit.study.budget import Purse
-from locedit.workflow import plugins
 
 SHOWN = 8  # layers in the terminal's table; the file has all
 
@@ -28,8 +26,7 @@ def run(options: Options) -> None:
     """Search, print the answer, and keep it: tables, settings, a picture."""
     from locedit.cli import picture  # a missing library is known before the work, not after
 
-    seen = look(options.model, say=lambda _: None)
-    plugins.load(options.plugin, [Path.cwd(), shipped.root()])
+    seen = look(options.model, say=lambda _: None, plugged=options.plugin)
     terminal.quieten()
     wanted = _wanted(options, seen)
     purse = Purse(budget=wanted.budget)

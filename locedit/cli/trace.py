@@ -23,7 +23,7 @@ def run(options: Options) -> None:
         from locedit.cli import picture  # a missing library is known before the work, not after
 
         picture.check(Path(options.out))
-    seen = look(options.model, say=say)
+    seen = look(options.model, say=say, plugged=options.plugin)
     terminal.quieten()
     prompt = options.template.replace("{}", options.subject)
     target = options.target or _own_target(seen, prompt)

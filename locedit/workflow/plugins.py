@@ -67,17 +67,19 @@ _LOADED: dict[str, Plugin] = {}  # by module
 _REGISTERED: tuple[dict[str, Any], ...] = (METHODS, LOCALIZERS, ARCHITECTURES)
 
 
-def load(names: Sequence[str], folders: Sequence[Path]) -> list[Plugin]:
+def load(
+    names: Sequence[str], folders: Sequence[Path], named: str = "config: plugins"
+) -> list[Plugin]:
     """Import each plug-in once; paths and modules are looked for in `folders`, in turn.
 
-    Raises PluginError for one that does not exist, cannot be imported, or registers what cannot
-    be registered; what it had registered till then is forgotten.
+    named: where they are, for messages. Raises PluginError for one that does not exist, cannot be
+    imported, or registers what cannot be registered; what it had registered till then is forgotten.
     """
-    return [_load(name, folders) for name in names]
+    return [_load(name, folders, named) for name in names]
 
 
-def _load(name: str, folders: Sequence[Path]) -> Plugin:
-    path = _file(name, folders) if _is_path(name) else None
+def _load(name: str, folders: Sequence[Path], named: str) -> Plugin:
+    path = _file(name, folders, named) if _is_path(name) else None
     module_name = name if path is None else _module_name(path)
     if module_name not in _LOADED:
         before = [dict(registry) for registry in _REGISTERED]
@@ -90,7 +92,7 @@ def _load(name: str, folders: Sequence[Path]) -> Plugin:
                 registry.update(kept)
             sys.modules.pop(module_name, None)
             raise PluginError(
-                f"config: plugins: {path or one_line(name)}{_reason(error, module_name)}"
+                f"{named}: {path or one_line(name)}{_reason(error, module_name)}"
             ) from error
         brought = [
             tuple(entry for entry in registry if entry not in kept)
@@ -106,17 +108,17 @@ def _is_path(name: str) -> bool:
     return name.endswith(".py") or "/" in name
 
 
-def _file(name: str, folders: Sequence[Path]) -> Path:
+def _file(name: str, folders: Sequence[Path], named: str) -> Path:
     try:
         given = Path(name).expanduser()
         for folder in folders:
             if (folder / given).is_file():  # an absolute path stays what it is
                 return (folder / given).resolve()
     except (OSError, RuntimeError) as error:  # a name too long, or ~nobody's home
-        raise PluginError(f"config: plugins: {one_line(name)}: {one_line(error)}") from error
+        raise PluginError(f"{named}: {one_line(name)}: {one_line(error)}") from error
     places = " or ".join(dict.fromkeys(str(folder) for folder in folders))
     where = "" if given.is_absolute() else f" in {places}"
-    raise PluginError(f"config: plugins: {one_line(name)}: no such file{where}")
+    raise PluginError(f"{named}: {one_line(name)}: no such file{where}")
 
 
 def _module_name(path: Path) -> str:

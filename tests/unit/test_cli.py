@@ -25,6 +25,7 @@ from locedit.cli.main import EXTRAS, main
 from locedit.engine.updates import Dense
 from locedit.facts import bundled
 from locedit.methods import METHODS
+from locedit.model.architectures import ARCHITECTURES
 from locedit.store import tables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -418,6 +419,27 @@ def test_a_method_of_ones_own_is_named_by_its_file(folder, say):
         )
     assert "FT-unconstrained" in out
     assert "window 1, lr 0.0005, steps 25" in out
+
+
+def test_a_family_of_ones_own_is_traced(folder, say, fault, tmp_path):
+    (tmp_path / "family.py").write_text(
+        "from locedit.model.architectures import ARCHITECTURES, register\n"
+        'register("llama", ARCHITECTURES["mistral"])\n'
+    )
+    with plugins_forgotten():
+        del ARCHITECTURES["llama"]
+        command = trace(folder, "--target", "Paris", *NOISE)
+        _, text = fault(*command)
+        assert "llama" in text
+        assert "peak: p " in say(*command, "--plugin", "family.py")
+
+
+def test_every_command_that_takes_a_model_takes_plugins(fault):
+    for name, command in parsing.program().commands.items():
+        options = {param.name for param in command.params}
+        assert ("plugin" in options) == ("model" in options), name
+    status, text = fault(*trace("x", "--plugin", "none.py"))
+    assert (status, text.startswith("locedit trace: --plugin: none.py: no such file in ")) == (1, 1)
 
 
 def test_settings_are_told_whatever_their_type():
