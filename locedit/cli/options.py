@@ -339,7 +339,7 @@ class Recommend:
         list[str],
         _option(
             "NAME",
-            "a method; any number; if none, config.yaml's",
+            "a method; any number, as `--editors A --editors B` or A,B; if none, config.yaml's",
             default_factory=list,
             show_default=False,
         ),

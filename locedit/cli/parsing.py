@@ -137,11 +137,26 @@ class _Command(_Helpful, TyperCommand):
         for option, value in pairwise(args):
             if option in valued and value in known:
                 ctx.fail(f"option {option!r} requires an argument")
+        given = list(args)  # typer takes them out of it
         try:
             return super().parse_args(ctx, args)
         except mistakes.BadOptionUsage as error:
             error.ctx = ctx  # which typer leaves out
             raise
+        except mistakes.UsageError as error:
+            if type(error) is mistakes.UsageError:  # of one argument too many; others have a kind
+                error.message += self._one_each(given)
+            raise
+
+    def _one_each(self, args: list[str]) -> str:
+        """How several values of an option are given, where two follow it; else ""."""
+        several = {
+            name for one in self.params if getattr(one, "multiple", False) for name in one.opts
+        }
+        for option, first, second in zip(args, args[1:], args[2:], strict=False):
+            if option in several and second[:1] != "-":
+                return f"; an option takes one value, so give {option} {first} {option} {second}"
+        return ""
 
 
 class _Group(_Helpful, TyperGroup):

@@ -593,6 +593,15 @@ ARGUMENTS = {
         ["trace", "{}", "is\x1b[31m", "--subject", "x"],
         r"got unexpected extra argument(s) (is\x1b[31m)",
     ),
+    "two values of an option": (
+        ["recommend", "M", "--editors", "FT-1", "ROME"],
+        "got unexpected extra argument(s) (ROME); an option takes one value, so give --editors "
+        "FT-1 --editors ROME (see locedit recommend --help)",
+    ),
+    "two values of an option before the model": (
+        ["recommend", "--editors", "FT-1", "ROME", "M", "--seed", "1"],
+        "so give --editors FT-1 --editors ROME (",
+    ),
     "an unknown command": (
         ["trase"],
         "locedit: no command 'trase'; did you mean 'trace'? (see locedit --help)",
