@@ -24,6 +24,12 @@ class LoceditError(ValueError):
     """
 
 
+class SpoiledModelError(LoceditError):
+    """A model that a function changed in memory, so that no later number would be of what was
+    loaded: no fact's failure, but the end of the job.
+    """
+
+
 class UnwritableError(OSError):
     """A file that the machine does not let us write; the message names it and says what to do."""
 

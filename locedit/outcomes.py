@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Iterable
 from types import CodeType
 
-from locedit.errors import LoceditError, ran_out_of_memory
+from locedit.errors import LoceditError, SpoiledModelError, ran_out_of_memory
 from locedit.messages import commonest, one_line
 
 logger = logging.getLogger(__name__)
@@ -23,17 +23,19 @@ _TOLD: set[tuple[type, CodeType, int]] = set()
 def failure(error: Exception) -> str:
     """The status of a fact that an error befell; its traceback goes to the log.
 
-    Raises the error again where it is the machine's and no fact's: a file, or too little memory.
+    Raises the error again where it is no fact's, as `ends_the_job` has it.
     """
-    if is_the_machines(error):
+    if ends_the_job(error):
         raise error
     _log_once(error)
     return FAILED + in_words(error)
 
 
-def is_the_machines(error: Exception) -> bool:
-    """Whether it would befall any fact: what cannot be read or written, or too little memory."""
-    return isinstance(error, OSError) or ran_out_of_memory(error)
+def ends_the_job(error: Exception) -> bool:
+    """Whether it would befall any fact: what cannot be read or written, too little memory, or a
+    model that is no longer the one that was loaded.
+    """
+    return isinstance(error, OSError | SpoiledModelError) or ran_out_of_memory(error)
 
 
 def in_words(error: Exception) -> str:

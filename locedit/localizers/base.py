@@ -77,6 +77,8 @@ class Unavailable:
     reason: str
 
 
+_CHECK = "locedit.localizers.returned:check"  # which knows both kinds of answers
+
 Answer = Localization | Unavailable
 LocalizerFunction = Callable[
     ["LanguageModel", Sequence["Fact"], Place, Any, SharedInputs], Sequence[Answer]
@@ -111,10 +113,25 @@ class Localizer:
     new_target: bool = False
     cheap: bool = False
 
-    @property
-    def localize(self) -> LocalizerFunction:
-        """The function itself."""
-        return imported(self.function)
+    def localize(
+        self,
+        lm: LanguageModel,
+        facts: Sequence[Fact],
+        place: Place,
+        settings: Any,
+        shared: SharedInputs,
+    ) -> Sequence[Answer]:
+        """What the function gives for these facts, checked.
+
+        Raises LoceditError, naming the localizer, for what is no answer a fact; SpoiledModelError
+        where the model was changed; and what the function raises.
+        """
+        from locedit.model.left_alone import left_alone  # here: torch takes a second to import
+
+        with left_alone(lm, f"the localizer {self.name}"):
+            answers = imported(self.function)(lm, facts, place, settings, shared)
+        imported(_CHECK)(answers, self.name, len(facts), lm.n_layers)
+        return answers
 
     @property
     def module(self) -> str:

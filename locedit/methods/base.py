@@ -70,6 +70,8 @@ class Edit:
     not_edited: Mapping[int, str] = field(default_factory=dict)
 
 
+_CHECK = "locedit.methods.returned:check"  # which knows `Edit`
+
 EditFunction = Callable[["LanguageModel", Sequence["Request"], int, Any, SharedInputs], Edit]
 
 
@@ -106,10 +108,26 @@ class Method:
         """Layers each weight of which is trained: what an edit holds most of, unless contexts."""
         return 0 if self.contexts else getattr(settings, "window", 1)
 
-    @property
-    def edit(self) -> EditFunction:
-        """The function itself."""
-        return imported(self.function)
+    def edit(
+        self,
+        lm: LanguageModel,
+        requests: Sequence[Request],
+        layer: int,
+        hyper: Any,
+        shared: SharedInputs,
+    ) -> Edit:
+        """What the function gives for these requests, checked.
+
+        Raises LoceditError, naming the method and the field, for what is no `Edit` of them;
+        SpoiledModelError where the model was changed; and what the function raises.
+        """
+        from locedit.model.left_alone import left_alone  # here: torch takes a second to import
+
+        with left_alone(lm, f"the method {self.name}"):
+            found = imported(self.function)(lm, requests, layer, hyper, shared)
+        check = imported(_CHECK)
+        check(found, self.name, lm, len(requests), jointly=shared.jointly is not None)
+        return found
 
     @property
     def module(self) -> str:

@@ -23,7 +23,7 @@ def together_or_alone(
     try:
         return in_batches(do, items, "facts")
     except Exception as error:  # of a plug-in any may come
-        if outcomes.is_the_machines(error):
+        if outcomes.ends_the_job(error):
             raise
         if len(items) == 1:
             return [{"status": outcomes.failure(error)}]

@@ -335,6 +335,8 @@ def _edit_batch(
     if unfit is not None:
         return [{"status": outcomes.NOT_EDITED + unfit} for _ in subjects]
     edit = method.edit(lm, requests, cell.layer, cell.hyper, shared)
+    if len(edit.not_edited) == len(subjects):
+        return [{"status": outcomes.NOT_EDITED + edit.not_edited[i]} for i in range(len(subjects))]
     norms = total_norms(edit.updates)
 
     def measure_some(some: Sequence[int], updates: Updates) -> list[Measured]:

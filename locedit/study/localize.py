@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from locedit import outcomes
-from locedit.errors import LoceditError
 from locedit.facts.record import Fact
 from locedit.localizers import LOCALIZERS, Localization, Place, SharedInputs, Unavailable
+from locedit.localizers.returned import HALVES
 from locedit.model.language_model import LanguageModel
 from locedit.study.batching import together_or_alone
 
@@ -48,35 +48,24 @@ def _localize_batch(
     lm: LanguageModel, cell: Cell, facts: Sequence[Fact], shared: SharedInputs
 ) -> list[dict[str, Any]]:
     """Each fact's answer, as columns of [layers]."""
-    localize = LOCALIZERS[cell.localizer].localize
-    answers = localize(lm, facts, cell.place, cell.settings, shared)
-    if len(answers) != len(facts):
-        raise LoceditError(
-            f"the localizer {cell.localizer} gives {len(answers)} answers for {len(facts)} facts; "
-            "it has to give one a fact"
-        )
+    localizer = LOCALIZERS[cell.localizer]
+    answers = localizer.localize(lm, facts, cell.place, cell.settings, shared)
     return [
         {"status": f"{outcomes.NOT_LOCALIZED}{answer.reason}"}
         if isinstance(answer, Unavailable)
-        else _columns(cell.localizer, answer, lm.n_layers)
+        else _columns(answer)
         for answer in answers
     ]
 
 
-def _columns(name: str, answer: Localization, n_layers: int) -> dict[str, Any]:
+def _columns(answer: Localization) -> dict[str, Any]:
     columns = {"value": answer.values}
     if answer.halves is not None:
-        columns |= dict(zip(("value_half1", "value_half2"), answer.halves, strict=True))
+        columns |= dict(zip(HALVES, answer.halves, strict=True))
     arrays = {
         key: np.asarray(values, dtype=float)
         for key, values in {**columns, **answer.further}.items()
     }
-    for key, array in arrays.items():
-        if array.shape != (n_layers,):
-            raise LoceditError(
-                f"the localizer {name} gives {key} of shape {list(array.shape)}; expected one "
-                f"number for each of the {n_layers} layers"
-            )
     infinite = any(map(math.isinf, arrays["value"]))
     return {
         "columns": {key: arrays[key] for key in columns},

@@ -26,7 +26,7 @@ from locedit.localizers import (
     shown_place,
 )
 from locedit.model.language_model import LanguageModel
-from locedit.registry import RegistrationError
+from locedit.registry import RegistrationError, imported
 from locedit.settings import Count
 from locedit.store import tables
 from locedit.study import effects
@@ -119,7 +119,7 @@ def test_what_cannot_be_registered_is_refused_in_a_sentence(case):
 @pytest.mark.parametrize("name", LOCALIZERS)
 def test_every_localizer_of_the_library_can_be_called(name):
     localizer = LOCALIZERS[name]
-    assert localizer.localize.__module__ == localizer.module
+    assert imported(localizer.function).__module__ == localizer.module
     assert localizer.settings() == localizer.settings()
 
 

@@ -20,6 +20,7 @@ from locedit.facts.record import Fact
 from locedit.localizers import LOCALIZERS, corrupted
 from locedit.localizers.base import MODULES, Answer, Localization, Place, SharedInputs
 from locedit.model.language_model import LanguageModel
+from locedit.registry import imported
 from locedit.workflow.config import read
 
 pytestmark = pytest.mark.usefixtures("nothing_in_float32")
@@ -486,5 +487,5 @@ def test_settings_can_be_told_in_a_configuration(name):
     one = LOCALIZERS[name]
     given = vars(one.settings())
     assert read({"localizing": {"settings": {name: given}}}).localizing.settings == {name: given}
-    assert one.localize.__module__ == one.module == f"locedit.localizers.{name}"
+    assert imported(one.function).__module__ == one.module == f"locedit.localizers.{name}"
     assert one.new_target == (name in ("salience", "gradient_agreement", "edit_cost"))

@@ -228,17 +228,19 @@ def test_key_moments_that_do_not_fit_are_summed_in_several_passes(tiny_lm, monke
     assert (len(done) < len(passes)) == (how != "planned")
 
 
-def test_facts_that_share_an_update_are_optimised_fewer_at_a_time():
+def test_facts_that_share_an_update_are_optimised_fewer_at_a_time(tiny_lm):
     """What an edit is told is how many run in one pass; the update is of all."""
     sizes = []
+    d, inner = tiny_lm.down_weight(3).shape
 
     def edit(lm, requests, layer, hyper, shared):
         sizes.append((len(requests), shared.jointly))
         if shared.jointly > 2:
             out_of_memory(requests)
-        return Edit(updates={3: LowRank(left=torch.ones(1, 2), right=torch.ones(1, 2))}, steps=[])
+        left, right = (torch.ones(1, size, dtype=tiny_lm.dtype) for size in (d, inner))
+        return Edit(updates={3: LowRank(left=left, right=right)}, steps=[0] * len(requests))
 
     method = Method(name="a method", function=edit, settings=dict, jointly=True)
-    made = together.edit(None, method, [1, 2, 3], 3, None, SharedInputs(), side_by_side=8)
+    made = together.edit(tiny_lm, method, [1, 2, 3], 3, None, SharedInputs(), side_by_side=8)
     assert sizes == [(3, 8), (3, 4), (3, 2)]
     assert not [one for one in made.edits if isinstance(one, str)]

@@ -118,7 +118,8 @@ def test_a_plugin_is_a_file_or_a_module(write, tmp_path, given):
     (plugin,) = plugins.load([name], [ROOT, tmp_path])
     assert plugin.methods == ("mine",)
     assert plugin.file == path
-    assert METHODS["mine"].edit(None, [], 0, METHODS["mine"].settings(), None) == 0.1
+    hyper = METHODS["mine"].settings()
+    assert METHODS["mine"].function(None, [], 0, hyper, None) == 0.1
 
 
 def test_a_plugin_may_bring_a_family_of_models(write, tmp_path):
