@@ -87,6 +87,7 @@ def load(path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Lang
     # transformers costs seconds to import, and only this function needs it
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, __version__
 
+    from locedit.engine import architecture_check
     from locedit.model.linear import speed_up
 
     keep_freed_memory()
@@ -101,6 +102,7 @@ def load(path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Lang
         misfits.check_kind(config, path)
         architecture_of(config)
         _check_kernels(config)
+        tested = is_tested(config.model_type, __version__)
         misfits.check_complete(path)
         found: Any = AutoModelForCausalLM.from_pretrained(
             path,
@@ -116,6 +118,8 @@ def load(path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Lang
                 f"the weights at {path} lack {len(missing)} tensors: {listed(missing)}; "
                 f"{misfits.remedy_of_missing(model, missing)}"
             )
+        if not tested:
+            architecture_check.check_paths(model)
         misfits.check_stated(model, config, loaded["unexpected_keys"], path)
         tokenizer = AutoTokenizer.from_pretrained(path, **NO_CODE)
     except ModelError:
@@ -133,10 +137,8 @@ def load(path: str | Path, *, device: str = "auto", dtype: str = "auto") -> Lang
     misfits.check_finite(model, path)
     speed_up(model)
     lm = LanguageModel(model, tokenizer)
-    if not is_tested(config.model_type, __version__):
-        from locedit.engine.architecture_check import check_architecture
-
-        check_architecture(lm)
+    if not tested:
+        architecture_check.check_architecture(lm)
     return lm
 
 

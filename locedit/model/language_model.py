@@ -81,9 +81,14 @@ class LanguageModel:
     def rotary(self) -> Any:
         """What gives all layers their rotary positions; None where there is nothing that does."""
         path = self.architecture.rotary
-        if path is None or "position_embeddings" not in self._taken:
+        if path is None or not self.takes_rotary:
             return None
         return self.model.get_submodule(path)
+
+    @property
+    def takes_rotary(self) -> bool:
+        """Whether layers take rotary positions that are made for all of them."""
+        return "position_embeddings" in self._taken
 
     @cached_property
     def cache_argument(self) -> str:

@@ -286,7 +286,14 @@ def test_a_tokenizer_that_spaces_every_text_continues_prompts_as_it_would_whole(
     ("family", "wrong", "said"),
     [
         ("llama", {"norm": "model.layers.0.input_layernorm"}, "gives other logits"),
-        ("gemma3_text", {"rotary_by_type": False}, None),
+        ("gemma3_text", {"rotary_by_type": False}, "rotary_by_type"),
+        ("llama", {"rotary": None}, "rotary is not given: .* has model.rotary_emb"),
+        ("llama", {"rotary_by_type": True}, "rotary_by_type"),
+        ("llama", {"attention": "mlp"}, "tokens reach each other past it"),
+        ("llama", {"attention": "self_attn.v_proj"}, "it looks at one token alone"),
+        ("gptj", {"attention": "ln_1"}, "it looks at one token alone"),
+        ("gpt2", {"attention": "ln_2"}, "tokens reach each other past it"),
+        ("gpt2", {"attention": "mlp", "mlp": "attn"}, "reaches the block's in another way"),
         ("gemma2", {"mlp_norm": None}, "reaches the block's in another way"),
         ("gpt2", {"transposed": False}, "as `transposed` says"),
         ("gpt2", {"positions": None}, "gives other logits"),
@@ -302,8 +309,50 @@ def test_an_entry_that_does_not_describe_the_model_is_found_out(monkeypatch, fam
     lm = build(family, dtype=torch.float32)
     if "cache_argument" in wrong and lm.cache_argument == "cache":
         pytest.skip("this release of transformers calls the cache so, whatever the entry says")
-    with pytest.raises(ModelError if said else Exception, match=said):
+    with pytest.raises(ModelError, match=said):
         check_architecture(lm)
+
+
+PATHS = ("layers", "embedding", "norm", "positions", "rotary")
+PATHS += ("attention", "mlp", "down_projection", "mlp_norm")
+
+
+def test_every_field_that_is_a_path_is_looked_up():
+    fields = {field.name for field in dataclasses.fields(architectures.Architecture)}
+    others = {"position_offset", "rotary_by_type", "transposed", "cache_argument", "requires"}
+    assert set(PATHS) == fields - others
+
+
+@pytest.mark.parametrize("field", PATHS)
+def test_a_path_that_leads_nowhere_is_told_by_its_field(monkeypatch, tmp_path, field):
+    family = {"positions": "gpt2", "mlp_norm": "gemma2"}.get(field, "llama")
+    tiny.save(tiny.pair(family, layers=2, dtype=torch.float32), tmp_path)
+    path = getattr(ARCHITECTURES[family], field)
+    entry = dataclasses.replace(ARCHITECTURES[family], **{field: path + "x"})
+    monkeypatch.setitem(ARCHITECTURES, family, entry)
+    with pytest.raises(ModelError) as caught:
+        load(tmp_path, device="cpu")
+    said = str(caught.value)
+    assert said.startswith(f"the entry of {family!r} in ARCHITECTURES does not fit: {field}: ")
+    assert said.endswith(f"has no module {path + 'x'!r}; did you mean {path!r}?")
+
+
+@pytest.mark.parametrize(
+    ("field", "path", "said"),
+    [
+        ("layers", "model.norm", "layers: 'model.norm' is no list of blocks"),
+        ("embedding", "model.norm", "embedding: 'model.norm' has no weight that is a matrix"),
+        ("down_projection", "mlp", "down_projection: 'mlp' has no weight that is a matrix"),
+    ],
+)
+def test_a_path_that_leads_to_no_fitting_module_is_told_by_its_field(
+    monkeypatch, tmp_path, field, path, said
+):
+    tiny.save(tiny.pair("llama", layers=2, dtype=torch.float32), tmp_path)
+    entry = dataclasses.replace(ARCHITECTURES["llama"], **{field: path})
+    monkeypatch.setitem(ARCHITECTURES, "llama", entry)
+    with pytest.raises(ModelError, match=re.escape(said)):
+        load(tmp_path, device="cpu")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
