@@ -43,7 +43,7 @@ try:  # what has been fetched, by another run, tells as much as a folder of the 
         model_file.find(config["model"], ROOT), MODEL_SETTINGS, MODEL_FOLDER
     )
 except configuration.ConfigError as error:
-    raise WorkflowError(str(error)) from None
+    raise refusal(error) from None
 
 
 if "hub" not in SOURCE_SETTINGS and not pinned.is_folder(SOURCE_SETTINGS):

@@ -6,9 +6,11 @@
 import dataclasses
 import functools
 import re
+import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import Quietness
 
 from locedit import localizers, machine, methods
 from locedit.errors import LoceditError
@@ -21,6 +23,15 @@ from locedit.workflow import config as configuration
 from locedit.workflow import failures, interpreter, model_file, pairs, plugins
 
 ROOT = Path(workflow.basedir)
+
+
+def refusal(fault):
+    """The error that ends a run before it starts; said here where `--quiet all` hides errors."""
+    output = workflow.output_settings
+    if Quietness.ALL in (output.quiet or ()) and not output.dryrun:
+        print(fault, file=sys.stderr)
+    return WorkflowError(str(fault))
+
 
 try:
     # first of all: plug-ins tell which methods and localizers there are, and their settings
@@ -36,7 +47,7 @@ try:
     # Cards that a job asks for which loads the model; a machine without any has none to give
     GPU = 0 if machine.device() == "cpu" else 1
 except LoceditError as error:
-    raise WorkflowError(str(error)) from None
+    raise refusal(error) from None
 
 
 # ---- paths and wildcards -------------------------------------------------------------------------
@@ -51,7 +62,7 @@ try:
     for _folder in (Path.cwd(), OUT, SHARED, "logs"):
         failures.check_writable(Path(_folder))
 except OSError as error:
-    raise WorkflowError(str(error)) from None
+    raise refusal(error) from None
 
 # Where facts are studied that the model does not know, every analysis is of them too, and says so
 ALL_FACTS = config["facts"]["known"] == "any"

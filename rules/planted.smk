@@ -10,7 +10,7 @@ PLANTED_RECORDS = f"{SHARED}/planted/records.json"
 
 for _key, _names in (("dataset.name", [DATASET]), ("localizing.localizers", PLACES)):
     if formats.PLANTED in _names and "planted" not in MODEL_SETTINGS:
-        raise WorkflowError(
+        raise refusal(
             f"config: {_key}: {formats.PLANTED} is of a model with planted facts, and {MODEL} has "
             "none: see presets/smollm2-planted.yaml, whose model's file has a section `planted`"
         )

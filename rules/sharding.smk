@@ -9,7 +9,7 @@ scattergather:
 
 for _stage, _count in workflow.resource_settings.overwrite_scatter.items():
     if _stage not in ("tracing", "editing") or _count < 1:
-        raise WorkflowError(
+        raise refusal(
             f"--set-scatter {_stage}={_count}: give `tracing`, `editing` or both, a whole number "
             "from 1 each"
         )

@@ -122,6 +122,14 @@ def test_a_missing_data_file_is_named(folder, settings):
     stops(folder, settings, sentence)
 
 
+@pytest.mark.parametrize("given", [{"facts": {"n": 0}}, {}], ids=["a key", "an option"])
+def test_a_refusal_is_said_once_however_quiet_snakemake_is(folder, settings, given):
+    scatter = () if given else ("--set-scatter", "sweeps=2")
+    run = snakemake(folder, merged(settings, given), "--quiet", "all", *scatter)
+    said = "config: facts.n: must be at least 1, got 0" if given else "--set-scatter sweeps=2: give"
+    assert (run.status, run.text.count(said)) == (1, 1), run.text
+
+
 # ---- a file that is not what it should be: the job fails, all else stays as it was ---------------
 
 
