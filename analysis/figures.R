@@ -66,7 +66,7 @@ pick_setting <- function(table, name, values, columns, score, localizer, module,
     reasons <- setdiff(unique(rows$reason), "")
     missing <- c(missing, if (length(reasons) > 0) paste(reasons, collapse = "; "), "no number")
   }
-  list(rows = rows, words = words, missing = missing[1])
+  list(rows = rows, localizer = trace$localizer, words = words, missing = missing[1])
 }
 
 # A measure's name among the labels: a localizer's own value has the localizer's.

@@ -106,10 +106,10 @@ arena_notes <- function(table) {
     ),
     brief_note(table$window),
     if (nrow(fewer) > 0) sprintf("At fewer layers, so not to be compared: %s.", listed(sprintf(
-      "%s (%d of %d)", label_of(fewer$localizer, LOCALIZERS), fewer$n_layers, most
+      "%s (%d of %d)", short_name(fewer$localizer), fewer$n_layers, most
     ))),
     vapply(setdiff(unique(absent$reason), ""), function(reason) {
-      names <- label_of(absent$localizer[absent$reason == reason], LOCALIZERS)
+      names <- short_name(absent$localizer[absent$reason == reason])
       sprintf("No gain of %s: %s.", listed(names), reason)
     }, "", USE.NAMES = FALSE)
   )

@@ -1,29 +1,30 @@
-# The figures of explained variance: R2 of edit layer, tracing effect and both, in the sample and
-# out of it. See figures.R.
+# The figures of explained variance: R2 of edit layer, a localizer's effect and both, in the sample
+# and out of it. See figures.R.
 
 R2S <- c("r2_layer", "r2_tracing", "r2_both")
 
 # r2: the table of `r2_table`. `variant`: "window" or "effect", to be told in the title.
 r2_by_problem <- function(r2, study, score = "rewrite", localizer = NULL, module = NULL,
                           window = NULL, effect = "value", variant = "") {
+  chosen <- pick_setting(
+    r2, "r2", R2S, c("n_facts", "diff"), score, localizer, module, window, effect
+  )
+  named <- effect_of(chosen$localizer)
   of <- switch(variant,
     window = window_words(window), effect = effect_words(localizer, effect)
   )
   title <- sprintf(
     "%s: variance explained%s", label_of(score, SCORES),
-    if (is.null(of)) " by edit layer and tracing effect" else sprintf(" (%s)", of)
-  )
-  chosen <- pick_setting(
-    r2, "r2", R2S, c("n_facts", "diff"), score, localizer, module, window, effect
+    if (is.null(of)) paste(" by edit layer and", named) else sprintf(" (%s)", of)
   )
   if (!is.null(chosen$missing)) return(empty_figure(title, study, chosen$missing))
   explained_variance(
     chosen, title, study, sprintf(
       paste(
         "R\u00b2 of three linear regressions of the %s, by editing problem and method: on the edit",
-        "layer (a mean for each layer), on the tracing effect at that layer, and on both with",
+        "layer (a mean for each layer), on the %s at that layer, and on both with",
         "their interaction."
-      ), lower(label_of(score, SCORES))
+      ), lower(label_of(score, SCORES)), named
     ),
     "Above the bars: R\u00b2 of both minus R\u00b2 of the edit layer alone.",
     paste(
@@ -47,17 +48,19 @@ out_of_fold <- function(out_of_fold, study, score = "rewrite", localizer = NULL,
     chosen, title, study, sprintf(
       paste(
         "Out-of-fold R\u00b2 of the %s: each fact is predicted by regressions fitted to all other",
-        "facts, on the edit layer, on the tracing effect, and on both."
-      ), lower(label_of(score, SCORES))
+        "facts, on the edit layer, on the %s, and on both."
+      ), lower(label_of(score, SCORES)), effect_of(chosen$localizer)
     ),
     paste(
       "At the bars: R\u00b2 of both minus R\u00b2 of the edit layer alone.",
       "Below 0: worse than the mean."
     ),
-    paste(
-      "Unlike R\u00b2 in the sample it does not grow with the number of coefficients: what tracing",
-      "adds here is what it tells about a fact that nobody has edited yet; the table says how much",
-      "of it is about which facts, and how much about where."
+    sprintf(
+      paste(
+        "Unlike R\u00b2 in the sample it does not grow with the number of coefficients: what %s",
+        "adds here is what it tells about a fact that nobody has edited yet; the table says how",
+        "much of it is about which facts, and how much about where."
+      ), short_name(chosen$localizer)
     )
   )
 }
@@ -67,15 +70,18 @@ explained_variance <- function(chosen, title, study, shows, note, advice) {
   bars <- r2_long(rows)
   panels <- nlevels(rows$problem)
   plot <- with_titles(
-    r2_plot(rows, bars), title, c(study, facts_words(rows$n_facts), chosen$words),
+    r2_plot(rows, bars, chosen$localizer), title, c(study, facts_words(rows$n_facts), chosen$words),
     c(paste(c(note, cut_words(bars)), collapse = " "), reason_notes(rows)),
     problem_size(panels, 2.1 + method_angle(rows$method)$room),
-    list(shows = shows, see = c(added_words(rows), advice), alt = r2_alt(rows, title))
+    list(
+      shows = shows, see = c(added_words(rows, chosen$localizer), advice),
+      alt = r2_alt(rows, title, chosen$localizer)
+    )
   )
   plot + legend_in_gap(panels)
 }
 
-r2_plot <- function(rows, bars) {
+r2_plot <- function(rows, bars, localizer) {
   known <- !is.na(rows$r2_layer) | !is.na(rows$r2_tracing)
   ggplot(mapping = aes(.data$method)) +
     geom_hline(yintercept = 0, colour = "grey40", linewidth = 0.3) +
@@ -86,25 +92,31 @@ r2_plot <- function(rows, bars) {
     scale_y_continuous(
       breaks = scales::breaks_pretty(5), limits = r2_limits(bars), expand = expansion(0)
     ) +
-    scale_fill_manual(values = PREDICTOR_COLOURS, drop = FALSE) +
+    scale_fill_manual(
+      values = PREDICTOR_COLOURS, labels = predictor_labels(localizer), drop = FALSE
+    ) +
     labs(x = NULL, y = "R\u00b2", fill = NULL)
 }
 
-added_words <- function(rows) {
+predictor_labels <- function(localizer) {
+  stats::setNames(capital(of_localizer(PREDICTORS, localizer)), names(PREDICTORS))
+}
+
+added_words <- function(rows, localizer) {
   known <- rows[!is.na(rows$diff), , drop = FALSE]
   if (nrow(known) == 0) return(NULL)
   sprintf(
-    "Tracing adds most for %s and least for %s.", place_of(known, "diff"),
-    place_of(known, "diff", which.min)
+    "%s adds most for %s and least for %s.", capital(short_name(localizer)),
+    place_of(known, "diff"), place_of(known, "diff", which.min)
   )
 }
 
-r2_alt <- function(rows, title) {
+r2_alt <- function(rows, title, localizer) {
   known <- rows[!is.na(rows$diff), , drop = FALSE]
   if (nrow(known) == 0) return(paste0("Bars: ", lower(title), "; no number could be had."))
   sprintf(
-    "Bars of R\u00b2: the edit layer explains %s to %s of the variance, tracing adds %s to %s.",
-    short_number(min(known$r2_layer)), short_number(max(known$r2_layer)),
+    "Bars of R\u00b2: the edit layer explains %s to %s of the variance, %s adds %s to %s.",
+    short_number(min(known$r2_layer)), short_number(max(known$r2_layer)), short_name(localizer),
     small_number(min(known$diff)), small_number(max(known$diff))
   )
 }
@@ -117,10 +129,10 @@ LOWEST_R2 <- -1 # bars below are cut, or one of them would flatten all others
 r2_long <- function(rows) {
   long <- do.call(rbind, lapply(names(PREDICTORS), function(predictor) {
     data.frame(rows[c("problem", "method")],
-      predictor = PREDICTORS[[predictor]], r2 = rows[[paste0("r2_", predictor)]]
+      predictor = predictor, r2 = rows[[paste0("r2_", predictor)]]
     )
   }))
-  long$predictor <- factor(long$predictor, levels = PREDICTORS)
+  long$predictor <- factor(long$predictor, levels = names(PREDICTORS))
   long$shown <- pmax(long$r2, LOWEST_R2)
   long
 }

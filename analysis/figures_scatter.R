@@ -1,4 +1,4 @@
-# The figures of score against tracing effect, one point for each fact: by edit layer for one
+# The figures of score against a localizer's effect, one point for each fact: by edit layer for one
 # problem, and for all problems at one layer; and their correlations by layer. See figures.R.
 
 MOST_LAYERS <- 5L # panels in a row that can still be read
@@ -8,10 +8,11 @@ rewrite_vs_effect <- function(scores, effects, study, problem = "error_injection
                               score = "rewrite", effect = "value", localizer = NULL,
                               module = NULL, window = NULL, layers = NULL, correct_only = TRUE) {
   name <- label_of(problem, PROBLEMS)
-  title <- sprintf("%s against tracing effect: %s", label_of(score, SCORES), lower(name))
   found <- scatter_points(
     scores, effects, problem, methods, score, effect, localizer, module, window, correct_only
   )
+  named <- effect_of(found$localizer)
+  title <- sprintf("%s against %s: %s", label_of(score, SCORES), named, lower(name))
   points <- found$points
   shown <- if (is.null(layers)) spread_of(points$layer, MOST_LAYERS) else layers
   if (!any(points$layer %in% shown)) {
@@ -24,8 +25,8 @@ rewrite_vs_effect <- function(scores, effects, study, problem = "error_injection
   points$column <- layer_panels(points$layer)
   effect_scatter(
     points, title, c(study, facts_words(length(unique(points$case_id))), found$words), score,
-    axis_words(found$localizer, effect), c(
-      "The axes of tracing effect differ.",
+    found$localizer, effect, c(
+      sprintf("The axes of %s differ.", named),
       if (all_layers > length(shown)) {
         sprintf("%d of %d edit layers shown.", length(shown), all_layers)
       }
@@ -39,10 +40,11 @@ rewrite_vs_effect <- function(scores, effects, study, problem = "error_injection
 rewrite_vs_effect_at_layer <- function(scores, effects, study, problems = NULL, layer = NULL,
                                        score = "rewrite", effect = "value", localizer = NULL,
                                        module = NULL, window = NULL, correct_only = TRUE) {
-  title <- sprintf("%s against tracing effect at one layer", label_of(score, SCORES))
   found <- scatter_points(
     scores, effects, problems, NULL, score, effect, localizer, module, window, correct_only
   )
+  named <- effect_of(found$localizer)
+  title <- sprintf("%s against %s at one layer", label_of(score, SCORES), named)
   if (is.null(layer)) layer <- nearest_middle(found$points, effects$layer)
   points <- found$points[found$points$layer %in% layer, , drop = FALSE]
   if (nrow(points) == 0) {
@@ -55,7 +57,7 @@ rewrite_vs_effect_at_layer <- function(scores, effects, study, problems = NULL, 
   absent <- setdiff(problems, points$problem)
   effect_scatter(
     points, title, c(study, facts_words(length(unique(points$case_id))), at, found$words), score,
-    axis_words(found$localizer, effect), if (length(absent) > 0) {
+    found$localizer, effect, if (length(absent) > 0) {
       sprintf("Nothing to show for %s.", listed(lower(label_of(absent, PROBLEMS))))
     }
   )
@@ -92,29 +94,29 @@ scatter_points <- function(scores, effects, problems, methods, score, effect, lo
   list(points = points, localizer = trace$localizer, words = trace$words, missing = missing)
 }
 
-# points: score, tracing, method and the panel's `row` and `column`, factors; `axis`: the effect's
-# words.
-effect_scatter <- function(points, title, subtitle, score, axis, note) {
+# points: score, tracing, method and the panel's `row` and `column`, factors.
+effect_scatter <- function(points, title, subtitle, score, localizer, effect, note) {
   lines <- panel_lines(points)
   name <- label_of(score, SCORES)
+  named <- effect_of(localizer)
   note <- paste(c("One point a fact; r: Pearson's correlation in the panel.", note), collapse = " ")
   words <- list(
     shows = sprintf(
       paste(
-        "Each fact's %s after an edit against its tracing effect at the edited layer, with the",
+        "Each fact's %s after an edit against its %s at the edited layer, with the",
         "least-squares line of each panel."
-      ), lower(name)
+      ), lower(name), named
     ),
     see = c(
       correlation_words(lines),
       "A line rises also where facts that are easy everywhere have large effects everywhere."
     ),
     alt = sprintf(
-      "Scatter plots of %s against tracing effect in %s.", lower(name),
-      count_of(nrow(lines), "panel")
+      "Scatter plots of %s against %s in %s.", lower(name), named, count_of(nrow(lines), "panel")
     )
   )
-  plot <- scatter_plot(points, lines) + labs(x = sub("\n", " ", axis), y = name)
+  axis <- sub("\n", " ", axis_words(localizer, effect))
+  plot <- scatter_plot(points, lines) + labs(x = axis, y = name)
   with_titles(plot, title, subtitle, note, c(WIDTH, 1.5 + 1.35 * nlevels(points$row)), words)
 }
 
@@ -189,10 +191,13 @@ line_and_words <- function(x, y) {
 # correlations: the table of `correlation_table`, a row for each edit layer.
 correlations_by_layer <- function(correlations, study, score = "rewrite", localizer = NULL,
                                   module = NULL, window = NULL, effect = "value") {
-  title <- sprintf("Correlation of %s and tracing effect, by layer", lower(label_of(score, SCORES)))
   columns <- c("layer", "n", "pearson_low", "pearson_high")
   chosen <- pick_setting(
     correlations, "correlations", "pearson", columns, score, localizer, module, window, effect
+  )
+  title <- sprintf(
+    "Correlation of %s and %s, by layer", lower(label_of(score, SCORES)),
+    effect_of(chosen$localizer)
   )
   if (!is.null(chosen$missing)) return(empty_figure(title, study, chosen$missing))
   rows <- chosen$rows
@@ -204,7 +209,7 @@ correlations_by_layer <- function(correlations, study, score = "rewrite", locali
       "Pearson's correlation over facts with its 95 % interval.",
       reason_notes(rows, "n/a at some layers")
     ),
-    problem_size(panels), sign_words(known, score)
+    problem_size(panels), sign_words(known, score, chosen$localizer)
   )
   plot + legend_in_gap(panels)
 }
@@ -221,24 +226,30 @@ correlation_plot <- function(rows, known) {
     labs(x = "Edit layer", y = "Pearson's correlation", colour = NULL, shape = NULL)
 }
 
-sign_words <- function(known, score) {
+sign_words <- function(known, score, localizer) {
   ends <- short_number(range(known$pearson), 2)
   list(
     shows = sprintf(
       paste(
-        "Correlation of each fact's %s with its tracing effect at the edited layer (counted from",
+        "Correlation of each fact's %s with its %s at the edited layer (counted from",
         "one), by editing problem and method."
-      ), lower(label_of(score, SCORES))
+      ), lower(label_of(score, SCORES)), effect_of(localizer)
     ),
     see = sprintf(
       paste(
         "The whole interval lies above zero for %d of %s and below it for %d; of a hundred",
         "correlations that are zero, five are expected to do so by chance. Above zero, the facts",
-        "that trace strongly at a layer are those that edit well there."
+        "%s at a layer are those that edit well there."
       ),
       sum(known$pearson_low > 0, na.rm = TRUE), count_of(nrow(known), "correlation"),
-      sum(known$pearson_high < 0, na.rm = TRUE)
+      sum(known$pearson_high < 0, na.rm = TRUE), strong_words(localizer)
     ),
     alt = sprintf("Lines of Pearson's correlation by edit layer, from %s to %s.", ends[1], ends[2])
   )
+}
+
+# "that trace strongly": of facts.
+strong_words <- function(localizer) {
+  if (localizer %in% "tracing") return("that trace strongly")
+  sprintf("whose %s is large", effect_of(localizer))
 }

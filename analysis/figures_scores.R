@@ -1,7 +1,8 @@
 # The figures of edits: scores and success by edit layer. See figures.R.
 
+# `localizer`: the one that the study shows, to compare with.
 score_by_layer <- function(scores, study, score = "rewrite", problems = NULL,
-                           correct_only = TRUE) {
+                           correct_only = TRUE, localizer = "tracing") {
   check_scores(scores, score)
   name <- label_of(score, SCORES)
   title <- sprintf("%s by edit layer", name)
@@ -29,12 +30,12 @@ score_by_layer <- function(scores, study, score = "rewrite", problems = NULL,
     labs(x = "Edit layer", y = name, colour = NULL, shape = NULL)
   plot <- with_titles(plot, title, c(study, facts_words(facts_by_problem(scores))),
     c(interval_words(means), failed_words(scores, score)), problem_size(nlevels(panels)),
-    score_words(means, lower(name))
+    score_words(means, lower(name), localizer)
   )
   plot + legend_in_gap(nlevels(panels))
 }
 
-score_words <- function(means, name) {
+score_words <- function(means, name, localizer) {
   ends <- short_number(range(means$mean), 2)
   list(
     shows = sprintf(
@@ -46,7 +47,10 @@ score_words <- function(means, name) {
     ),
     see = c(
       best_layers(means),
-      "See at which layers each method works best, and whether tracing peaks there."
+      sprintf(
+        "See at which layers each method works best, and whether %s peaks there.",
+        short_name(localizer)
+      )
     ),
     alt = sprintf(
       "Lines of the mean %s by edit layer for %s, from %s to %s.", name,

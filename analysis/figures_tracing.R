@@ -232,7 +232,8 @@ reliability <- function(reliability, study, localizer = NULL) {
   by_localizer <- pick(reliability, "localizer", localizer, "tracing")
   reliability <- by_localizer$rows
   title <- sprintf(
-    "Reliability of the %s over noise", lower(effect_title(by_localizer$value, "value"))
+    "Reliability of the %s over %s", effect_of(by_localizer$value),
+    if (of_noise(by_localizer$value)) "noise" else "draws"
   )
   rows <- reliability_long(reliability)
   known <- rows[!is.na(rows$value), , drop = FALSE]
@@ -243,7 +244,7 @@ reliability <- function(reliability, study, localizer = NULL) {
   plot <- with_titles(
     reliability_plot(known), title, c(study, facts_words(reliability$n_facts)),
     reliability_notes(reliability), c(WIDTH, 1.8 + 1.7 * nlevels(known$module)),
-    reliability_words(known)
+    reliability_words(known, by_localizer$value)
   )
   plot + theme(strip.text.x = element_text(size = rel(0.72)))
 }
@@ -259,21 +260,28 @@ reliability_plot <- function(known) {
     labs(x = "Layers in the window", y = "Reliability", colour = NULL, shape = NULL)
 }
 
-reliability_words <- function(known) {
+# Whether what a localizer draws at random is noise; of others it may be anything.
+of_noise <- function(localizer) localizer %in% c("tracing", "placebo", NA)
+
+reliability_words <- function(known, localizer) {
   ends <- short_number(range(known$value), 2)
+  named <- effect_of(localizer)
+  drawn <- if (of_noise(localizer)) c("noise rows", "rows") else c("random draws", "draws")
   list(
-    shows = paste(
-      "Split-half reliability of the tracing effect: the effect from one half of the noise rows is",
-      "correlated with that from the other half, and raised to all rows by the Spearman-Brown",
-      "formula."
+    shows = sprintf(
+      paste(
+        "Split-half reliability of the %s: the effect from one half of the %s is",
+        "correlated with that from the other half, and raised to all %s by the Spearman-Brown",
+        "formula."
+      ), named, drawn[1], drawn[2]
     ),
-    see = c(lowest_reliability(known), paste(
-      "No regression on the tracing effect can explain more than its reliability: near 1, a small",
-      "R\u00b2 is not the noise's fault."
+    see = c(lowest_reliability(known), sprintf(
+      paste(
+        "No regression on the %s can explain more than its reliability: near 1, a small",
+        "R\u00b2 is not the noise's fault."
+      ), named
     )),
-    alt = sprintf(
-      "Dots of the reliability of the tracing effect, from %s to %s.", ends[1], ends[2]
-    )
+    alt = sprintf("Dots of the reliability of the %s, from %s to %s.", named, ends[1], ends[2])
   )
 }
 

@@ -29,7 +29,7 @@ SUCCESS_LABELS <- labels_of("successes")
 
 OKABE_ITO <- unlist(LABELS$colours, use.names = FALSE)
 METHOD_COLOURS <- colours_of("methods")
-PREDICTOR_COLOURS <- colours_of("predictors")
+PREDICTOR_COLOURS <- stats::setNames(colours_of("predictors"), names(PREDICTORS))
 STRATEGY_COLOURS <- colours_of("strategies")
 SHAPES <- c(16, 17, 15, 18, 6, 4, 8, 1, 0) # no "+": it vanishes in an interval
 
@@ -171,14 +171,27 @@ window_words <- function(window) {
 
 # "tracing, MLP, windows of 5 layers"; of a localizer that looks at no module, its name alone.
 place_words <- function(localizer, module, window) {
-  name <- label_of(localizer, LOCALIZERS)
+  name <- short_name(localizer)
   if (module %in% NO_MODULE) return(name)
   sprintf("%s, %s, %s", name, module_words(module), window_words(window))
 }
 
+# "tracing": a localizer inside a sentence.
+short_name <- function(localizer) label_of(localizer, LOCALIZERS)
+
+# "tracing effect": the numbers of a localizer, whichever of its measures; without one, an effect.
+effect_of <- function(localizer) {
+  if (is.na(localizer)) "effect" else paste(short_name(localizer), "effect")
+}
+
+# A text that leaves the localizer's place open, filled in: labels.py does the same for pages.
+of_localizer <- function(text, localizer) {
+  gsub("<localizer>", short_name(localizer), text, fixed = TRUE)
+}
+
 # "tracing (5)" beside others: of several layers taken together, their number.
 brief_place <- function(localizer, window) {
-  name <- label_of(localizer, LOCALIZERS)
+  name <- short_name(localizer)
   ifelse(window %in% c(1, NA), name, sprintf("%s (%s)", name, window))
 }
 

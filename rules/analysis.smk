@@ -53,7 +53,8 @@ _MATRICES = [
 ]
 _ANSWERS = ["choice", "within", "value", "power"]
 
-# name: (R function, R files in their order, R's arguments, inputs, title of its page)
+# name: (R function, R files in their order, R's arguments, inputs, title of its page: <localizer> is
+# the one that is shown)
 TABLES = {
     "choice": (
         "choice_table",
@@ -102,7 +103,7 @@ TABLES = {
         [LABELS, "frames.R", "groups.R", "regressions.R"],
         {**_SCORED, "measures": EFFECTS, "subsets": ["all", "concentrated"]},
         {**_BOTH, "published": ancient(str(ROOT / "analysis" / PUBLISHED))},
-        "R2 of edit layer and tracing effect",
+        "R2 of edit layer and <localizer> effect",
     ),
     "correlations": (
         "correlation_table",
@@ -137,7 +138,7 @@ TABLES = {
         [*_MATRICES, "within.R"],
         {"measures": EFFECTS},
         _BOTH,
-        "Reliability of the tracing effect",
+        "Reliability of the <localizer> effect",
     ),
 }
 

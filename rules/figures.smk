@@ -39,7 +39,12 @@ FIGURES = {
         f"{score}_by_layer": (
             "scores",
             "score_by_layer",
-            {"score": score, "problems": PROBLEMS, **SUBJECTS},
+            {
+                "score": score,
+                "problems": PROBLEMS,
+                "localizer": SHOWN["localizer"],
+                **SUBJECTS,
+            },
             tables_of("scores"),
         )
         for score in SCORES

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 import yaml
 
 from locedit.report import findings, grids, layouts, rbridge
-from locedit.report.page import Table, arranged, pack, read_figure, render, shown_table
+from locedit.report.labels import Labels
+from locedit.report.page import Table, arranged, pack, read_figure, render, sections, shown_table
 from locedit.store import tables
 from locedit.workflow.job import running
 
@@ -73,13 +74,14 @@ def make(
         laid_out(base / "tables", name, analysis[name], described)
         for name, described in params.tables.items()
     ]
+    labels = Labels.read(ANALYSIS / "labels.yaml")
     rows, named = origins([*inputs.upstream, *inputs.analysis], base)
     settings = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
     page = render(
         design=design,
         paragraph=findings.paragraph({**analysis, **asked}, design),
         conclusion=findings.CONCLUSION,
-        sections=arranged(figures),
+        sections=arranged(figures, sections(design.localizer, labels)),
         tables=shown,
         origins=rows,
         # a table knows best what it was made with

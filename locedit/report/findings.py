@@ -59,6 +59,11 @@ class Design:
         return "the trace" if self.localizer == TRACING else self.name
 
     @property
+    def done(self) -> str:
+        """What was done with a fact to have that."""
+        return "traced" if self.localizer == TRACING else "localized"
+
+    @property
     def traced(self) -> dict[str, object]:
         """What tells one localization from another in the tables of the analysis."""
         keys = ("localizer", "module", "window", "effect")
@@ -99,14 +104,14 @@ def count(facts: pd.DataFrame, study: pd.DataFrame, design: Design) -> str:
         f"{design.dataset} that were put to it{aside}"
     )
     if study.empty:
-        return f"{asked}, and none was traced or edited."
+        return f"{asked}, and none was {design.done} or edited."
     of_these = int(study["is_correct"].eq(True).sum()) if "is_correct" in study else len(study)
     if of_these < len(study):
         return (
-            f"{asked}; {len(study):,} of all these {_were(len(study))} traced and edited, "
+            f"{asked}; {len(study):,} of all these {_were(len(study))} {design.done} and edited, "
             f"{of_these:,} known and {len(study) - of_these:,} not, and every number is of both."
         )
-    return f"{asked}; {len(study):,} of these {_were(len(study))} traced and edited."
+    return f"{asked}; {len(study):,} of these {_were(len(study))} {design.done} and edited."
 
 
 def lost(success: pd.DataFrame) -> str:

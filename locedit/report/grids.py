@@ -146,10 +146,12 @@ def grid(rows: pd.DataFrame, form: Grid, labels: Labels) -> dict[str, Any]:
         lines.append({"key": key, "cells": cells})
     heads = [labels.of(form.across, group) for group in groups] if form.across else []
     single = bool(heads) and len(columns) == 1  # its header would stand under every group
+    localizer = next(iter(rows["localizer"]), None) if "localizer" in rows else None
+    headers = heads if single else [labels.header(c.header, localizer) for c in columns]
     return {
         "heads": [name.capitalize() for name in form.index],
         "groups": [] if single else heads,
-        "columns": heads if single else [labels.header(column.header) for column in columns],
+        "columns": headers,
         "lines": _with_spans(lines, form.index, labels),
         "notes": notes.texts,
     }
@@ -241,12 +243,13 @@ class Described:
 def described(params: Any, analysis: Path) -> Described:
     """That of a table by the params of its rule; `analysis`: the folder of labels and captions."""
     text = (analysis / "words" / params.caption).read_text(encoding="utf-8")
+    labels = Labels.read(analysis / "labels.yaml", params.orders)
     return Described(
-        title=params.title,
+        title=labels.filled(params.title, params.own.get("localizer")),
         of=(params.model_label, params.dataset),
         text=caption(text, snakemake=SimpleNamespace(params=params)),
         own=params.own,
-        labels=Labels.read(analysis / "labels.yaml", params.orders),
+        labels=labels,
     )
 
 

@@ -14,6 +14,8 @@ from locedit.windows import EMBEDDING, EMBEDDING_NAME
 
 DASH = "\N{EN DASH}"
 
+LOCALIZER = "<localizer>"  # its place in labels and titles; of figures analysis/theme.R fills it in
+
 # By a table's column: where its values stand in the file, and which of their labels is shown
 COLUMNS = {
     "problem": ("problems", "label"),
@@ -72,16 +74,30 @@ class Labels:
                 shown["effect"] = localizer
             else:  # of a plug-in: named already
                 del shown["effect"]
-        return [self.of(column, value) for column, value in shown.items()]
+        return [self.filled(self.of(column, value), localizer) for column, value in shown.items()]
 
-    def header(self, text: str) -> str:
-        """A header filled in: "{scores[rewrite]}" is that score's short label."""
+    def filled(self, text: str, localizer: Any) -> str:
+        """A text that leaves the localizer's place open, with its short label there."""
+        return text.replace(LOCALIZER, self._short_localizer(localizer))
+
+    def _short_localizer(self, name: Any) -> str:
+        if pd.isna(name):
+            return "effects"  # of no localizer
+        entry = self.kinds["localizers"].get(name)
+        return _named(entry, "short") if entry else str(name).replace("_", " ")
+
+    def header(self, text: str, localizer: Any = None) -> str:
+        """A header filled in: "{scores[rewrite]}" is that score's short label.
+
+        localizer: the one of the rows, where a label leaves its place open.
+        """
         shorts = {
             kind: {name: _named(entry, "short") for name, entry in entries.items()}
             for kind, entries in self.kinds.items()
             if kind != "colours"
         }
-        return text.format_map(shorts)
+        named = self._short_localizer(localizer)
+        return text.format_map(shorts).replace(LOCALIZER, named[:1].upper() + named[1:])
 
     def ordered(self, values: pd.Series) -> list[Any]:
         """A column's distinct values: the study's order or the file's, then others, numbers sorted.

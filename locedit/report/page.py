@@ -8,7 +8,7 @@ import base64
 import json
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from locedit.errors import LoceditError
+from locedit.localizers import TRACING
 from locedit.report import grids
 from locedit.report.grids import Described, Layout
+from locedit.report.labels import Labels
 from locedit.store import files
 
 FOLDER = "report"  # the one folder of the zip
@@ -64,12 +66,15 @@ class Section:
     patterns: Sequence[str]
 
 
+_TRACING = (
+    "spoils the subject's embeddings, restores clean activations at one token and a window of "
+    "layers, and measures how much of the fact's probability returns."
+)
 SECTIONS = (
     Section(
         id="tracing",
         title="Where does tracing find facts?",
-        intro="Causal tracing spoils the subject's embeddings, restores clean activations at one "
-        "token and a window of layers, and measures how much of the fact's probability returns.",
+        intro=f"Causal tracing {_TRACING}",
         patterns=("tracing_peaks*", "tracing_effect*", "tracing_*", "heatmap*"),
     ),
     Section(
@@ -172,11 +177,27 @@ def _svg_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def arranged(figures: Iterable[Figure]) -> list[tuple[Section, list[Figure]]]:
+def sections(localizer: str, labels: Labels) -> tuple[Section, ...]:
+    """The questions of a study that shows this localizer; the heat map is of tracing whichever."""
+    if localizer == TRACING:
+        return SECTIONS
+    named = grids.sentence(labels.of("localizer", localizer))
+    first = replace(
+        SECTIONS[0],
+        title=labels.filled("Where does <localizer> find facts?", localizer),
+        intro=f"{named} says of each fact and layer how much the fact is held there. The heat map "
+        f"is of causal tracing, which {_TRACING}",
+    )
+    return (first, *SECTIONS[1:])
+
+
+def arranged(
+    figures: Iterable[Figure], questions: Iterable[Section] = SECTIONS
+) -> list[tuple[Section, list[Figure]]]:
     """The sections with their figures, each figure once, where its name first fits."""
     left = {figure.name: figure for figure in figures}
     placed = []
-    for section in (*SECTIONS, REMAINING):
+    for section in (*questions, REMAINING):
         mine = []
         for pattern in section.patterns:
             names = [name for name in left if fnmatch(name, pattern)]
@@ -198,7 +219,8 @@ def shown_table(
     """
     paths = {kind: folder / f"{name}.{kind}" for kind in ("html", "csv")}
     parts = grids.first_grids(rows, layout, about)
-    missing = "it has no rows" if rows.empty else "it has no rows of this tracing"
+    shown = "tracing" if about.own.get("localizer") == TRACING else "localizer"
+    missing = "it has no rows" if rows.empty else f"it has no rows of this {shown}"
     return Table(
         name=name,
         title=about.title,

@@ -87,6 +87,16 @@ def test_facts_are_counted(asked, studied, sentence):
     assert findings.count(asked, study, DESIGN) == sentence
 
 
+def test_facts_of_another_localizer_are_not_called_traced():
+    zeroed = replace(DESIGN, localizer="zeroing")
+    study = pd.DataFrame({"case_id": ["0"]})
+    assert findings.count(facts(12, 9), study, zeroed).endswith(
+        "1 of these was localized and edited."
+    )
+    none = findings.count(facts(12, 0), study.head(0), zeroed)
+    assert none.endswith("and none was localized or edited.")
+
+
 def test_facts_that_are_not_known_are_told_where_they_are_studied():
     facts = pd.DataFrame({"status": "kept", "is_correct": [True, True, False, False]})
     said = findings.count(facts, facts.iloc[1:], DESIGN)

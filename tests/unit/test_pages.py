@@ -11,6 +11,7 @@ import pytest
 from locedit.report import grids, layouts
 from locedit.report.grids import Column, Described, Grid, Layout
 from locedit.report.labels import Labels
+from locedit.report.page import SECTIONS, sections
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = Labels.read(ROOT / "analysis" / "labels.yaml")
@@ -40,12 +41,14 @@ def example() -> pd.DataFrame:
     return table
 
 
-def show(table: pd.DataFrame, layout: Layout = LAYOUT, orders=ORDERS) -> ElementTree.Element:
+def show(
+    table: pd.DataFrame, layout: Layout = LAYOUT, orders=ORDERS, own=OWN
+) -> ElementTree.Element:
     about = Described(
         title="A table",
         of=("tiny model", "facts & more"),
         text=grids.caption("What ``n`` of {{ name }} is:\n<all>.", name="A & B"),
-        own={**OWN, "subset": "all"},
+        own={**own, "subset": "all"},
         labels=replace(LABELS, orders={"score": ["rewrite", "essence"], **orders}),
     )
     html = grids.page(table, layout, about)
@@ -186,6 +189,47 @@ def test_a_text_is_shown_by_its_label_and_a_header_by_the_label_that_it_names():
         ["Problem", "Method", "Verdict", "by Tracing"],
         ["Fact forcing", "ROME", "larger", "0.250"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("localizer", "named"),
+    [("tracing", "Tracing"), ("lens_rise", "Lens rise"), ("write_norm", "Write norm")],
+)
+def test_headers_titles_and_subsets_name_the_localizer_that_is_shown(localizer, named):
+    columns = layouts.LAYOUTS["r2"].first[0].columns
+    headers = [LABELS.header(column.header, localizer) for column in columns]
+    assert headers[:4] == ["Layer", named, "Both", "Diff"]
+    if localizer == "tracing":  # the paper's own
+        assert headers[-4:] == [f"GPT-J: {name}" for name in headers[:4]]
+    short = named[:1].lower() + named[1:]
+    subset = LABELS.place({"localizer": localizer, "subset": "concentrated"})[-1]
+    assert subset == f"facts with concentrated {short}"
+    title = LABELS.filled("R² of edit layer and <localizer> effect", localizer)
+    assert title == f"R² of edit layer and {short} effect"
+
+
+def test_a_page_names_its_own_localizer():
+    column = Column(header="by {predictors[tracing]}", value="r2")
+    layout = Layout(first=(Grid(columns=(column,)),))
+    own = {"localizer": "write_norm"}
+    page = show(example().assign(**own), layout, own={**OWN, **own})
+    assert lines(page.find("body/div/table"))[0] == ["Problem", "Method", "by Write norm"]
+
+
+@pytest.mark.parametrize(
+    ("localizer", "title", "intro"),
+    [
+        ("tracing", "Where does tracing find facts?", "Causal tracing spoils the subject's"),
+        ("zeroing", "Where does zeroing find facts?", "Representation zeroing says of each fact"),
+        ("write_norm", "Where does write norm find facts?", "Write norm says of each fact"),
+    ],
+)
+def test_the_report_asks_of_the_localizer_that_it_shows(localizer, title, intro):
+    first, *others = sections(localizer, LABELS)
+    assert first.title == title
+    assert first.intro.startswith(intro)
+    assert first.intro.endswith("measures how much of the fact's probability returns.")
+    assert others == [*SECTIONS[1:]]
 
 
 def test_an_optional_column_is_shown_where_a_row_has_it():

@@ -407,6 +407,59 @@ test_that("figures show the localizer that is asked for, by its own words", {
   expect_words(plot, "no row with localizer none_such")
 })
 
+# Figures of one localizer alone, with all that their words, axes and legends say.
+shown_words <- function(localizer) {
+  of <- function(table) {
+    table$localizer <- rep(localizer, nrow(table))
+    table
+  }
+  effects <- of(effects)
+  plots <- list(
+    r2_by_problem(r2_table(scores, effects, "rewrite"), "Model"),
+    out_of_fold(of(make_out_of_fold()), "Model"),
+    tracing_peaks(effects, "Model"), tracing_effect_by_layer(effects, "Model"),
+    reliability(of(make_reliability()), "Model"),
+    score_by_layer(scores, "Model", localizer = localizer),
+    rewrite_vs_effect(scores, effects, "Model"),
+    rewrite_vs_effect_at_layer(scores, effects, "Model"),
+    correlations_by_layer(correlation_table(scores, effects, "rewrite"), "Model")
+  )
+  words <- vapply(plots, function(plot) {
+    scale <- plot$scales$get_scales("fill")
+    legend <- if (!is.null(scale) && is.character(scale$labels)) scale$labels
+    paste(c(unlist(attr(plot, "words")), unlist(plot$labels), legend), collapse = " ")
+  }, "")
+  gsub("\\s+", " ", words)
+}
+
+test_that("figures of tracing say so", {
+  words <- paste(shown_words("tracing"), collapse = " ")
+  for (said in c(
+    "Rewrite score: variance explained by edit layer and tracing effect",
+    "on the edit layer (a mean for each layer), on the tracing effect at that layer, and",
+    "Edit layer Tracing effect Both", "Tracing adds most for", "of the variance, tracing adds",
+    "what tracing adds here is what it tells", "Reliability of the tracing effect over noise",
+    "the effect from one half of the noise rows", "No regression on the tracing effect",
+    "each method works best, and whether tracing peaks there.",
+    "Rewrite score against tracing effect: error injection",
+    "Rewrite score against tracing effect at one layer", "The axes of tracing effect differ.",
+    "after an edit against its tracing effect at the edited layer",
+    "Correlation of rewrite score and tracing effect, by layer",
+    "the facts that trace strongly at a layer are those that edit well there."
+  )) expect_match(words, said, fixed = TRUE)
+})
+
+test_that("figures of another localizer name it, and no tracing", {
+  for (localizer in c("zeroing", "lens_rise", "write_norm")) {
+    named <- c(effect_title(localizer, "value"), short_name(localizer))
+    for (text in shown_words(localizer)) {
+      expect_match(text, paste(named, collapse = "|"), ignore.case = TRUE)
+      expect_no_match(gsub("[Tt]racing reversal", "", text), "[Tt]rac(ing|e |ed)") # a problem
+    }
+  }
+  expect_match(shown_words("write_norm")[1], "Edit layer Write norm effect Both")
+})
+
 test_that("with one problem the names of all choices stand in two rows below the figure", {
   scores <- make_scores(problems = "error_injection")
   value <- value_table(scores, make_effects(windows = 5), "rewrite", splits = 2L)
