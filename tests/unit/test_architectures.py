@@ -313,8 +313,7 @@ def test_an_entry_that_does_not_describe_the_model_is_found_out(monkeypatch, fam
         check_architecture(lm)
 
 
-PATHS = ("layers", "embedding", "norm", "positions", "rotary")
-PATHS += ("attention", "mlp", "down_projection", "mlp_norm")
+PATHS = "layers embedding norm positions rotary attention mlp down_projection mlp_norm".split()
 
 
 def test_every_field_that_is_a_path_is_looked_up():
