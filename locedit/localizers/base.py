@@ -120,7 +120,7 @@ class Localizer:
         place: Place,
         settings: Any,
         shared: SharedInputs,
-    ) -> Sequence[Answer]:
+    ) -> Sequence[Localization | Unavailable]:
         """What the function gives for these facts, checked.
 
         Raises LoceditError, naming the localizer, for what is no answer a fact; SpoiledModelError
