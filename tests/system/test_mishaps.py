@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -341,9 +342,13 @@ def test_memory_that_runs_out_ends_the_job_and_is_no_fault_of_the_fact(monkeypat
         localizer="zeroing", place=Place(module="mlp", window=1), settings=NoSettings()
     )
     shared = SharedInputs(study=[fact])
+    model = torch.nn.Linear(2, 2)
+    lm: Any = SimpleNamespace(
+        model=model, n_layers=1, device=torch.device("cpu"), down_weight=lambda layer: model.weight
+    )
     attempts = {
         (restoration, "trace"): lambda: restoration.trace_rows(None, fact),
-        (zeroing, "zero"): lambda: list(localize.localize_cell(None, cell, [[fact]], shared)),
+        (zeroing, "zero"): lambda: list(localize.localize_cell(lm, cell, [[fact]], shared)),
     }
     for (module, name), attempt in attempts.items():
         monkeypatch.setattr(module, name, lambda *_, **__: torch.empty(1 << 50))

@@ -41,7 +41,8 @@ def test_groups_share_an_update_and_are_scored_fact_by_fact(compared):
     assert len(scores) == 2 * len(LAYERS) * len(rows)
     assert set(scores["together"]) == {1, 3}
     table = tables.read(copy.out / "analysis/together.parquet", None)
-    assert set(table["reason"]) == {""}
+    assert set(table["reason"]) <= {"", "the same gain whichever fact is left out: no interval"}
+    assert table["gain"].notna().all()
 
 
 def test_sharded_groups_are_those_of_one_job(compared):

@@ -540,7 +540,9 @@ CHANGES: dict[str, tuple[dict, set, dict[str, int]]] = {
         set(),
         {"effects": 1}
         | {f"table_{name}": 1 for name in (*TRACED_TABLES, *TRACING_TABLES)}
-        | dict.fromkeys((BOTH_FIGURES | EFFECT_FIGURES) - RESTORED_FIGURES, 1),
+        | dict.fromkeys((BOTH_FIGURES | EFFECT_FIGURES) - RESTORED_FIGURES, 1)
+        # whose words name the localizer
+        | {f"figure_{score}_by_layer": 1 for score in SCORES},
     ),
     "the target of tracing reversal, which is not studied": (
         {"quirks": {"reversal_prompt_in_target": True}},
