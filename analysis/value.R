@@ -127,8 +127,8 @@ chosen_scores <- function(strategy, cell, fits) {
   halves <- list(cell$score_half1, cell$score_half2)
   base <- cell$score
   has_halves <- !any(vapply(halves, is.null, TRUE)) && !anyNA(unlist(halves))
-  share <- if (has_halves) share_of_first(cell$score, halves[[1]], halves[[2]])
   if (strategy == "oracle" && has_halves) {
+    share <- share_of_first(cell$score, halves[[1]], halves[[2]])
     base <- share * halves[[1]] + (1 - share) * halves[[2]]
   }
   own <- switch(strategy,

@@ -71,9 +71,9 @@ def commonest(texts: Iterable[str], limit: int = 3) -> str:
 
     Those that differ in a number or a quotation alone count together, and show more than one there.
     """
-    alike: dict[str, list[str]] = {}
+    alike: dict[tuple[str, ...], list[str]] = {}
     for text in texts:
-        alike.setdefault(_OF_ONE.sub("#", text), []).append(text)
+        alike.setdefault(tuple(_OF_ONE.split(text)), []).append(text)
     common = sorted(alike.values(), key=len, reverse=True)[:limit]
     said = "; ".join(f"{len(group)} x {_as_one(group)}" for group in common)
     return said + ("; ..." if len(alike) > len(common) else "")

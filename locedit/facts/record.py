@@ -85,14 +85,18 @@ def read_records(
 
 def exclusions(rows: Iterable[Raw]) -> str:
     """How many rows are excluded and the commonest reasons, in words; "" if none is."""
-    reasons = [row["reason"] for row in rows if row["status"] == EXCLUDED]
+    reasons = _reasons(rows)
     return f"{len(reasons)} excluded: {commonest(reasons)}" if reasons else ""
 
 
 def left_out(rows: Iterable[Raw], total: int) -> str:
     """How many of a file's records are excluded and the commonest reasons; "" if none is."""
-    n, _, reasons = exclusions(rows).partition(" excluded: ")
-    return f"{n} of {total} records left out: {reasons}" if n else ""
+    reasons = _reasons(rows)
+    return f"{len(reasons)} of {total} records left out: {commonest(reasons)}" if reasons else ""
+
+
+def _reasons(rows: Iterable[Raw]) -> list[str]:
+    return [row["reason"] for row in rows if row["status"] == EXCLUDED]
 
 
 _MEASURE = dict(zip(LISTS, ("paraphrase score", "neighbourhood score", "fluency"), strict=True))

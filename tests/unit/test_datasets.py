@@ -11,6 +11,7 @@ import samples
 import tiny
 from pyarrow import parquet
 
+from locedit import messages
 from locedit.facts import formats
 from locedit.facts.record import exclusions, from_row, read_records
 from locedit.facts.records import CALL, COMMAND, CONFIGURATION, DataError
@@ -308,6 +309,12 @@ def test_a_bad_record_is_excluded_and_its_neighbours_stay(read, name):
 def test_a_good_record_stays_though_a_bad_one_had_its_id(read):
     rows = read([{**NATIVE, "subject": ""}, NATIVE], "native")
     assert [row["status"] for row in rows] == ["excluded", "kept"]
+
+
+def test_reasons_that_differ_in_kind_are_not_counted_as_one():
+    # "#" once stood for each number, and is a text of its own here
+    said = messages.commonest(["# is odd", "5 is odd", "7 is odd"])
+    assert said == "2 x 5 or 7 is odd; 1 x # is odd"
 
 
 def test_exclusions_are_counted_with_the_commonest_reasons(read):
