@@ -125,9 +125,9 @@ def free_memory(device: torch.device) -> float:
 
 
 def free_up() -> None:
-    """Give back what nothing holds any more, and count the peak from here on."""
-    gc.collect()
+    """Give a card back what nothing holds any more, and count the peak from here on."""
     if torch.cuda.is_initialized():
+        gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
 
