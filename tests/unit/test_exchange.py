@@ -2,13 +2,13 @@
 
 import json
 import pickle
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tiny
 import torch
 import yaml
+from handed import handed, input_files, output_files
 from safetensors import safe_open
 
 from locedit.cli.main import main
@@ -408,14 +408,9 @@ def test_a_study_takes_imported_statistics_and_says_where_they_are_from(
     key_statistics.write_moments(tmp_path / "in.safetensors", imported, **made)
     lm = LanguageModel(*tiny.pair("gpt2", dtype=torch.float32))
     monkeypatch.setattr(imported_statistics, "load_model", lambda _: lm)
-    job = SimpleNamespace(
-        rule="imported_statistics",
-        input=Inputs(imported="in.safetensors", model=str(folder / "config.json")),
-        output=["out.safetensors"],
-        params={"model": "x"},
-        wildcards={},
-        log=["a.log"],
-    )
+    given = input_files(imported="in.safetensors", model=folder / "config.json")
+    written = output_files("out.safetensors")
+    job = handed(tmp_path, "imported_statistics", given, {"model": "x"}, output=written)
     imported_statistics.main(job)
     found, tokens = key_statistics.moments_of(tmp_path / "out.safetensors")
     assert tokens == 500
@@ -425,15 +420,3 @@ def test_a_study_takes_imported_statistics_and_says_where_they_are_from(
     assert (told["imported"], told["taken_from"]) == ("stats", "in.safetensors")
     assert told["model"] == hashing.weights(folder)
     assert told["fingerprint"]
-
-
-class Inputs(list):
-    """A job's inputs as Snakemake gives them: a list, with names."""
-
-    def __init__(self, **named):
-        super().__init__(named.values())
-        self.__dict__.update(named)
-
-    def get(self, name):
-        """The input of that name."""
-        return self.__dict__.get(name)

@@ -9,11 +9,12 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from handed import handed, input_files, output_files
+from snakemake.iocontainers import InputFiles
 
 from locedit.report import rbridge
 
@@ -161,16 +162,6 @@ def script(name):
     return module
 
 
-class Named(dict):
-    """Files by name, as Snakemake gives them: items, attributes, indexing; one after the other."""
-
-    def __getattr__(self, name):
-        return self[name]
-
-    def __iter__(self):
-        return iter(self.values())
-
-
 KINDS = ("rewrite", "paraphrase", "neighbourhood")
 EFFECTS = ("value", "effect_max", "effect_last", "fraction_last")
 
@@ -209,8 +200,8 @@ def study_tables(facts: int = 8) -> tuple[pd.DataFrame, pd.DataFrame]:
     return scores, effects
 
 
-def stored(folder: Path, scores: pd.DataFrame, effects: pd.DataFrame) -> Named:
-    paths = Named({name: str(folder / f"{name}.parquet") for name in ("scores", "effects")})
+def stored(folder: Path, scores: pd.DataFrame, effects: pd.DataFrame) -> InputFiles:
+    paths = input_files(**{name: folder / f"{name}.parquet" for name in ("scores", "effects")})
     scores.to_parquet(paths.scores)
     effects.to_parquet(paths.effects)
     return paths
@@ -222,19 +213,6 @@ def tables(tmp_path):
     scores, effects = study_tables()
     scores.loc[0, "rewrite"] = np.nan
     return stored(tmp_path, scores, effects)
-
-
-def job(folder, rule, inputs, output, **params):
-    """What Snakemake gives a script."""
-    return SimpleNamespace(
-        rule=rule,
-        input=Named(inputs),
-        output=output,
-        params=Named(params),
-        wildcards=Named(),
-        config={"seed": 0, "tracing": {"noise_seed": 1}, "plugins": []},
-        log=[str(folder / "log")],
-    )
 
 
 SCORED = {"score_names": ["rewrite"], "methods": ["ROME", "MEMIT"]}
@@ -258,10 +236,12 @@ SOURCES += ["folds.R", "reliability.R", "grids.R", "shuffles.R", "multiplicity.R
 SOURCES += ["choice.R", "within.R", "value.R", "power.R", "arena.R"]
 
 
-def made(name: str, paths: Named, folder: Path, **changes) -> tuple[pd.DataFrame, str]:
+def made(name: str, paths: InputFiles, folder: Path, **changes) -> tuple[pd.DataFrame, str]:
     """A table by its script: what the Parquet file holds, and the page."""
-    function, arguments, inputs = TABLES[name]
-    output = Named({kind: f"{folder}/{name}.{kind}" for kind in ("parquet", "csv", "html")})
+    function, arguments, read = TABLES[name]
+    output = output_files(
+        **{kind: f"{folder}/{name}.{kind}" for kind in ("parquet", "csv", "html")}
+    )
     params = {
         "name": name,
         "sources": SOURCES,
@@ -280,11 +260,13 @@ def made(name: str, paths: Named, folder: Path, **changes) -> tuple[pd.DataFrame
         "orders": {"score": ["rewrite"]},
         "caption": f"{function}.md",
     } | changes
-    chosen = {key: paths[key] for key in inputs if key in paths.keys()}
-    for other in inputs[len(chosen) :]:  # tables that this one joins
+    chosen = {key: paths[key] for key in read if key in paths.keys()}
+    for other in read[len(chosen) :]:  # tables that this one joins
         made(other, paths, folder)
         chosen[other] = f"{folder}/{other}.parquet"
-    script("table").main(job(folder, f"table_{name}", chosen, output, **params))
+    script("table").main(
+        handed(folder, f"table_{name}", input_files(**chosen), params, output=output)
+    )
     table = pd.read_parquet(output.parquet)
     written = pd.read_csv(output.csv)
     assert list(written.columns) == list(table.columns)
@@ -396,15 +378,15 @@ def test_warnings_of_r_are_in_the_tables_log(tables, tmp_path):
     assert "WARNING R, r2_table: mind the gap" in (tmp_path / "log").read_text()
 
 
-def draw(folder, inputs, name, file, function, **arguments):
+def draw(folder, given, name, file, function, **arguments):
     """A figure by the workflow's script: its files, named by kind."""
-    output = Named({kind: str(folder / f"{name}.{kind}") for kind in ("svg", "png", "json")})
+    output = output_files(**{kind: folder / f"{name}.{kind}" for kind in ("svg", "png", "json")})
     params = {
         "sources": ["labels.yaml", "frames.R", "theme.R", "figures.R", f"figures_{file}.R"],
         "function": function,
         "arguments": {"study": ["tiny model", "data set d"], **arguments},
     }
-    script("figure").main(job(folder, "figure", inputs, output, **params))
+    script("figure").main(handed(folder, "figure", input_files(**given), params, output=output))
     return output
 
 

@@ -7,13 +7,12 @@ and shares no code with what wrote them.
 import collections
 import json
 import math
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import tiny
+from handed import handed, input_files, output_files
 from tiny_study import record
 
 from locedit.cli.main import main
@@ -79,47 +78,18 @@ def laid_out(tmp_path_factory):
     return base, edits
 
 
-class Params(SimpleNamespace):
-    """Settings by name, as Snakemake gives them."""
-
-    def items(self):
-        return vars(self).items()
-
-    def get(self, name):
-        return getattr(self, name, None)
-
-
-class Inputs(list):
-    """Paths, some of them by name, as Snakemake gives them."""
-
-    study: Any
-    edits: Any
-    model: Any
-
-    def get(self, name):
-        return getattr(self, name, None)
-
-
 def fake_snakemake(base, paths):
     hyper = {f"{m} {p}": {"lr": 0.25} for m in METHODS for p in PROBLEM_NAMES}
     settings = {"methods": METHODS, "preset": "paper", "hyperparameters": hyper, "model": "Tiny"}
-    params = Params(**settings, n_layers=N_LAYERS, dataset="drawn", seed=0)
-    output = SimpleNamespace(
-        runs=[str(base / "rome" / method) for method in METHODS],
-        parquet=str(base / "rome/summary.parquet"),
-        csv=str(base / "rome/summary.csv"),
+    params = {**settings, "n_layers": N_LAYERS, "dataset": "drawn", "seed": 0}
+    written = output_files(
+        runs=[base / "rome" / method for method in METHODS],
+        parquet=base / "rome/summary.parquet",
+        csv=base / "rome/summary.csv",
     )
-    given = Inputs([base / "study.parquet", *paths, base / "model/config.json"])
-    given.study, given.edits, given.model = given[0], paths, given[-1]
-    return SimpleNamespace(
-        rule="rome_layout",
-        log=[str(base / "log")],
-        config={"seed": 0, "tracing": {"noise_seed": 1}, "plugins": []},
-        wildcards={},
-        params=params,
-        input=given,
-        output=output,
-    )
+    model = base / "model/config.json"
+    given = input_files(study=base / "study.parquet", edits=list(paths), model=model)
+    return handed(base, "rome_layout", given, params, output=written)
 
 
 def as_the_suite(run_dir):

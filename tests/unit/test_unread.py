@@ -2,11 +2,11 @@
 
 import json
 import logging
-from types import SimpleNamespace
 
 import pytest
 import tiny
 from fuzzing import GOOD
+from handed import handed, input_files
 from samples import COUNTERFACT, NATIVE
 from test_datasets import EASYEDIT, KNOWN, ZSRE
 
@@ -160,16 +160,7 @@ def run(tmp_path, monkeypatch, capfd):
             "reading": {"format": "native"},
             "fingerprint": "",
         }
-        given = SimpleNamespace(
-            rule="filter_facts",
-            input=SimpleNamespace(records=str(path), model=str(path)),
-            output=[str(tmp_path / "out.parquet")],
-            params=SimpleNamespace(**params, get=params.get),
-            log=[str(tmp_path / "log")],
-            wildcards={},
-            config={},
-            threads=1,
-        )
+        given = handed(tmp_path, "filter_facts", input_files(records=path, model=path), params)
         monkeypatch.setattr(facts_script, "provenance", lambda _: {})
         facts_script.main(given)
         logging.captureWarnings(False)

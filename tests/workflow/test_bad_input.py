@@ -5,13 +5,14 @@ import json
 import logging
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import tiny
 import torch
 import yaml
+from handed import handed, input_files, output_files
 from safetensors.torch import save_file
 from tiny_study import OUT, merged, record, snakemake, write_inputs
 
@@ -165,16 +166,7 @@ def test_a_failed_job_says_why_in_the_terminal_and_in_its_log(folder, settings):
 @pytest.fixture
 def job(tmp_path, monkeypatch):
     """A function that makes what Snakemake gives a script."""
-    yield lambda rule, inputs, params: SimpleNamespace(
-        rule=rule,
-        input=inputs,
-        output=[str(tmp_path / "out.parquet")],
-        params=SimpleNamespace(**params, get=params.get),
-        log=[str(tmp_path / "log")],
-        wildcards={},
-        config={},
-        threads=1,
-    )
+    yield partial(handed, tmp_path)
     logging.captureWarnings(False)
 
 
@@ -190,8 +182,8 @@ def read_facts(job, tmp_path, text):
     path = tmp_path / "facts.json"
     path.write_text(text)
     settings = {"facts.n": None, "facts.completion_tokens": 4}
-    inputs = SimpleNamespace(records=str(path))
-    return job("filter_facts", inputs, {"settings": settings, "reading": {"format": "native"}})
+    given = input_files(records=path)
+    return job("filter_facts", given, {"settings": settings, "reading": {"format": "native"}})
 
 
 @pytest.mark.parametrize(
@@ -219,14 +211,14 @@ def test_a_study_without_a_known_fact_ends_the_job(job, tmp_path):
     row = {**RECORD, "status": "kept", "reason": "", "is_correct": False}
     tables.write(tmp_path / "facts.parquet", [row, {**row, "is_correct": None}], "facts")
     params = {"settings": {"known": "only", "size": None, "seed": 0}}
-    said = fails(study_script.main, job("study", [str(tmp_path / "facts.parquet")], params))
+    said = fails(study_script.main, job("study", input_files(tmp_path / "facts.parquet"), params))
     assert "facts.parquet: the model knows none of the 2 facts" in said
     assert "give it more records or another model" in said
     assert not (tmp_path / "out.parquet").exists()
 
     bad = {**row, "status": "excluded", "reason": "subject is empty", "is_correct": None}
     tables.write(tmp_path / "facts.parquet", [row, bad, bad], "facts")
-    said = fails(study_script.main, job("study", [str(tmp_path / "facts.parquet")], params))
+    said = fails(study_script.main, job("study", input_files(tmp_path / "facts.parquet"), params))
     assert "knows none of the 1 facts (2 excluded: 2 x subject is empty), so there is" in said
 
 
@@ -241,7 +233,7 @@ def test_facts_too_long_for_the_model_end_the_job_that_finds_them(job, tmp_path,
 
 def test_a_table_of_another_stage_is_named_with_what_it_lacks(job, tmp_path):
     tables.write(tmp_path / "facts.parquet", [{"case_id": "1"}], "essence")
-    said = fails(study_script.main, job("study", [str(tmp_path / "facts.parquet")], {}))
+    said = fails(study_script.main, job("study", input_files(tmp_path / "facts.parquet"), {}))
     assert "facts.parquet lacks the columns relation_id, subject, " in said
 
 
@@ -250,7 +242,7 @@ def test_a_damaged_noise_file_is_named_with_what_to_do(job, tmp_path, text):
     path = tmp_path / "noise.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"noise\.json: expected JSON with a number .*delete the"):
-        read_sigma(job("trace", SimpleNamespace(noise=str(path)), {}))
+        read_sigma(job("trace", input_files(noise=path)))
 
 
 def test_key_statistics_that_are_cut_off_are_named_with_what_to_do(tmp_path):
@@ -434,8 +426,8 @@ def test_a_file_given_in_its_place_is_copied_into_the_cache(job, tmp_path, monke
     monkeypatch.setitem(pins.ASSETS, "counterfact", small)
     params = {"name": "counterfact", "asset": "counterfact", "url": None}
     monkeypatch.setenv("LOCEDIT_ASSETS", str(given.parent))
-    snakemake = job("data_file", SimpleNamespace(), params)
-    snakemake.output = [str(assets.cached_path(small, tmp_path / "cache"))]
+    snakemake = job("data_file", None, params)
+    snakemake.output = output_files(assets.cached_path(small, tmp_path / "cache"))
     data_file_script.main(snakemake)
     assert (tmp_path / "cache").is_dir()
     assert read_records(snakemake.output[0], "native")[0]["subject"] == "France"

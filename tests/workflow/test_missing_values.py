@@ -18,6 +18,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from handed import handed, input_files
+from snakemake.iocontainers import InputFiles
 from tiny_study import LAYERS, METHODS, OUT, Run, Study
 
 from locedit import outcomes
@@ -359,44 +361,23 @@ def test_a_study_that_erases_nothing_says_so(study, tmp_path):
 # ---- each script, by itself ----------------------------------------------------------------------
 
 
-class Named(dict):
-    """Names as attributes, as Snakemake gives them."""
-
-    __getattr__ = dict.__getitem__
-
-
-class Rows(list):
-    """Snakemake's lists of files, some by their name."""
-
-    def __init__(self, files, **named):
-        super().__init__(files)
-        self.__dict__.update(named)
-
-
-def a_job(folder: Path, rule: str, inputs: Any, **wildcards: str) -> SimpleNamespace:
-    return SimpleNamespace(
-        rule=rule,
-        input=inputs,
-        output=[str(folder / "out.parquet")],
-        params=Named(model="m", dataset="d", aggregate="mean", fingerprint="1"),
-        wildcards=Named(wildcards),
-        config={"seed": 0, "tracing": {"noise_seed": 1}, "plugins": []},
-        log=[str(folder / "log")],
-    )
+def a_job(folder: Path, rule: str, given: Any = None, **wildcards: str) -> SimpleNamespace:
+    params = {"model": "m", "dataset": "d", "aggregate": "mean", "fingerprint": "1"}
+    return handed(folder, rule, given, params, wildcards=wildcards)
 
 
 @pytest.fixture
 def stored(tmp_path):
     """Writes a study of two facts and an edit's table with these statuses."""
 
-    def store(*statuses: str) -> Rows:
+    def store(*statuses: str) -> InputFiles:
         study = [{"case_id": str(i), "is_correct": True} for i in range(len(statuses))]
         tables.write(tmp_path / "study.parquet", study, "facts")
         grid = {"method": "FT-1", "problem": "fact_erasure", "layer": 0}
         rows = [{**grid, "case_id": str(i), "status": s} for i, s in enumerate(statuses)]
         tables.write(tmp_path / "edits.parquet", rows, "editing")
         edits = [tmp_path / "edits.parquet"]
-        return Rows([], study=tmp_path / "study.parquet", edits=edits, peaks=[], again=[])
+        return input_files(study=tmp_path / "study.parquet", edits=edits, peaks=[], again=[])
 
     return store
 
@@ -437,7 +418,7 @@ def test_a_failed_cell_says_how_many_and_the_commonest_reasons():
 @pytest.mark.parametrize("stage", ["trace", "localize", "baseline", "edit"])
 @pytest.mark.parametrize("shard", [{}, {"scatteritem": "1-of-2"}], ids=["whole", "a shard"])
 def test_a_stage_whose_facts_all_fail_is_an_error_unless_others_may_not(tmp_path, stage, shard):
-    given = a_job(tmp_path, stage, Rows([]), kind="mlp", window="3", **shard)
+    given = a_job(tmp_path, stage, kind="mlp", window="3", **shard)
     rows = [{"case_id": str(i), "status": FAILED} for i in range(2)]
     checked = jobs.whole_cell(given, rows, logging.getLogger("test"), stage)
     if shard:
@@ -458,8 +439,8 @@ def test_shards_of_which_one_has_a_fact_are_merged(tmp_path, stage, schema):
             row = {"case_id": str(i), "status": status if i else FAILED}
             tables.write(path, [row], schema, {"fingerprint": "1"})
         tables.write(tmp_path / "study.parquet", [{"case_id": "0"}, {"case_id": "1"}], "facts")
-        inputs = Rows([], study=tmp_path / "study.parquet", shards=list(map(str, paths)))
-        given = a_job(tmp_path, f"merge_{stage}", inputs, problem="fact_forcing")
+        read = input_files(study=tmp_path / "study.parquet", shards=paths)
+        given = a_job(tmp_path, f"merge_{stage}", read, problem="fact_forcing")
         if other:
             with pytest.raises(SystemExit, match=r"none of 2 facts .*, delete .*part-0"):
                 merge.main(given)
@@ -534,9 +515,9 @@ def tuning_facts(tmp_path, p_true: float) -> SimpleNamespace:
     ]
     tables.write(tmp_path / "facts.parquet", rows, "facts")
     tables.write(tmp_path / "study.parquet", rows[:1], "facts")
-    paths = Named(facts=tmp_path / "facts.parquet", study=tmp_path / "study.parquet")
-    params = Named(min_p_erase=0.02, seed=0, settings={"facts": 8})
-    return SimpleNamespace(input=paths, params=params)
+    paths = input_files(facts=tmp_path / "facts.parquet", study=tmp_path / "study.parquet")
+    params = {"min_p_erase": 0.02, "seed": 0, "settings": {"facts": 8}}
+    return handed(tmp_path, "sweep", paths, params)
 
 
 def test_tuning_takes_known_facts_outside_the_study(tmp_path):
@@ -560,20 +541,21 @@ def test_tuning_of_erasure_says_that_nothing_known_is_likely_enough(tmp_path):
     assert len(sweep.outside_study(given, given.params, "fact_forcing")) == 2
 
 
-def test_a_sweep_that_chose_nothing_says_why():
+def test_a_sweep_that_chose_nothing_says_why(tmp_path):
     rows = [{"method": "FT-1", "problem": "fact_forcing", "chosen": False, "n_facts": 2}]
-    given = SimpleNamespace(input=["FT-1/fact_forcing.parquet"])
+    given = handed(tmp_path, "sweep_table", input_files("FT-1/fact_forcing.parquet"))
     with pytest.raises(ValueError, match=r"no setting of FT-1/fact_forcing\.parquet can"):
         sweep_table.chosen(pd.DataFrame(rows), given)
 
 
-def test_chosen_settings_form_a_set_with_the_aims_name_that_says_where_it_was_missed():
+def test_chosen_settings_form_a_set_with_the_aims_name_that_says_where_it_was_missed(tmp_path):
     chosen = {"method": "ROME", "n_facts": 2, "chosen": True}
     hit = {"problem": "error_injection", "admissible": True, "rewrite": 0.6, "values": '{"lr": 1}'}
     missed = {"problem": "fact_erasure", "admissible": False, "rewrite": 0.8, "values": '{"lr": 2}'}
     settings = {"aim": "unsaturated", "rewrite": [0.5, 0.7], "layer": 5}
     settings["problems"] = ["error_injection", "fact_erasure"]
-    given = SimpleNamespace(params=Named(settings=settings, dataset="bundled"), input=[])
+    params = {"settings": settings, "dataset": "bundled"}
+    given = handed(tmp_path, "sweep_table", None, params)
     tuned = sweep_table.chosen(pd.DataFrame([{**chosen, **hit}, {**chosen, **missed}]), given)
     assert list(tuned) == ["unsaturated"]
     wanted = {"ROME": {"all": {"lr": 1}, "fact_erasure": {"lr": 2}}}

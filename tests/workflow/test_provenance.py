@@ -5,11 +5,11 @@ import os
 import shutil
 from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from handed import handed, input_files
 from tiny_study import METHODS, OUT, PROBLEMS, copy_tree
 
 from locedit.store import assets, hashing, tables
@@ -63,49 +63,33 @@ def test_one_model_and_one_data_set_are_behind_all_tables(study):
     assert len({one["data"] for one in made if "data" in one}) == 1
 
 
-class Named(dict):
-    """As Snakemake gives a job its inputs: iterated over by value."""
-
-    __getattr__ = dict.__getitem__
-
-    def __iter__(self):
-        return iter(self.values())
-
-
-def job(**given):
-    named = {"rule": "edit", "input": Named(), "params": Named(), "wildcards": Named()}
-    return SimpleNamespace(**{**named, **given})
-
-
 def test_a_fingerprint_covers_settings_code_and_inputs_and_nothing_of_the_machine(tmp_path):
     tables.write(tmp_path / "a.parquet", [], "essence", {"fingerprint": "one"})
     (tmp_path / "noise.json").write_text("1")
-    files = {name: str(tmp_path / name) for name in ("a.parquet", "noise.json")}
-    given = {"params": Named(settings={"n": 1}, code="c"), "input": Named(**files)}
-    before = provenance.fingerprint(job(**given))
-    shard = Named(scatteritem="1-of-4")
-    alike = [{"wildcards": shard}, {"input": Named(**files, model="/elsewhere")}]
-    for other in alike:
-        assert provenance.fingerprint(job(**{**given, **other})) == before
-    others = [{"rule": "trace"}, {"params": Named(settings={"n": 2}, code="c")}]
-    others += [{"params": Named(settings={"n": 1}, code="d")}, {"wildcards": Named(layer="3")}]
-    found = {provenance.fingerprint(job(**{**given, **other})) for other in others}
+    files = {name: tmp_path / name for name in ("a.parquet", "noise.json")}
+
+    def fingerprint(rule="edit", given=files, **more):
+        more = {"params": {"settings": {"n": 1}, "code": "c"}, **more}
+        return provenance.fingerprint(handed(tmp_path, rule, input_files(**given), **more))
+
+    before = fingerprint()
+    assert fingerprint(wildcards={"scatteritem": "1-of-4"}) == before
+    assert fingerprint(given={**files, "model": "/elsewhere"}) == before
+    found = {fingerprint(params={"settings": {"n": n}, "code": c}) for n, c in [(2, "c"), (1, "d")]}
+    found |= {fingerprint("trace"), fingerprint(wildcards={"layer": "3"})}
     (tmp_path / "noise.json").write_text("2")
-    found.add(provenance.fingerprint(job(**given)))
+    found.add(fingerprint())
     tables.write(tmp_path / "a.parquet", [], "essence", {"fingerprint": "another"})
-    found.add(provenance.fingerprint(job(**given)))
+    found.add(fingerprint())
     assert len(found | {before}) == 7
 
 
 def test_the_corpus_names_the_dump_that_it_was_read_from(tmp_path, monkeypatch):
     monkeypatch.setattr(corpus.assets, "resolve", lambda *_, **__: tmp_path / "dump")
     monkeypatch.setattr(corpus, "paragraphs", lambda _: [])
-    config = {"plugins": [], "seed": 0, "tracing": {"noise_seed": 1}}
-    outputs = {"output": [str(tmp_path / "a.parquet")], "log": [str(tmp_path / "log")]}
-    params = Named(data=assets.named("enwiki-shortened").sha256, code="c")
-    given = {"params": params, "rule": "corpus", "config": config}
-    corpus.main(SimpleNamespace(input=Named(), wildcards=Named(), **outputs, **given))
-    hashes = tables.provenance(tmp_path / "a.parquet")["hashes"]
+    params = {"data": assets.named("enwiki-shortened").sha256, "code": "c"}
+    corpus.main(handed(tmp_path, "corpus", None, params))
+    hashes = tables.provenance(tmp_path / "out.parquet")["hashes"]
     assert set(hashes) == {"code", "data"}
 
 
@@ -239,13 +223,8 @@ def same(one, two):
 
 def test_the_corpus_is_no_data_set(tmp_path):
     """What a model shares among its studies states no data, or they could not share it."""
-
-    class Inputs(list):
-        def get(self, name):
-            return self[0] if name == "corpus" else None
-
     corpus = tmp_path / "enwiki.parquet"
     rows = [{"title": "a", "index": 0, "text": "b"}]
     tables.write(corpus, rows, "corpus", {"hashes": {"data": "x"}})
-    job = SimpleNamespace(input=Inputs([str(corpus)]), params={"code": "c"})
+    job = handed(tmp_path, "contexts", input_files(corpus=corpus), {"code": "c"})
     assert provenance.hashes(job) == {"code": hashing.digest("c")}

@@ -11,7 +11,7 @@ import tiny
 import torch
 import yaml
 from conftest import ROOT
-from snakemake.iocontainers import InputFiles
+from handed import handed, input_files
 from tiny_study import OUT, snakemake
 
 from locedit.api import inputs
@@ -139,19 +139,15 @@ def write_inputs(base: Path, model: str, data: str = "d") -> dict[str, Path]:
 
 
 def a_job(base: Path, folder: Path, files: dict[str, Path], stated: int = 4) -> SimpleNamespace:
-    found = {name: str(path) for name, path in files.items() if path.exists()}
-    return SimpleNamespace(
-        rule="edit",
-        threads=torch.get_num_threads(),
-        resources={},
-        input=InputFiles(fromdict={**found, "model": str(folder / "config.json")}),
-        config={
-            "model": str(model_file(base, folder, stated)),
-            "plugins": [],
-            "dtype": "auto",
-            "statistics": {"ridge": 0},
-        },
-    )
+    found = {name: path for name, path in files.items() if path.exists()}
+    config = {
+        "model": str(model_file(base, folder, stated)),
+        "plugins": [],
+        "dtype": "auto",
+        "statistics": {"ridge": 0},
+    }
+    given = input_files(**found, model=folder / "config.json")
+    return handed(base, "edit", given, config=config, threads=torch.get_num_threads())
 
 
 @pytest.fixture
