@@ -103,7 +103,7 @@ measures_of <- function(rows, measures) {
   if (has("value")) "value" else measures
 }
 
-# Facts whose tracing is concentrated: at most three layers other than the peak reach half of it
+# Facts whose effect is concentrated: at most three layers other than the peak reach half of it
 # (METHODS section 7). A fact without an effect above zero has no peak.
 concentrated_facts <- function(effects, effect) {
   value <- as.numeric(effects[[effect]])
@@ -213,7 +213,7 @@ without_model <- function(n, fits) {
   }
   if (!is.null(fits$both) && !has_both_model(n, fits)) {
     return(sprintf(
-      "too few rows for layer and tracing together (%d rows, %d coefficients)", n, fits$rank_both
+      "too few rows for layer and effect together (%d rows, %d coefficients)", n, fits$rank_both
     ))
   }
   NULL

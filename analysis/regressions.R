@@ -36,7 +36,7 @@ r2_rows <- function(rows, subsets) {
   answers <- lapply(subsets, function(subset) {
     chosen <- if (subset == "all") rows else rows[rows$concentrated, , drop = FALSE]
     answer <- beside(subset = subset, r2_row(chosen))
-    if (nrow(chosen) == 0 && nrow(rows) > 0) answer$reason <- "no fact's tracing is concentrated"
+    if (nrow(chosen) == 0 && nrow(rows) > 0) answer$reason <- "no fact's effect is concentrated"
     answer
   })
   bind_columns(answers)
@@ -112,7 +112,7 @@ why_incomplete <- function(answer, fits) {
   reason <- without_model(answer$n, fits)
   if (!is.null(reason) || is.null(fits$both)) return(reason)
   if (answer$df1 == 0) return("effect has no variance within any layer: no F test")
-  if (fits_exactly(answer$r2_both)) return("layer and tracing together fit exactly: no F test")
+  if (fits_exactly(answer$r2_both)) return("layer and effect together fit exactly: no F test")
   NULL
 }
 
