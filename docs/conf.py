@@ -1,8 +1,6 @@
 """The site: `make docs` builds it into docs/_build/html, with warnings as errors.
 
-Pages under _generated/ follow from the code and are made at each build; docs/tutorial/one_fact.py
-is run for what the tutorial shows (LOCEDIT_DOCS_TUTORIAL=skip leaves it out where the model's
-weights cannot be had).
+Pages under _generated/ follow from the code and are made at each build.
 """
 
 import sys

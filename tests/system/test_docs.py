@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import bench_gpu
+import cells
 import pyarrow as pa
 import pytest
 import yaml
@@ -21,7 +22,6 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 sys.path.append(str(DOCS / "_ext"))
 
-import cells  # noqa: E402
 import generated  # noqa: E402
 
 BUILT = ("_build", "_generated")  # by `make docs`
@@ -216,10 +216,18 @@ def seen(smollm2_lm, monkeypatch):
 
 @pytest.mark.slow
 def test_the_tutorial_runs_and_shows_what_its_text_says(seen, tmp_path):
-    said, names = cells.run(DOCS / "tutorial" / "one_fact.py", tmp_path)
-    text = (DOCS / "tutorial" / "index.md").read_text()
-    assert [n for n in said if f"_generated/{n}.py" not in text] == []
-    assert said["trace"].startswith("p(Paris): clean 0.64, subject corrupted 0.02")
+    program = DOCS / "tutorial" / "one_fact.py"
+    said, names = cells.run(program, tmp_path)
+    text = (DOCS / "tutorial" / "index.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    parts = cells.cells(program.read_text(encoding="utf-8"))
+    assert quoted == [part.strip() + "\n" for part in parts.values()]
+    number = re.compile(r"\d+(?:\.\d+)?")
+    printed = "".join(re.findall(r"```text\n(.*?)```", text, re.DOTALL))
+    found = "".join(said.values())
+    assert number.sub("#", printed) == number.sub("#", found)
+    shown, exact = ([float(n) for n in number.findall(one)] for one in (printed, found))
+    assert shown == pytest.approx(exact, abs=0.02)  # machines round differently
     assert names["effect"].argmax() < 3  # "at the first layers"
     assert names["effect"].max() > 0.9
     assert min(score.rewrite for score in names["scores"].values()) > 0.95  # "at every layer"
