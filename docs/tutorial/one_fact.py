@@ -1,6 +1,6 @@
 """The tutorial's program: one fact loaded, traced, edited at several layers, and plotted.
 
-docs/tutorial/index.md quotes it cell by cell with what it prints; tests/system/test_docs.py compares.
+docs/tutorial/index.md quotes it cell by cell, with what it prints; a test compares.
 By hand: python docs/tutorial/one_fact.py
 """
 

@@ -212,7 +212,7 @@ class Chosen:
     At the edited layers, whose value is the mean over the layers nearest to each, the lower of two.
     """
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self, *names: str, seen: bool = True) -> None:
         data = DOCS / "data"
         effects = pd.read_csv(data / "smollm2-200-all" / "effects.csv")
         scores = pd.read_csv(data / "smollm2-200" / "scores.csv")
@@ -225,6 +225,8 @@ class Chosen:
             rows = effects[(effects["localizer"] == name) & (effects["window"] == 5)]
             values[name] = rows.set_index("case_id")[[str(n) for n in range(30)]].dropna()
         facts = sorted(scores.index.intersection(values[names[0]].index))
+        left_out = set() if seen else set(pd.read_csv(data / "smollm2-200" / "seen.csv").case_id)
+        facts = [fact for fact in facts if fact not in left_out]
         self.facts = [fact for fact in facts if all(fact in values[name].index for name in names)]
         self.values = {name: values[name].loc[self.facts].to_numpy() for name in names}
         nearest = np.array([min(layers, key=lambda e: (abs(e - n), e)) for n in range(30)])
@@ -247,17 +249,57 @@ class Chosen:
         return np.array([gain(everything)] + [gain(np.delete(everything, k)) for k in everything])
 
 
+def jackknifed(gains: np.ndarray) -> list[float]:
+    """The estimate of all facts and its interval, from those without each."""
+    estimate, without, n = gains[0], gains[1:], len(gains) - 1
+    se = np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())
+    half = intervals.t_quantile(0.975, n - 1) * se
+    p = 2 * (1 - intervals.t_distribution(abs(estimate / se), n - 1))
+    return [estimate, estimate - half, estimate + half, p]
+
+
 def against_the_placebo() -> list[float]:
     both = Chosen("tracing", "placebo")
     tracing, placebo = both.gains("tracing"), both.gains("placebo")
-    apart = tracing - placebo
-    n = len(both.facts)
-    se = np.sqrt((n - 1) / n * ((apart[1:] - apart[1:].mean()) ** 2).sum())
-    half = intervals.t_quantile(0.975, n - 1) * se
     found = one("smollm2-200-all", "choice", "n_facts", **LATER | {"localizer": "placebo"})
-    assert found == [n]
-    p = 2 * (1 - intervals.t_distribution(abs(apart[0] / se), n - 1))
-    return [tracing[0], apart[0], apart[0] - half, apart[0] + half, p]
+    assert found == [len(both.facts)]
+    return [tracing[0], *jackknifed(tracing - placebo)]
+
+
+def of_new_facts(name: str) -> list[float]:
+    """Gain and interval; p by 4,000 permutations of the peaks among the facts."""
+    new = Chosen(name, seen=False)
+    gains, n = new.gains(name), len(new.facts)
+    draw = np.random.default_rng(0)
+    shuffled = new.scores[
+        np.arange(n), np.stack([draw.permutation(new.peaks[name]) for _ in range(4000)])
+    ].mean(axis=1)
+    everyone = new.scores[:, new.peaks[name]].mean()
+    own = new.scores[np.arange(n), new.peaks[name]].mean()
+    p = np.mean(np.abs(shuffled - everyone) >= abs(own - everyone))
+    return [n, *jackknifed(gains)[:3], p]
+
+
+def on_new_facts() -> list[float]:
+    both = Chosen("tracing", "placebo", seen=False)
+    tracing, placebo = both.gains("tracing"), both.gains("placebo")
+    apart = jackknifed(tracing - placebo)
+    return [
+        len(both.facts),
+        *jackknifed(placebo)[:3],
+        *jackknifed(tracing)[:3],
+        *apart[:3],
+    ]
+
+
+def room_for_a_choice() -> list[float]:
+    """How often the layer that is best for all is a fact's own best, and what is to be gained."""
+    scores = Chosen("tracing").scores
+    best = scores.mean(axis=0).argmax()
+    assert best == 0
+    oracle = one("smollm2-200", "value", "value high low", strategy="oracle", **PRIMARY)
+    gain = (scores.max(axis=1) - scores[:, best]).mean()
+    return [100 * np.mean(scores.argmax(axis=1) == best), gain, *(-end for end in oracle)]
 
 
 def swapped_and_noised() -> list[float]:
@@ -269,11 +311,35 @@ def swapped_and_noised() -> list[float]:
     return [np.mean(ranks), len(ranks), 100 * agreed]
 
 
+def summary(study: str) -> list[float]:
+    return (
+        one(study, "choice", "gain low high", **PRIMARY)
+        + one(study, "within", "r low high", **PRIMARY)
+        + one(study, "value", "value low high", strategy="localizer", **PRIMARY)
+    )
+
+
+def of_planted(table: str, columns: str) -> list[float]:
+    pair = {"method": "FT-5", "problem": "error_injection"}
+    return one("smollm2-planted", table, columns, **PRIMARY | pair)
+
+
 LATER = PRIMARY | {"localizer": "swap_tracing"}
 FORCED = ("FT-1", "FT-5", "MEMIT")
 ERASED = ("FT-1", "FT-5")
 # A sentence of the page, # for each of its numbers, and what these are by the published tables
 CLAIMS = {
+    "errors injected by ROME | 200 | # (# to #) | # (# to #) | # (# to #) |": lambda: summary(
+        "smollm2-200"
+    ),
+    "seen | # | # (# to #) | | |": lambda: of_new_facts("tracing")[:4],
+    "the placebo | # | # (# to #) | | |": lambda: on_new_facts()[:4],
+    "errors injected by ROME | 64 | # (# to #) | # (# to #) | # (# to #) |": lambda: summary(
+        "gemma3-270m-primary"
+    ),
+    "FT-5 | 45 | # (# to #) | # | none": lambda: (
+        of_planted("choice", "gain low high") + of_planted("within", "r")
+    ),
     "than those that it picks for others: by # log odds (# to #, p #)": lambda: one(
         "smollm2-200", "choice", "gain low high p", **PRIMARY
     ),
@@ -303,6 +369,15 @@ CLAIMS = {
         one("smollm2-200-all", "choice", "gain low high p", **LATER | {"localizer": "placebo"})
         + against_the_placebo()
     ),
+    "on the # others that have a placebo it gains # (# to #), tracing # (# to #), and the "
+    "difference is # (# to #)": on_new_facts,
+    "layer 1 is the best edited layer of # % of the facts, taking each fact's best, known "
+    "afterwards, would add #, and taking the best by one half of the paraphrases loses # (# to "
+    "#) on": room_for_a_choice,
+    "the # facts that no earlier study had seen, nor `tune`, alone give # (# to #, p #)": lambda: (
+        of_new_facts("tracing")
+    ),
+    "on the facts that no study had seen # (# to #, p #)": lambda: of_new_facts("swap_tracing")[1:],
     "A is # log odds (# to #, p #), r within facts # (# to #, shown": lambda: (
         one("gemma3-270m-primary", "choice", "gain low high p", **PRIMARY)
         + one("gemma3-270m-primary", "within", "r low high", **PRIMARY)
@@ -335,14 +410,33 @@ CLAIMS = {
 }
 
 
-@pytest.mark.parametrize("claim", CLAIMS)
-def test_a_sentence_says_what_the_tables_do(claim):
-    page = " ".join((DOCS / "results.md").read_text().split())
+# Likewise of README.md
+README = {
+    "By # with causal tracing (p #); # on the # facts that no study had seen, where `placebo`, "
+    "the noise on other tokens, has #.": lambda: [
+        *one("smollm2-200", "choice", "gain p", **PRIMARY),
+        *of_new_facts("tracing")[1::-1],
+        on_new_facts()[1],
+    ],
+    "within a fact? Hardly (r #).": lambda: one("smollm2-200", "within", "r", **PRIMARY),
+    "it adds # (# to #).": lambda: summary("smollm2-200")[-3:],
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "claim", "exact"),
+    [("docs/results.md", *claim) for claim in CLAIMS.items()]
+    + [("README.md", *claim) for claim in README.items()],
+)
+def test_a_sentence_says_what_the_tables_do(file, claim, exact):
+    page = " ".join((ROOT / file).read_text(encoding="utf-8").split())
     number = r"(-?\d*\.?\d+)"
-    (found,) = re.findall(re.escape(claim).replace(r"\#", number), page)
-    exact = CLAIMS[claim]()
-    assert len(found) == len(exact)
-    for printed, value in zip(found, exact, strict=True):
+    found = re.findall(re.escape(claim).replace(r"\#", number), page)
+    assert len(found) == 1
+    printed_numbers = [found[0]] if isinstance(found[0], str) else found[0]
+    exact = exact()
+    assert len(printed_numbers) == len(exact)
+    for printed, value in zip(printed_numbers, exact, strict=True):
         step = 10.0 ** -len(printed.partition(".")[2])
         assert abs(float(printed) - value) <= step / 2 + 1e-9, (printed, value)
 
