@@ -16,6 +16,7 @@ from locedit.windows import EMBEDDING
 
 AMONG = "among the edited layers"  # the estimand where not all facts peak at one of them
 PAIR = ("problem", "method", "score")
+PLACEBO = "placebo"
 MINUS = "\N{MINUS SIGN}"
 CONCLUSION = 1  # its place in the paragraph, behind what was asked
 # What a comparison needs to be told: as in analysis/verdict.R, which has them for the primary one.
@@ -208,6 +209,7 @@ def beside(verdict: pd.DataFrame, choice: pd.DataFrame, design: Design) -> str:
     rows = _rows(choice, **{key: row[key] for key in PAIR})
     rows = _known(rows[rows["localizer"] != row["localizer"]], "p_adjusted")
     rows = _one_place(rows, design).sort_values("gain", ascending=False)
+    noised = rows[rows["localizer"].eq(PLACEBO)] if row["localizer"] == TRACING else rows.head(0)
     enough = rows["n_facts"].ge(ENOUGH_FACTS) & rows["share_edited"].ge(ENOUGH_PEAKS)
     untold, rows = rows[~enough], rows[enough]
     rows = rows.assign(better=(rows["gain"] > 0) & (rows["p_adjusted"] < 0.05))
@@ -218,6 +220,11 @@ def beside(verdict: pd.DataFrame, choice: pd.DataFrame, design: Design) -> str:
     if len(untold):
         names = _listed([_plain(name) for name in untold["localizer"]])
         parts.append(f"too few facts, or too few of their peaks, are edited to say it of {names}")
+    for _, other in noised.iterrows():  # is it the subject that is traced?
+        parts.append(
+            f"tracing with its noise on other tokens than the subject's ({_plain(PLACEBO)}) gains "
+            f"{_signed(other['gain'], 2)} ({_interval(other, '')})"
+        )
     told = "; ".join(parts)
     return f"{told[0].upper()}{told[1:]}." if told else ""
 

@@ -248,6 +248,16 @@ def test_other_localizers_and_controls_are_told_beside_the_conclusion(gains, say
     assert bool(says) == bool(said)
 
 
+def test_what_noise_on_other_tokens_gains_is_told_beside_tracing():
+    table = chosen(**FOUND, placebo=(0.18, 0.28)).assign(low=-0.09, high=0.45)
+    primary = verdict("better", module="mlp", window=5)
+    says = "the subject's (placebo) gains +0.18 (95 % interval \N{MINUS SIGN}0.09 to +0.45)."
+    design = replace(DESIGN, controls=["placebo"])
+    assert findings.beside(primary, table, design).endswith(says)
+    other = primary.assign(localizer="lens_rise")
+    assert "(placebo) gains" not in findings.beside(other, table, design)
+
+
 def test_nothing_is_said_of_localizers_whose_peaks_are_hardly_edited():
     table = chosen(**FOUND)
     primary = verdict("better", module="mlp", window=5)
