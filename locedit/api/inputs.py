@@ -148,7 +148,8 @@ class _PerLayer(key_statistics.KeyMoments):
 
 
 def _path(seen: Look, layer: int, tokens: int) -> Path:
-    name = f"{seen.identity}-{seen.config.dtype}-{tokens}-layer-{layer}.safetensors"
+    most = seen.config.statistics.max_tokens
+    name = f"{seen.identity}-{seen.config.dtype}-{tokens}-of-{most}-layer-{layer}.safetensors"
     return seen.cache / "statistics" / name
 
 

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 from locedit.api.inputs import shared_inputs
 from locedit.api.look import Look, check_length, look
+from locedit.engine import noise
 from locedit.engine.updates import Updates, felt, total_norms
 from locedit.errors import LoceditError
 from locedit.facts import wording
@@ -209,10 +210,6 @@ def edit(
         losses=found.losses[0] if found.losses else None,
         **noise,
     )
-    if not math.isfinite(edited.norm):
-        raise LoceditError(
-            f"{method} at {layer_words(layer)}: the edit is not finite; try a smaller rate"
-        )
     return edited
 
 
@@ -285,9 +282,13 @@ def inputs_of(
 
 
 def check_edited(found: Edit, method: str, layer: int) -> None:
-    """Raise LoceditError with the reason where a method has no edit of its one fact."""
+    """Raise LoceditError where a method has no edit of its one fact, or none that is finite."""
     if found.not_edited:
         raise LoceditError(f"{method} at {layer_words(layer)}: not edited, {found.not_edited[0]}")
+    if not math.isfinite(total_norms(found.updates)[0]):
+        raise LoceditError(
+            f"{method} at {layer_words(layer)}: the edit is not finite; try a smaller rate"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -398,10 +399,8 @@ def seen_as(lm: LanguageModel) -> Look:
 
 
 def _sigma(lm: LanguageModel, given: float | str | None) -> float:
-    if isinstance(given, float | int):
-        if not 0 < given < math.inf:
-            raise LoceditError(f"sigma: must be a positive number, got {given}")
-        return float(given)
+    if not isinstance(given, str) and given is not None:
+        return noise.parse_sigma(given, 1.0)
     if lm not in _LOADED:
         raise LoceditError(
             "sigma: this model was not loaded by `locedit.load`, so its file's noise is not known; "

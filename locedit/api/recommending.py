@@ -10,6 +10,7 @@ import yaml
 
 from locedit.api.inputs import shared_inputs, sources
 from locedit.api.look import Look
+from locedit.engine.loading import pick_dtype
 from locedit.errors import LoceditError
 from locedit.facts import bundled, record
 from locedit.facts.formats import SEPARATOR
@@ -91,6 +92,7 @@ def recommend(
     rows, notes = usable_records(wanted)
     asked = {
         "model": seen.identity,
+        "dtype": str(pick_dtype(seen.config.dtype)).removeprefix("torch."),
         "facts": str(wanted.facts or "bundled"),
         "editors": list(wanted.editors),
         "problem": wanted.problem,
@@ -285,8 +287,8 @@ def localizing(
     """
     shared = [editor.shared for editor in question.editors]
     moments = next((one.moments for one in shared if one.moments is not None), None)
-    # ROME's, whose first set begins with the bare prompt
-    contexts = next((one.contexts for one in shared if len(one.contexts) == 1), None)
+    of_rome = (one for one in question.editors if METHODS[one.method].contexts == "rome")
+    contexts = next((one.shared.contexts for one in of_rome), SharedInputs().contexts)
 
     def inputs(name: str) -> LocalizerInputs | None:
         needs = LOCALIZERS[name].needs
@@ -296,7 +298,7 @@ def localizing(
             study=[subject.fact for subject in question.pools["search"]],
             records=records,
             moments=moments,
-            contexts=contexts or SharedInputs().contexts,
+            contexts=contexts,
             seed=seed,
             **(noise if "noise" in needs else {}),
         )

@@ -57,7 +57,8 @@ def heat_map(
     room = max(1, width - label - 2)
     share = math.ceil(n_layers / room)
     cells = np.stack(
-        [values[:, low : low + share].max(axis=1) for low in range(0, n_layers, share)], axis=1
+        [np.fmax.reduce(values[:, low : low + share], axis=1) for low in range(0, n_layers, share)],
+        axis=1,
     )
     size = max(1, min(3, room // cells.shape[1]))
     shades = len(COLOURS if colour else ramp)

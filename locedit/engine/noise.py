@@ -1,5 +1,6 @@
 """Gaussian noise on a subject's input embeddings (METHODS section 2, step 2)."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -51,13 +52,15 @@ def subject_embedding_sd(lm: LanguageModel, subjects: Iterable[str]) -> float:
 def parse_sigma(noise: float | str, embedding_sd: float) -> float:
     """A number as it is; "3sd" as three times the subjects' embedding standard deviation.
 
-    Raises LoceditError for another text.
+    Raises LoceditError for another text, and for what is not a positive number.
     """
-    if not isinstance(noise, str):
-        return float(noise)
+    unit = embedding_sd if isinstance(noise, str) and noise.endswith("sd") else 1.0
     try:
-        return float(noise.removesuffix("sd")) * embedding_sd
-    except ValueError:
+        number = float(noise.removesuffix("sd") if isinstance(noise, str) else noise)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(noise, bool) or not 0 < number < math.inf:
         raise LoceditError(
-            f"sigma: expected a number, or deviations as '3sd'; got {shown(noise)}"
-        ) from None
+            f"sigma: expected a positive number, or deviations as '3sd'; got {shown(noise)}"
+        )
+    return number * unit

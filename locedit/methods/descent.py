@@ -41,13 +41,13 @@ def descend_weights(
 
     def forward(facts: Sequence[int]) -> tuple[Tensor, Tensor]:
         batch = batch_of(tuple(facts))
-        with applied(lm, _of_facts(changes, facts), batch.cells):
+        with applied(lm, _felt(lm, changes, facts), batch.cells):
             hidden = passes.run(lm, batch.inputs, batch.part, first=min(changes))
         return batch.queries.log_probs(lm, hidden).view(len(facts), -1), batch.sizes
 
     parameters = [_parameters_of(changes, [fact]) for fact in range(rows.facts)]
     taken, losses = descend(lm.device, parameters, forward, loss_of, **how)
-    return Edit(updates=dict(changes), steps=taken, losses=losses)
+    return Edit(updates=_felt(lm, changes, range(rows.facts)), steps=taken, losses=losses)
 
 
 def descend(
@@ -155,7 +155,7 @@ def descend_jointly(
         optimiser.zero_grad(set_to_none=True)
         history.append([])
         for part in parts:
-            with applied(lm, dict(changes), part.cells):
+            with applied(lm, _felt(lm, changes, [0]), part.cells):
                 hidden = passes.run(lm, part.inputs, part.part, first=min(changes))
             log_p = part.queries.log_probs(lm, hidden)
             loss = loss_of(log_p.view(len(part.sizes), -1), part.sizes)
@@ -168,7 +168,7 @@ def descend_jointly(
     for parameter in parameters:
         parameter.requires_grad_(False).grad = None
     losses = list(zip(history[0], history[-1], strict=True))
-    return Edit(updates=dict(changes), steps=[taken] * len(facts), losses=losses)
+    return Edit(updates=_felt(lm, changes, [0]), steps=[taken] * len(facts), losses=losses)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,7 +334,7 @@ def zero_changes(
 
     def zeros(*shape: int) -> list[Tensor]:
         return [
-            torch.zeros(*shape, device=lm.device, dtype=lm.dtype, requires_grad=True)
+            torch.zeros(*shape, device=lm.device, dtype=lm.trained_dtype, requires_grad=True)
             for _ in range(facts)
         ]
 
@@ -349,11 +349,18 @@ def zero_changes(
     }
 
 
-def _of_facts(changes: dict[int, Dense], facts: Sequence[int]) -> dict[int, LowRank | Dense]:
+def _felt(
+    lm: LanguageModel, changes: dict[int, Dense], facts: Iterable[int]
+) -> dict[int, LowRank | Dense]:
+    """These facts' changes as the network has them: in its own dtype."""
+
+    def chosen(group: Sequence[Tensor]) -> list[Tensor]:
+        return [group[fact].to(lm.dtype) for fact in facts]
+
     return {
         layer: Dense(
-            weights=[change.weights[fact] for fact in facts],
-            biases=None if change.biases is None else [change.biases[fact] for fact in facts],
+            weights=chosen(change.weights),
+            biases=None if change.biases is None else chosen(change.biases),
         )
         for layer, change in changes.items()
     }

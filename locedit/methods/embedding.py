@@ -84,7 +84,7 @@ class _Trained:
         tokens = [_subject_tokens(lm, request) for request in requests]
         d, none = lm.hidden_size, max(map(len, tokens))
         changes = [
-            torch.zeros(len(some), d, device=lm.device, dtype=lm.dtype, requires_grad=True)
+            torch.zeros(len(some), d, device=lm.device, dtype=lm.trained_dtype, requires_grad=True)
             for some in tokens
         ]
         places = torch.full_like(rows.ids, none)
@@ -113,7 +113,7 @@ class _Trained:
 
     def _felt(self, fact: int) -> Tensor:
         """What a fact's tokens add to the first layer's input, [most tokens + 1, d]: 0 of none."""
-        change = self.changes[fact] * self.lm.embedding_scale
+        change = self.changes[fact].to(self.lm.dtype) * self.lm.embedding_scale
         most = max(map(len, self.tokens))
         return torch.nn.functional.pad(change, (0, 0, 0, most + 1 - len(change)))
 
@@ -122,7 +122,7 @@ class _Trained:
         added = normed.new_zeros(len(normed), self.lm.vocabulary_size)
         for index, fact in enumerate(facts):
             mine = (of_state == index).nonzero()
-            values = normed[mine[:, 0]] @ self.changes[fact].T
+            values = normed[mine[:, 0]] @ self.changes[fact].to(normed.dtype).T
             added = added.index_put((mine, self.tokens[fact][None, :]), values)
         return added
 
@@ -130,8 +130,10 @@ class _Trained:
         """The changes of all facts; of fewer tokens than the most, some columns are 0."""
         n = max(map(len, self.tokens))
         vocabulary, d = self.lm.embedding.weight.shape
-        left = self.changes[0].new_zeros(len(self.tokens), vocabulary, n)
-        right = self.changes[0].new_zeros(len(self.tokens), d, n)
+        left, right = (
+            torch.zeros(len(self.tokens), size, n, device=self.lm.device, dtype=self.lm.dtype)
+            for size in (vocabulary, d)
+        )
         for fact, (tokens, change) in enumerate(zip(self.tokens, self.changes, strict=True)):
             left[fact, tokens, torch.arange(len(tokens), device=tokens.device)] = 1
             right[fact, :, : len(tokens)] = change.detach().T

@@ -168,16 +168,16 @@ def optimise(
     fact_of = torch.arange(len(rows.last), device=lm.device) // per_fact
     at_subject = ((packed.row >= 0) & (packed.column == 0))[:, :, None]
     reading = _Reading(lm, rows, packed)
-    norms = v0.norm(dim=1)
+    norms = v0.to(lm.trained_dtype).norm(dim=1)
 
-    deltas = [torch.zeros_like(v, requires_grad=True) for v in v0]
+    deltas = [torch.zeros_like(v, dtype=lm.trained_dtype, requires_grad=True) for v in v0]
     optimiser = torch.optim.Adam(deltas, lr=objective.lr)
     history: list[Tensor] = []
     unedited: Tensor | None = None
     for _ in range(objective.steps):
         optimiser.zero_grad()
         delta = torch.stack(deltas)
-        change = delta[fact_of]  # [B, d]
+        change = delta[fact_of].to(lm.dtype)  # [B, d]
         if mlp_output is not None:
             change = lm.block_change(layer, mlp_output, change)
         hidden = torch.where(at_subject, start + change[row], start)
@@ -197,7 +197,7 @@ def optimise(
             for delta_f, norm in zip(deltas, norms, strict=True):
                 delta_f *= (objective.clamp * norm / delta_f.norm()).clamp(max=1.0)
     losses = list(zip(history[0].tolist(), history[-1].tolist(), strict=True))
-    return torch.stack([delta_f.detach() for delta_f in deltas]), losses
+    return torch.stack([delta_f.detach() for delta_f in deltas]).to(lm.dtype), losses
 
 
 class _Reading:

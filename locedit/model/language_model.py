@@ -121,6 +121,11 @@ class LanguageModel:
     def dtype(self) -> torch.dtype:
         return self.embedding.weight.dtype
 
+    @property
+    def trained_dtype(self) -> torch.dtype:
+        """Of what Adam trains: in float16 its eps, and squares of gradients, would be 0."""
+        return torch.float32 if self.dtype == torch.float16 else self.dtype
+
     def attention(self, layer: int) -> Any:
         return self.layers[layer].get_submodule(self.architecture.attention)
 

@@ -61,7 +61,7 @@ def facts_together(lm: LanguageModel, fine_tuned: int = FINE_TUNED) -> int:
     """
     if lm.device.type != "cuda":
         return BATCH_FACTS
-    change = CHANGES * fine_tuned * lm.hidden_size * lm.inner_size * lm.dtype.itemsize
+    change = CHANGES * fine_tuned * lm.hidden_size * lm.inner_size * lm.trained_dtype.itemsize
     fact = max(change, EDIT_ROWS * lm.n_layers * _row(lm))
     fit = free_memory(lm) * (SHARE - 1) // SHARE // fact
     return min(MOST_FACTS, 1 << max(0, fit.bit_length() - 1))

@@ -68,8 +68,11 @@ def rows(
     if found.chosen is None:
         return []
     arms = {arm.layer: arm for arm in (found.chosen, *found.rivals)}
-    # a layer that a localizer points at is measured at the chosen setting
-    arms |= {arm.layer: arm for arm in found.held_out}
+    for arm in found.held_out:
+        # a layer that a localizer points at is measured at the chosen setting, and shown at that
+        # unless it was measured at its own best one
+        if arms.get(arm.layer) not in found.held_out:
+            arms[arm.layer] = arm
     runner_up = found.rivals[0] if found.rivals else None
     table = []
     for layer, arm in sorted(arms.items()):

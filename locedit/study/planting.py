@@ -25,6 +25,7 @@ from torch import Tensor
 from locedit.engine import log_probs, passes
 from locedit.engine.key_statistics import KeyMoments, key_moments
 from locedit.engine.updates import Dense, Updates, applied
+from locedit.errors import LoceditError
 from locedit.facts.planted import PLACEBO, PLANTED, Planted, Training
 from locedit.model import hooks
 from locedit.model.language_model import LanguageModel
@@ -56,7 +57,11 @@ def plant(
     """Train the facts into their layers; the changes are returned, and the model stays as it was.
 
     texts: plain text, of which each step draws `settings.texts`. progress: told of each step.
+
+    Raises LoceditError in float16, in whose range the steps' squares are 0.
     """
+    if lm.dtype == torch.float16:
+        raise LoceditError("facts cannot be planted in float16; set `dtype` to float32 or bfloat16")
     changes = {
         layer: torch.zeros(lm.hidden_size, lm.inner_size, device=lm.device, dtype=lm.dtype)
         for layer in _changed(lm, facts)

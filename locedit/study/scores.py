@@ -100,10 +100,14 @@ def _p(row: Mapping[str, Any], column: str) -> list[float]:
 
 
 def rewrite_score(p: float, p_after: float, *, maximise: bool = True) -> float:
-    """(p* - p) / (1 - p), floored at 2e-8; for erasure (p - p*) / p, floored at 0."""
-    if maximise:
-        return 1.0 if p >= 1 else max((p_after - p) / (1 - p), 2e-8)
-    return 1.0 if p <= 0 else max((p - p_after) / p, 0.0)
+    """(p* - p) / (1 - p), floored at 2e-8; for erasure (p - p*) / p, floored at 0.
+
+    Where nothing is left to be written, 1 for an edit that keeps it so.
+    """
+    moved, room, floor = (p_after - p, 1 - p, 2e-8) if maximise else (p - p_after, p, 0.0)
+    if room <= 0:
+        return math.nan if math.isnan(moved) else 1.0 if moved >= 0 else floor
+    return max(moved / room, floor)
 
 
 def neighbourhood_score(p: float, p_after: float) -> float:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -238,6 +239,8 @@ def test_layers_that_do_not_fit_share_a_column_which_shows_the_largest():
     assert lines[1] == "x  " + " " * 15 + "@" + " " * 14
     assert lines[0] == "   1   10   20   30   40   50"  # 60 has no room
     assert lines[-1] == "(each column: the largest of 2 layers)"
+    values[0, 30] = np.nan  # as the logit lens has no rise at its first layer
+    assert drawing.heat_map(values, ["x"], width=33, ramp=terminal.ASCII)[1] == lines[1]
 
 
 @pytest.mark.parametrize("n_layers", [1, 6, 30, 48, 200])
@@ -378,7 +381,7 @@ def test_key_statistics_are_computed_once_and_kept(folder, say, cache, monkeypat
     first = say(*edit(folder))
     assert "from 192 tokens of Wikipedia" in first  # 3 x d_ff
     (kept,) = (cache / "statistics").iterdir()
-    assert kept.name.endswith("-192-layer-2.safetensors")
+    assert kept.name.endswith("-192-of-256-layer-2.safetensors")  # `statistics.max_tokens`
     monkeypatch.setattr(inputs, "_texts", lambda _: pytest.fail("no text is needed again"))
     second = say(*edit(folder))
     assert shown_p(second, "prompt") == shown_p(first, "prompt")
@@ -659,6 +662,26 @@ def test_a_model_without_a_next_word(fault, folder, monkeypatch):
     assert (status, "give one with --target" in text) == (1, True)
 
 
+def test_an_edit_that_is_not_finite_is_one_sentence_and_saved_nowhere(
+    fault, folder, tmp_path, monkeypatch
+):
+    real = METHODS["FT-1"]
+
+    def diverged(*given, **more):
+        found = real.edit(*given, **more)
+        for change in found.updates.values():
+            change.weights[0].fill_(float("nan"))
+        return found
+
+    monkeypatch.setitem(METHODS, "FT-1", replace(real, function=diverged))
+    saved = tmp_path / "saved"
+    how = ("--method", "FT-1", "--tuned", "none", "--save", saved)
+    status, text = fault(*edit(folder, *how))
+    assert status == 1
+    assert "FT-1 at layer 2: the edit is not finite; try a smaller rate" in text
+    assert not saved.exists()
+
+
 @pytest.mark.parametrize(
     ("out", "part"), [("map.svg", "ends in .png"), ("nowhere/map.png", "no folder 'nowhere'")]
 )
@@ -715,7 +738,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
 def test_the_readmes_commands_are_understood():
     readme = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
     commands = re.findall(r"^python -m locedit (.+)$", readme, re.MULTILINE)
-    assert commands_of(commands) == {"trace", "edit", "provenance"}
+    assert commands_of(commands) == {"trace", "edit"}
 
 
 def test_the_helps_own_examples_are_understood():

@@ -249,6 +249,14 @@ def test_another_configuration_is_another_question(run, monkeypatch):
     assert "a search with a hash of the configuration" in run(*cheap)[2].splitlines()[-1]
 
 
+def test_another_dtype_is_another_question(run, monkeypatch):
+    cheap = ("--editors", "FT-1", "--budget", "2 edits")
+    run(*cheap)
+    monkeypatch.setattr("locedit.api.recommending.pick_dtype", lambda _: torch.bfloat16)
+    said = run(*cheap)[2].splitlines()[-1]
+    assert "a search with dtype 'float32', and this one has 'bfloat16'" in said
+
+
 def test_a_studys_contexts_and_key_statistics_are_told_from_others(folder, tmp_path):
     """A search that goes on after the study was run must not go on with these."""
     seen = replace(look(str(folder)), name="own", configured=True)

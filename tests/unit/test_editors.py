@@ -19,6 +19,7 @@ from test_engine import MIDDLE, change_of, check_changes, context_sets, edit, re
 
 from locedit.engine import neurons
 from locedit.engine.key_statistics import KeyMoments
+from locedit.engine.updates import LowRank, total_norms
 from locedit.errors import LoceditError
 from locedit.facts.record import Fact
 from locedit.localizers import LOCALIZERS, Place
@@ -28,6 +29,7 @@ from locedit.methods.builtin import AlphaEditHyperparameters, NeuronHyperparamet
 from locedit.methods.problems import PROBLEMS
 from locedit.model.language_model import LanguageModel
 from locedit.study.edit import Cell, Measuring, Subject, baseline, edit_cell
+from locedit.windows import EMBEDDING
 
 LAYERS = (1, 2, 3)  # of MIDDLE's window
 
@@ -442,3 +444,45 @@ def test_presets_are_those_of_the_editors_page(problem, preset):
     }
     for method, settings in expected.items():
         assert vars(METHODS[method].hyperparameters(problem, preset)) == settings
+
+
+# ---- half precision ------------------------------------------------------------------------------
+
+
+OPTIMISED = [name for name in METHODS if name != "KN"]
+HALVED = [(name, MIDDLE) for name in OPTIMISED]
+HALVED += [(name, EMBEDDING) for name in OPTIMISED if METHODS[name].embedding]
+
+
+@pytest.mark.parametrize(("method", "layer"), HALVED)
+def test_an_edit_in_float16_is_that_in_float32_rounded(method, layer):
+    """Adam's eps, and squares of small gradients, are 0 in float16."""
+    pair = tiny.pair("llama", dtype=torch.float32)
+    moments = oracle.key_statistics(pair.model, pair.tokenizer, tiny.SENTENCES, LAYERS)
+    norms, losses = [], []
+    for dtype in (torch.float32, torch.float16):
+        lm = LanguageModel(pair.model.to(dtype), pair.tokenizer)
+        got = edit(lm, method, requests("error_injection")[1:2], layer, moments)
+        assert {one.dtype for part in got.updates.values() for one in tensors(part)} == {dtype}
+        norms.append(total_norms(got.updates)[0])
+        losses.append(got.losses[0])
+    assert norms[1] == pytest.approx(norms[0], rel=0.03)  # hidden states have three digits
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    assert norms[0] > 0
+
+
+def tensors(update: Any) -> list[torch.Tensor]:
+    if isinstance(update, LowRank):
+        return [update.left, update.right]
+    return [*update.weights, *(update.biases or [])]
+
+
+def test_an_update_of_many_facts_by_ft_m_in_float16_is_that_in_float32_rounded():
+    pair, norms = tiny.pair("llama", dtype=torch.float32), []
+    for dtype in (torch.float32, torch.float16):
+        lm = LanguageModel(pair.model.to(dtype), pair.tokenizer)
+        shared = SharedInputs(jointly=2, **engine.NOISE)
+        hyper = METHODS["FT-M"].hyperparameters("error_injection", "paper", {"all": {"steps": 5}})
+        got = METHODS["FT-M"].edit(lm, requests("error_injection"), MIDDLE, hyper, shared)
+        norms.append(total_norms(got.updates)[0])
+    assert norms[1] == pytest.approx(norms[0], rel=0.01)

@@ -204,6 +204,12 @@ def test_the_kl_term_is_that_of_whole_distributions():
     assert found > 0
 
 
+def test_float16_is_refused():
+    lm = LanguageModel(*tiny.pair(dtype=torch.float16))
+    with pytest.raises(LoceditError, match="cannot be planted in float16; set `dtype`"):
+        planting.plant(lm, [], [], planted.Training())
+
+
 @pytest.mark.slow
 def test_what_is_planted_is_learned_and_the_model_stays_as_it_was():
     lm = LanguageModel(*tiny.pair())

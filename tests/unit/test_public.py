@@ -304,7 +304,10 @@ BAD: dict[str, tuple[dict, str]] = {
 BAD_TRACE = BAD | {
     "module": ({"module": "mpl"}, "unknown module 'mpl'; did you mean 'mlp'? (known: mlp, attn"),
     "window": ({"window": 1.5}, "window: expected a whole number from 1 to 4294967295, got 1.5"),
-    "sigma": ({"sigma": 0.0}, "sigma: must be a positive number, got 0.0"),
+    "sigma": ({"sigma": 0.0}, "sigma: expected a positive number, or deviations as '3sd'; got 0.0"),
+    "no sigma": ({"sigma": "0sd"}, "sigma: expected a positive number, or deviations as '3sd'"),
+    "sigma that is none": ({"sigma": "nansd"}, "or deviations as '3sd'; got 'nansd'"),
+    "sigma that is a switch": ({"sigma": True}, "or deviations as '3sd'; got True"),
     "sigma's unit": ({"sigma": "3 cm"}, "deviations as '3sd'; got '3 cm'"),
 }
 BAD_EDIT = BAD | {

@@ -239,6 +239,21 @@ def told(search, trials, peaks=None):
     )
 
 
+def test_a_rival_that_a_localizer_points_at_is_shown_at_its_own_best_setting(tmp_path):
+    """It is measured at the chosen setting, too, which may be worse."""
+    best = {(7, 0): 0.6, (7, 1): 0.6, (7, 2): 0.9, (3, 0): 0.85, (3, 1): 0.5, (3, 2): 0.2}
+
+    def good(arm, _):
+        return best.get((arm.layer, arm.setting), 0.05)
+
+    plain, trials, _ = found(tmp_path / "plain", "600 edits", good)
+    runner_up = told(plain, trials).runner_up
+    assert (runner_up["layer"], runner_up["setting"]) == (3, "clamp=1.5")
+    pointed, trials, _ = found(tmp_path / "pointed", "600 edits", good, pointed_at=[3])
+    assert Arm(layer=3, setting=2) in pointed.held_out
+    assert told(pointed, trials).runner_up == runner_up
+
+
 def test_the_scores_are_means_over_the_held_out_facts(tmp_path):
     search, trials, _ = found(tmp_path, "400 edits", noisy(4), pointed_at=[9])
     own = told(search, trials, {"tracing": 9}).chosen

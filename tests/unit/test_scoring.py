@@ -29,6 +29,7 @@ from workflow_scripts.scores import scored
         pytest.param(0.5, 0.1, 2e-8, id="the wrong way: the floor"),
         pytest.param(0.0, 1e-9, 2e-8, id="less than the floor"),
         pytest.param(1.0, 1.0, 1.0, id="certain before"),
+        pytest.param(1.0, 0.1, 2e-8, id="certain before, and not after: the floor"),
     ],
 )
 def test_rewrite_score(p, p_after, score):
@@ -43,6 +44,7 @@ def test_rewrite_score(p, p_after, score):
         pytest.param(0.5, 0.5, 0.0, id="nothing: zero, not the other floor"),
         pytest.param(0.5, 0.7, 0.0, id="the wrong way"),
         pytest.param(0.0, 0.0, 1.0, id="nothing to erase"),
+        pytest.param(0.0, 0.5, 0.0, id="nothing to erase, and then there is"),
     ],
 )
 def test_rewrite_score_of_erasure(p, p_after, score):
@@ -88,7 +90,7 @@ def test_scores_of_nothing_are_nan():
 
 def test_what_is_not_a_number_scores_none():
     nan = float("nan")
-    for pair in ((nan, nan), (nan, 0.5), (0.5, nan)):
+    for pair in ((nan, nan), (nan, 0.5), (0.5, nan), (1.0, nan), (0.0, nan)):
         assert math.isnan(rewrite_score(*pair))
         assert math.isnan(rewrite_score(*pair, maximise=False))
         assert math.isnan(neighbourhood_score(*pair))
