@@ -5,8 +5,8 @@
 # The one table of all localizers. One row for each problem, method, score and localizer (module,
 # window). Of the tables `choice`, `value` (its strategy `localizer`) and `within`, as they are:
 # `gain` (A), `value` (C), `r` with its `ceiling` (B), each with its interval, p and what p is
-# adjusted to. `control`: one of `controls`. Of `hits` (planted.R) `found`, the share of
-# planted facts that the localizer finds, and its like; `found_reason` where they are empty.
+# adjusted to, and its own table's reason (`gain_reason` and so on). `control`: one of `controls`.
+# Of `hits` (planted.R) `found`, the share of planted facts that the localizer finds, and its like.
 # Computed here, `rank_r`: mean over facts of Spearman's correlation over layers, layers' means
 # removed, with the interval of Student's t of its log odds between -1 and 1. `behind`: less than
 # the best one's by; `p_adjusted`: of that difference, paired over facts, by one flip of signs over
@@ -45,10 +45,7 @@ with_hits <- function(table, hits) {
     table$found_reason <- rep("no planted facts to find: see analysis.planted", nrow(table))
     return(table)
   }
-  columns <- c(FOUND, found_reason = "reason")
-  table <- with_columns(table, hits, "hits", columns, names(empty_localizer()))
-  table$found_reason[is.na(table$found_reason)] <- "no row in the table hits"
-  table
+  with_columns(table, hits, "hits", FOUND, names(empty_localizer()))
 }
 
 # New names of an estimate's columns in its own table.
@@ -57,7 +54,8 @@ with_ends <- function(name) {
   stats::setNames(c(name, ENDS, "p", "p_adjusted"), new)
 }
 
-# Columns of another table, under new names, at the rows of the same keys; with its reasons.
+# Columns of another table, under new names, at the rows of the same keys; with its reasons, which
+# also stand alone in `NAME_reason`, by the first new name.
 with_columns <- function(table, from, name, columns, keys = CHOICE_KEYS) {
   require_columns(from, c(keys, columns, "reason"), name)
   key <- function(frame) {
@@ -66,6 +64,7 @@ with_columns <- function(table, from, name, columns, keys = CHOICE_KEYS) {
   at <- match(key(table), key(from))
   table[names(columns)] <- from[at, columns]
   reasons <- ifelse(is.na(at), sprintf("no row in the table %s", name), from$reason[at])
+  table[[paste0(names(columns)[1], "_reason")]] <- reasons
   table$reason <- vapply(seq_along(at), function(i) {
     joined_reasons(unique(unlist(strsplit(c(table$reason[i], reasons[i]), "; ", fixed = TRUE))))
   }, "")
