@@ -1,24 +1,25 @@
 # All localizers beside each other, and what a study can tell at all. See figures.R.
 
 PANELS <- c(
-  gain = "A: gain over\nits own shuffle", value = "C: value against\nbest fixed layer",
-  r = "B: correlation\nwithin facts", found = "planted facts\nfound"
+  gain = "A: gain over\nits own shuffle", r = "B: correlation\nwithin facts",
+  value = "C: value against\nbest fixed layer", found = "planted facts\nfound"
 )
 
-# A row for each localizer, sorted by `gain` (choice), with `value` (value), `r` and its `ceiling`
-# (within), of a model with planted facts also `found`; filled: cannot be told from the best by rank
-# correlation. Controls are grey. Of a localizer that has several places, that at `module` and
-# `window`, else its first.
+# A row for each localizer, sorted by `gain` (choice), with `r` and its `ceiling` (within), `value`
+# (value), of a model with planted facts also `found`; filled: the panel's own adjusted p is below
+# .05. Controls are grey. Of a localizer that has several places, that at `module` and `window`,
+# else its first.
 arena <- function(arena, study, problem = "error_injection", method = "ROME",
                   score = "paraphrase_log_odds", module = NULL, window = NULL) {
   title <- sprintf("Which localizer tells where to edit? %s", label_of(score, SCORES))
-  require_columns(arena, c("window", "control", "with_best", ARENA_COLUMNS), "arena")
+  require_columns(arena, c("window", "control", "n_layers", ARENA_COLUMNS), "arena")
   same <- arena$problem %in% problem & arena$method %in% method & arena$score %in% score
-  table <- one_place(arena[same, , drop = FALSE], module, window)
+  arena <- arena[same, , drop = FALSE]
+  table <- one_place(arena, module, window)
   shown <- intersect(names(PANELS), names(table))
   if (all(is.na(table$found))) shown <- setdiff(shown, "found")
-  rows <- do.call(rbind, lapply(shown, panel_rows, table = table))
-  rows <- rows[!is.na(rows$estimate), , drop = FALSE]
+  all <- do.call(rbind, lapply(shown, panel_rows, table = table))
+  rows <- all[!is.na(all$estimate), , drop = FALSE]
   study <- c(study, sprintf(
     "%s with %s", lower(label_of(problem, PROBLEMS)), label_of(method, METHODS)
   ))
@@ -27,18 +28,19 @@ arena <- function(arena, study, problem = "error_injection", method = "ROME",
     reason <- c(if (length(reasons) > 0) paste(reasons, collapse = "; "), "no edit of this pair")
     return(empty_figure(title, study, reason[1]))
   }
-  rows$best <- rows$localizer %in% table$localizer[table$with_best %in% TRUE]
   rows$colour <- localizer_colours(rows$localizer, table$localizer[table$control])
   rows <- sorted_rows(rows, unname(PANELS[shown]))
   with_titles(
-    arena_plot(rows), title, c(study, facts_words(table$n_facts)), arena_notes(table),
+    arena_plot(cut_rows(rows)), title, c(study, facts_words(table$n_facts)),
+    c(arena_notes(table, rows), other_windows(table, arena), cut_notes(rows), gap_notes(all)),
     c(WIDTH, 1.8 + 0.27 * nlevels(rows$name)), arena_words(rows)
   )
 }
 
 ARENA_COLUMNS <- c(
-  "gain", "gain_low", "gain_high", "gain_p_adjusted", "shuffle_low", "shuffle_high", "value",
-  "value_low", "value_high", "r", "r_low", "r_high", "ceiling"
+  "gain", "gain_low", "gain_high", "gain_p_adjusted", "gain_reason", "shuffle_low", "shuffle_high",
+  "r", "r_low", "r_high", "r_p_adjusted", "r_reason", "ceiling",
+  "value", "value_low", "value_high", "value_p_adjusted", "value_reason"
 )
 
 one_place <- function(table, module, window) {
@@ -57,7 +59,8 @@ panel_rows <- function(name, table) {
     place = brief_place(table$localizer, table$window),
     estimate = table[[name]], low = of("low"), high = of("high"),
     band_low = drawn("_low"), band_high = drawn("_high"), p = of("p_adjusted"),
-    ceiling = if (name == "r") ifelse(table$r < 0, -1, 1) * table$ceiling else none
+    ceiling = if (name == "r") ifelse(table$r < 0, -1, 1) * table$ceiling else none,
+    fewer = table$n_layers < max(0, table$n_layers), reason = of("reason")
   )
 }
 
@@ -74,7 +77,27 @@ sorted_rows <- function(rows, panels) {
   rows
 }
 
+DRAWN <- c("estimate", "low", "high", "band_low", "band_high")
+
+# Of rows at fewer layers, which are not to be compared, what lies beyond a panel's other rows goes
+# to its edge: it would set the axis for all.
+cut_rows <- function(rows) {
+  for (panel in split(seq_len(nrow(rows)), rows$panel)) {
+    fewer <- rows$fewer[panel]
+    if (all(fewer)) next # no others
+    ends <- range(0, rows$ceiling[panel], unlist(rows[panel[!fewer], DRAWN]), na.rm = TRUE)
+    for (column in DRAWN) {
+      x <- rows[panel, column]
+      beyond <- which(fewer & (x < ends[1] | x > ends[2]))
+      rows[panel[beyond], column] <- sign(x[beyond]) * Inf
+    }
+  }
+  rows
+}
+
 arena_plot <- function(rows) {
+  points <- rows[is.finite(rows$estimate), , drop = FALSE]
+  told <- points$p < 0.05
   ggplot(rows, aes(.data$estimate, .data$name)) +
     geom_linerange(aes(xmin = .data$band_low, xmax = .data$band_high),
       data = rows[!is.na(rows$band_low), ], linewidth = 4.5, colour = "grey85"
@@ -85,7 +108,8 @@ arena_plot <- function(rows) {
       data = rows[!is.na(rows$low), ], linewidth = 0.6, colour = rows$colour[!is.na(rows$low)]
     ) +
     geom_point(
-      size = 2, shape = 21, colour = rows$colour, fill = ifelse(rows$best, rows$colour, "white")
+      data = points, size = 2, shape = 21, colour = points$colour,
+      fill = ifelse(told %in% TRUE, points$colour, "white")
     ) +
     facet_wrap(~panel, nrow = 1, scales = "free_x", drop = FALSE) +
     scale_x_continuous(breaks = scales::breaks_pretty(3), labels = plain_numbers) +
@@ -94,34 +118,74 @@ arena_plot <- function(rows) {
     labs(x = NULL, y = NULL)
 }
 
-arena_notes <- function(table) {
-  absent <- table[is.na(table$gain), , drop = FALSE]
+arena_notes <- function(table, rows) {
   most <- max(table$n_layers)
-  fewer <- table[table$n_layers < most & !is.na(table$gain), , drop = FALSE]
+  fewer <- table[table$localizer %in% rows$localizer[rows$fewer], , drop = FALSE]
   c(
     paste(
-      "Point and 95 % interval over facts, of controls in grey; grey bands: 95 % of the",
-      "localizer's own shuffles; bars: the ceiling of r; filled: not to be told from the best by",
-      "rank correlation."
+      "Point and 95 % interval over facts (not seen where the point is wider), of controls in",
+      "grey; filled: adjusted p below .05, by the panel's own measure; grey bands: 95 % of the",
+      "localizer's own shuffles; bars: the largest |r| that reliability allows, on r's side, only",
+      "where both reliabilities are known."
     ),
     brief_note(table$window),
     if (nrow(fewer) > 0) sprintf("At fewer layers, so not to be compared: %s.", listed(sprintf(
       "%s (%d of %d)", short_name(fewer$localizer), fewer$n_layers, most
-    ))),
-    vapply(setdiff(unique(absent$reason), ""), function(reason) {
-      names <- short_name(absent$localizer[absent$reason == reason])
-      sprintf("No gain of %s: %s.", listed(names), reason)
-    }, "", USE.NAMES = FALSE)
+    )))
   )
 }
+
+# Which windows of the localizers that have several are shown. `table`: what is shown of `all`.
+other_windows <- function(table, all) {
+  place <- function(rows) paste(rows$localizer, rows$window)
+  others <- all[!place(all) %in% place(table), , drop = FALSE]
+  if (nrow(others) == 0) return(NULL)
+  shown <- table$window[table$localizer %in% others$localizer]
+  sprintf(
+    "Windows of %s are shown of the localizers that have several; those of %s are in the table.",
+    window_numbers(shown), window_numbers(others$window)
+  )
+}
+
+window_numbers <- function(windows) {
+  windows <- sort(unique(windows))
+  sprintf("%s layer%s", listed(windows), if (identical(as.integer(windows), 1L)) "" else "s")
+}
+
+# What cut_rows cuts, in numbers.
+cut_notes <- function(rows) {
+  edges <- is.infinite(as.matrix(cut_rows(rows)[c("estimate", "low", "high")]))
+  cut <- rows[rowSums(edges) > 0, , drop = FALSE]
+  interval <- sprintf(" (%s to %s)", short_number(cut$low, 2), short_number(cut$high, 2))
+  sprintf(
+    "Cut at the edge of %s: %s, %s%s.", panel_words(cut$panel), short_name(cut$localizer),
+    short_number(cut$estimate, 2), ifelse(is.na(cut$low), "", interval)
+  )
+}
+
+# Why a panel has no point, or a point without its interval.
+gap_notes <- function(rows) {
+  rows$gap <- ifelse(is.na(rows$estimate), "point", ifelse(is.na(rows$low), "interval", "none"))
+  groups <- split_by(rows[rows$gap != "none", , drop = FALSE], c("panel", "gap", "reason"))
+  vapply(groups, function(group) {
+    reason <- sub(": no interval", "", group$keys$reason, fixed = TRUE) # which is said
+    where <- sprintf("No %s in %s for %s", group$keys$gap, panel_words(group$keys$panel),
+      listed(short_name(group$rows$localizer))
+    )
+    paste0(paste(c(where, setdiff(reason, "")), collapse = ": "), ".")
+  }, "")
+}
+
+# "A", or the whole of a title that has no letter.
+panel_words <- function(panel) gsub("\n", " ", sub(":.*", "", panel), fixed = TRUE)
 
 arena_words <- function(rows) {
   gain <- rows[as.integer(rows$panel) == 1, , drop = FALSE]
   better <- sum(gain$estimate > 0 & gain$p < 0.05, na.rm = TRUE)
   list(
     shows = paste(
-      "What each localizer gains by matching its peaks to facts, what its use is worth against the",
-      "best fixed layer, and how its values and the score go together within facts."
+      "What each localizer gains by matching its peaks to facts, how its values and the score go",
+      "together within facts, and what its use is worth against the best fixed layer."
     ),
     see = sprintf(
       "A localizer picks better layers than its shuffle, at an adjusted p below .05: %d of %d.",
@@ -167,7 +231,7 @@ hits_by_localizer <- function(hits, study, module = NULL, window = NULL, control
         "Point and 95 % interval, of controls in grey; grey bands: 95 % of the localizer's peaks",
         "with places permuted; crosses: placebo facts, which have no place of their own."
       ),
-      brief_note(rows$window)
+      brief_note(rows$window), other_windows(rows, hits)
     ),
     c(WIDTH, 1.8 + 0.27 * nrow(rows)),
     list(

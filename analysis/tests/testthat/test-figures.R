@@ -326,10 +326,9 @@ test_that("no line of the arena's panel titles is wider than a quarter of the fi
   expect_equal(arena(CHOSEN_TABLES$arena, "Model", score = "rewrite")$theme$strip.clip, "off")
 })
 
-test_that("the arena sorts localizers by their gain and marks those that may be the best", {
+test_that("the arena sorts localizers by their gain and has controls in grey", {
   table <- CHOSEN_TABLES$arena
   table$gain <- ifelse(table$localizer == "zeroing", 0.3, 0.1)
-  table$with_best <- table$localizer == "zeroing"
   plot <- arena(table, "Model", score = "rewrite")
   named <- c("tracing (5)", "zeroing (5)") # with their windows
   expect_equal(levels(plot$data$name), named) # the last is on top
@@ -338,7 +337,6 @@ test_that("the arena sorts localizers by their gain and marks those that may be 
   turned <- arena(table, "Model", score = "rewrite")
   drawn <- ggplot_build(turned)$layout$panel_params[[1]]$y$get_labels()
   expect_equal(drawn, rev(named))
-  expect_equal(unique(plot$data$name[plot$data$best]), factor(named[2], named))
   table$window <- 1L # of one layer there is nothing to say
   expect_equal(levels(arena(table, "Model", score = "rewrite")$data$name), c("zeroing", "tracing"))
   table$control <- table$localizer == "zeroing"
@@ -346,6 +344,90 @@ test_that("the arena sorts localizers by their gain and marks those that may be 
   expect_equal(unique(grey$localizer[grey$colour == "grey45"]), "zeroing")
   none <- arena(table, "Model", method = "another", score = "rewrite")
   expect_words(none, "Nothing to show: no edit of this pair")
+})
+
+# The arena of one pair; `change`: of its rows. Points are drawn by the last layer.
+pair_arena <- function(change, ...) {
+  table <- CHOSEN_TABLES$arena
+  table <- table[table$problem == "error_injection" & table$method == "ROME", ]
+  arena(change(table), "Model", score = "rewrite", ...)
+}
+points_of <- function(plot) {
+  drawn <- ggplot2::ggplot_build(plot)$data
+  drawn[[length(drawn)]]
+}
+
+test_that("points of the arena are filled by their own panel's adjusted p", {
+  plot <- pair_arena(function(table) {
+    table$gain_p_adjusted <- ifelse(table$localizer == "tracing", 0.01, 0.6)
+    table$r_p_adjusted <- ifelse(table$localizer == "tracing", 0.6, 0.01)
+    table$value_p_adjusted <- NA
+    table
+  })
+  expect_equal(levels(plot$data$panel), unname(PANELS[c("gain", "r", "value")])) # A, B, C
+  points <- points_of(plot)
+  filled <- tapply(points$fill != "white", points$PANEL, sum)
+  expect_equal(c(filled), c("1" = 1, "2" = 1, "3" = 0))
+  ordered <- levels(plot$data$name)[points$y[points$fill != "white"]]
+  expect_equal(ordered, c("tracing (5)", "zeroing (5)"))
+  expect_words(plot, "filled: adjusted p below \\.05, by the panel's own measure")
+})
+
+test_that("a row at fewer layers sets no axis of the arena, and is said to be cut", {
+  cut <- function(table) {
+    fewer <- table$localizer == "zeroing"
+    table$n_layers <- ifelse(fewer, 2L, 3L)
+    table$value <- ifelse(fewer, -3, 0.01)
+    table$value_low <- ifelse(fewer, -4, -0.02)
+    table$value_high <- ifelse(fewer, 0.006, 0.03)
+    table
+  }
+  plot <- pair_arena(cut)
+  built <- ggplot2::ggplot_build(plot)
+  expect_gt(min(built$layout$panel_params[[3]]$x.range), -0.03)
+  expect_equal(sum(points_of(plot)$PANEL == 3), 1)
+  expect_words(plot, "not to be compared: zeroing \\(2 of 3\\)")
+  expect_words(plot, "Cut at the edge of C: zeroing, -3\\.00 \\(-4\\.00 to \\.01\\)\\.")
+  expect_drawn(plot)
+  expect_no_match(words_of(pair_arena(identity)), "Cut at")
+  bare <- pair_arena(function(table) transform(cut(table), value_low = NA, value_high = NA))
+  expect_words(bare, "Cut at the edge of C: zeroing, -3\\.00\\.")
+  alone <- pair_arena(function(table) cut(table)[table$localizer == "zeroing", ])
+  expect_no_match(words_of(alone), "Cut at")
+})
+
+test_that("every point and interval that the arena lacks has its own reason", {
+  plot <- pair_arena(function(table) {
+    table[c("gain", "gain_low", "gain_reason")] <- list(NA, NA, "all alike")
+    table[table$localizer == "zeroing", c("r", "r_reason")] <- list(NA, "")
+    table[c("value_low", "value_reason")] <- list(NA, "the same layers: no interval")
+    table
+  })
+  expect_words(plot, "No point in A for tracing and zeroing: all alike\\.")
+  expect_words(plot, "No point in B for zeroing\\.")
+  expect_words(plot, "No interval in C for tracing and zeroing: the same layers\\.")
+  found <- pair_arena(function(table) {
+    transform(table,
+      found = ifelse(localizer == "zeroing", NA, 0.5), found_low = 0.2, found_high = 0.8,
+      found_reason = "no row"
+    )
+  })
+  expect_words(found, "No point in planted facts found for zeroing: no row\\.")
+})
+
+test_that("figures of localizers say which of several windows they show", {
+  several <- function(table) {
+    rbind(transform(table, window = 1L), table, transform(table, window = 10L))
+  }
+  shown <- paste(
+    "Windows of 5 layers are shown of the localizers that have several; those of 1 and 10 layers",
+    "are in the table\\."
+  )
+  expect_words(pair_arena(several, window = 5), shown)
+  expect_words(hits_by_localizer(several(CHOSEN_TABLES$hits), "Model", window = 5), shown)
+  first <- hits_by_localizer(several(CHOSEN_TABLES$hits), "Model")
+  expect_words(first, "Windows of 1 layer are shown .*; those of 5 and 10 layers are")
+  expect_no_match(words_of(hits_by_localizer(CHOSEN_TABLES$hits, "Model")), "Windows of")
 })
 
 test_that("bars far below zero are cut, and said to be", {
