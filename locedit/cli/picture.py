@@ -94,7 +94,7 @@ def _plain(text: str) -> str:
 
 def save_layers(path: Path, advice: Sequence[Advice], *, title: str) -> None:
     """Overall score by layer, a panel an editor: on held-out facts; of layers that were dropped
-    before, the chosen one's less what they lost to it on the facts that both were tried on.
+    early, the chosen one's less what they lost to it on the facts that both were tried on.
     """
     figure = Figure(figsize=(7.5, 0.9 + 2.6 * len(advice)), layout="constrained")
     panels = figure.subplots(len(advice), squeeze=False)[:, 0]
@@ -111,7 +111,10 @@ def _draw_layers(axes: Axes, one: Advice) -> None:
     own = one.chosen
     assert own is not None, "an editor without an answer has no panel"
     level = own["overall" if own["n_held_out"] else "searched"]
-    dropped = "dropped before: below the chosen one as on facts searched by (fainter: fewer)"
+    dropped = (
+        "dropped early: placed by what it lost to the chosen layer on the same facts "
+        "(fainter: fewer facts)"
+    )
     most = max(row["n_searched"] for row in one.rows)
     for row in one.rows:
         if row is not own and not row["n_held_out"]:
