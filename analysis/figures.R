@@ -164,9 +164,9 @@ reason_notes <- function(rows, absent = "n/a") {
 
 # ---- lines by layer ------------------------------------------------------------------------------
 
-# A line for each method with points and intervals, side by side. `rows`: layer, method, mean, low,
-# high and the columns of the panels.
-method_lines <- function(rows, panels) {
+# A line for each method with points and intervals, side by side. `rows`: layer, method (or what
+# else has a line each, and `colours` of its own), mean, low, high and the columns of the panels.
+method_lines <- function(rows, panels, colours = method_colours(rows$method)) {
   rows$x <- rows$layer + 1 + side_by_side(rows$layer, rows$method)
   draw <- aes(.data$x, .data$mean, colour = .data$method)
   list(
@@ -178,14 +178,21 @@ method_lines <- function(rows, panels) {
       data = rows, size = 1.8
     ),
     scale_x_layer(rows$layer, expand = expansion(0.07)),
-    scale_colour_manual(values = method_colours(rows$method)),
+    scale_colour_manual(values = colours),
     scale_shape_manual(values = shapes_for(rows$method))
   )
 }
 
-# A small shift for each method, the same in all panels, so that intervals do not hide each other.
+# Of what is neither a method nor has a colour of its own.
+level_colours <- function(values) {
+  stats::setNames(rep(OKABE_ITO, length.out = nlevels(values)), levels(values))
+}
+
+# A small shift for each method, the same in all panels, so that intervals do not hide each other:
+# a fiftieth of a long axis, if all stay nearer to their layer than to the next.
 side_by_side <- function(layer, method) {
   gap <- min(c(diff(sort(unique(layer))), 4))
   places <- seq_len(nlevels(method)) - (nlevels(method) + 1) / 2
-  0.09 * gap * places[as.integer(method)]
+  step <- min(max(0.09 * gap, diff(range(layer)) / 50), 0.8 * gap / nlevels(method))
+  step * places[as.integer(method)]
 }

@@ -21,29 +21,54 @@ score_by_layer <- function(scores, study, score = "rewrite", problems = NULL,
   panels <- labelled(levels, PROBLEMS)
   means$problem <- factor(label_of(means$problem, PROBLEMS), levels = levels(panels))
   means$method <- labelled(means$method, METHODS)
+  form <- score_form(means, score_notes(panels, means, scores))
   plot <- ggplot() +
-    method_lines(means, "problem") +
-    panel_notes(
-      score_notes(panels, means, scores), means$layer + 1, c(means$mean, means$low, means$high)
-    ) +
-    problem_panels(nlevels(panels)) +
+    form$layers +
     labs(x = "Edit layer", y = name, colour = NULL, shape = NULL)
   plot <- with_titles(plot, title, c(study, facts_words(facts_by_problem(scores))),
-    c(interval_words(means), failed_words(scores, score)), problem_size(nlevels(panels)),
-    score_words(means, lower(name), localizer)
+    c(interval_words(means), form$notes, failed_words(scores, score)),
+    problem_size(form$panels, form$row), score_words(means, lower(name), localizer, form$words)
   )
-  plot + legend_in_gap(nlevels(panels))
+  plot + legend_in_gap(form$panels)
 }
 
-score_words <- function(means, name, localizer) {
+MOST_LINES <- 5L # in a panel: the intervals of more hide each other
+
+# A panel for each problem with a line for each method, or, of many methods, the other way round.
+# `notes`: why problems have no line, said in their panels or else below.
+score_form <- function(means, notes) {
+  if (nlevels(means$method) <= MOST_LINES) {
+    panels <- nlevels(means$problem)
+    return(list(
+      layers = list(
+        method_lines(means, "problem"),
+        panel_notes(notes, means$layer + 1, c(means$mean, means$low, means$high)),
+        problem_panels(panels)
+      ),
+      panels = panels, row = 2,
+      words = "a panel for each editing problem and a colour for each method"
+    ))
+  }
+  means$panel <- means$method
+  means$method <- means$problem
+  list(
+    layers = list(
+      method_lines(means, "panel", level_colours(means$problem)), facet_wrap(~panel, ncol = COLUMNS)
+    ),
+    notes = if (nrow(notes) > 0) sprintf("%s: %s.", notes$problem, notes$text),
+    panels = nlevels(means$panel), row = 1.5,
+    words = "a panel for each method and a colour for each editing problem"
+  )
+}
+
+score_words <- function(means, name, localizer, form) {
   ends <- short_number(range(means$mean), 2)
   list(
     shows = sprintf(
       paste(
-        "Mean %s of edits by edit layer (counted from one), a panel for each editing problem and a",
-        "colour for each method. Higher is better; a method that edits a window of layers stands",
-        "at its centre."
-      ), name
+        "Mean %s of edits by edit layer (counted from one), %s. Higher is better; a method that",
+        "edits a window of layers stands at its centre."
+      ), name, form
     ),
     see = c(
       best_layers(means),

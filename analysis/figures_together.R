@@ -23,18 +23,13 @@ together_by_layer <- function(scores, study, problem, score_names, correct_only 
   counts <- sort(unique(means$together))
   means$method <- factor(means$together, levels = counts) # a line for each number
   plot <- ggplot() +
-    method_lines(means, c("score", "methods")) +
+    method_lines(means, c("score", "methods"), level_colours(means$method)) +
     facet_grid(score ~ methods) +
-    scale_colour_manual(values = together_colours(counts)) +
     labs(x = "Edit layer", y = "Score", colour = "Facts in an update", shape = "Facts in an update")
   with_titles(
-    plot, title, c(study, lower(label_of(problem, PROBLEMS))), interval_words(means),
-    c(WIDTH, 6), together_words(means, counts)
+    plot, title, c(study, lower(label_of(problem, PROBLEMS)), facts_words(means$n)),
+    interval_words(means), c(WIDTH, 6), together_words(means, counts)
   )
-}
-
-together_colours <- function(counts) {
-  stats::setNames(rep(OKABE_ITO, length.out = length(counts)), counts)
 }
 
 together_words <- function(means, counts) {

@@ -5,6 +5,12 @@ expect_words <- function(plot, words) {
   expect_match(gsub("\\s+", " ", words_of(plot)), words)
 }
 
+# Those of the last layer of points that is drawn.
+points_of <- function(plot) {
+  drawn <- ggplot2::ggplot_build(plot)$data
+  drawn[[length(drawn)]]
+}
+
 scores <- make_scores()
 effects <- make_effects()
 
@@ -189,6 +195,33 @@ test_that("a panel without data says why", {
   expect_words(scatter, "n = 12: constant")
 })
 
+test_that("many methods have a panel each, in which no interval hides another", {
+  many <- make_scores(methods = names(METHODS), problems = names(PROBLEMS)[1:2])
+  plot <- score_by_layer(many, "Model", problems = c(names(PROBLEMS)[1:2], "another_problem"))
+  layout <- ggplot2::ggplot_build(plot)$layout$layout
+  expect_equal(as.character(layout$panel), unname(METHODS))
+  expect_words(plot, "another problem: no edits\\.")
+  expect_match(attr(plot, "words")$caption, "a panel for each method and a colour for each editing")
+  expect_drawn(plot)
+  points <- points_of(plot)
+  expect_equal(anyDuplicated(points[c("PANEL", "x")]), 0)
+  few <- score_by_layer(scores, "Model") # four methods
+  expect_true("problem" %in% names(ggplot2::ggplot_build(few)$layout$layout))
+})
+
+test_that("methods at a layer stand apart, and nearer to it than to the next", {
+  for (layers in list(0:26, c(0, 1, 2, 4, 7, 14, 24), c(2, 14), 5)) {
+    for (n in c(1, 4, 9)) {
+      rows <- expand.grid(layer = layers, method = factor(seq_len(n)))
+      x <- rows$layer + side_by_side(rows$layer, rows$method)
+      expect_true(all(abs(x - rows$layer) < min(c(diff(layers), 4)) / 2))
+      expect_equal(anyDuplicated(x), 0)
+    }
+  }
+  four <- side_by_side(rep(c(0, 1, 24), 4), factor(rep(1:4, each = 3)))
+  expect_equal(diff(unique(four)), rep(0.2, 3))
+})
+
 test_that("layers are zero-based in the data and one-based in the figures", {
   expect_words(rewrite_vs_effect(scores, effects, "Model"), "12 facts")
   panels <- levels(rewrite_vs_effect(scores, effects, "Model")$data$column)
@@ -346,17 +379,12 @@ test_that("the arena sorts localizers by their gain and has controls in grey", {
   expect_words(none, "Nothing to show: no edit of this pair")
 })
 
-# The arena of one pair; `change`: of its rows. Points are drawn by the last layer.
+# The arena of one pair; `change`: of its rows.
 pair_arena <- function(change, ...) {
   table <- CHOSEN_TABLES$arena
   table <- table[table$problem == "error_injection" & table$method == "ROME", ]
   arena(change(table), "Model", score = "rewrite", ...)
 }
-points_of <- function(plot) {
-  drawn <- ggplot2::ggplot_build(plot)$data
-  drawn[[length(drawn)]]
-}
-
 test_that("points of the arena are filled by their own panel's adjusted p", {
   plot <- pair_arena(function(table) {
     table$gain_p_adjusted <- ifelse(table$localizer == "tracing", 0.01, 0.6)

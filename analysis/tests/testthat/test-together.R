@@ -78,6 +78,7 @@ test_that("the figure draws a line for each number, or says why not", {
   names <- c("rewrite", "paraphrase", "neighbourhood")
   plot <- together_by_layer(scores, "tiny", "error_injection", names)
   expect_match(attr(plot, "words")$alt, "1 and 10 facts in an update")
+  expect_match(plot$labels$subtitle, "error injection \u00b7 8 facts")
   file <- withr::local_tempfile(fileext = ".png")
   expect_no_error(suppressWarnings(ggsave(file, plot, width = 7, height = 6)))
   empty <- together_by_layer(scores, "tiny", "fact_erasure", names)
