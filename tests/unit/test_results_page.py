@@ -216,6 +216,7 @@ class Chosen:
         data = DOCS / "data"
         effects = pd.read_csv(data / "smollm2-200-all" / "effects.csv")
         scores = pd.read_csv(data / "smollm2-200" / "scores.csv")
+        relations = scores.groupby("case_id")["relation_id"].first()
         scores = scores[scores["listed"]].pivot(
             index="case_id", columns="layer", values="paraphrase_log_odds"
         )
@@ -235,15 +236,20 @@ class Chosen:
             for name, one in self.values.items()
         }
         self.scores = scores.loc[self.facts].to_numpy()
+        self.relations = relations[self.facts].to_numpy()
 
-    def gains(self, name: str) -> np.ndarray:
-        """A of all facts, then without each."""
-        peaks = self.peaks[name]
+    def gains(self, name: str, *, of_one_relation: bool = False) -> np.ndarray:
+        """A of all facts, then without each; against all others, or those of the same relation."""
+        peaks, relations = self.peaks[name], self.relations
 
         def gain(kept: np.ndarray) -> float:
             at = self.scores[kept][:, peaks[kept]]  # [a fact, another's peak]
-            n = len(at)
-            return np.trace(at) / n - (at.sum() - np.trace(at)) / (n * (n - 1))
+            others = ~np.eye(len(at), dtype=bool)
+            if of_one_relation:
+                others &= relations[kept][:, None] == relations[kept]
+            some = others.any(axis=1)
+            of_others = (at * others).sum(axis=1)[some] / others.sum(axis=1)[some]
+            return float((np.diag(at)[some] - of_others).mean())
 
         everything = np.arange(len(self.facts))
         return np.array([gain(everything)] + [gain(np.delete(everything, k)) for k in everything])
@@ -290,6 +296,11 @@ def on_new_facts() -> list[float]:
         *jackknifed(tracing)[:3],
         *apart[:3],
     ]
+
+
+def within_relations() -> list[float]:
+    found = [Chosen("tracing", seen=seen).gains("tracing", of_one_relation=True) for seen in (1, 0)]
+    return [end for gains in found for end in jackknifed(gains)[:3]]
 
 
 def room_for_a_choice() -> list[float]:
@@ -371,6 +382,8 @@ CLAIMS = {
     ),
     "on the # others that have a placebo it gains # (# to #), tracing # (# to #), and the "
     "difference is # (# to #)": on_new_facts,
+    "against other facts of its own relation alone the trace gains # (# to #), and # (# to #) on "
+    "facts": within_relations,
     "layer 1 is the best edited layer of # % of the facts, taking each fact's best, known "
     "afterwards, would add #, and taking the best by one half of the paraphrases loses # (# to "
     "#) on": room_for_a_choice,
