@@ -25,6 +25,9 @@ FOLDER_RULE = (
 )
 
 
+ALL = "all"  # in the configuration: every method, or problem, that is not named itself
+
+
 class RegistrationError(LoceditError):
     """What cannot be registered; the message says what is wrong with it."""
 
@@ -71,6 +74,8 @@ def check(entry: Entry, known: Mapping[str, Entry], said: str, arguments: Sequen
     """
     if not isinstance(entry.name, str) or not re.fullmatch(FOLDER_NAME, entry.name):
         raise RegistrationError(f"{said}its name becomes a folder's: {FOLDER_RULE}")
+    if entry.name == ALL:
+        raise RegistrationError(f"{said}{ALL!r} stands for every one in a configuration")
     if entry.name in known:
         raise RegistrationError(
             f"{said}{known[entry.name].module} has registered that name; choose another"

@@ -120,9 +120,13 @@ def picked(section, *keys):
 
 @functools.cache
 def model_identity():
-    """What tells the model from another: its weights, their type here, a family's plug-ins."""
+    """What tells the model from another: its weights, their type here, how they are loaded.
+
+    A family's plug-in, too. Jobs load through `locedit.workflow.job`, which is `BESIDE`.
+    """
+    loading = hashing.code(ROOT / "locedit" / "engine" / "loading.py", ROOT, BESIDE)
     families = [plugin.code(ROOT) for plugin in PLUGINS if plugin.architectures]
-    return [pinned.model_identity(MODEL_SETTINGS), config["dtype"], *families]
+    return [pinned.model_identity(MODEL_SETTINGS), config["dtype"], loading, *families]
 
 
 # What is no part of any code: what names everything, what hashes, what logs, and which methods and

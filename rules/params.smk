@@ -15,7 +15,12 @@ def dataset_identity():
         return [hashing.files(data), code("build_dataset")]
     if DATA_SOURCE and DATA_SOURCE.asset:
         return pinned.named(DATA_SOURCE.asset).sha256
-    return hashing.files([DATA_FILE]) if DATA_FILE.is_file() else DATA_FILE.name
+    if not DATA_FILE.is_file():
+        return DATA_FILE.name
+    return [
+        DATA_FILE.suffix.lower(),
+        hashing.content(DATA_FILE),
+    ]  # which says the reader
 
 
 def solving(method):

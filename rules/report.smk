@@ -23,9 +23,9 @@ rule explorer:
     output:
         f"{OUT}/facts.html",
     log:
-        log_of(f"{OUT}/facts.html"),
+        log_of(f"{OUT}/facts_page.html"),
     benchmark:
-        benchmark_of(f"{OUT}/facts.html")
+        benchmark_of(f"{OUT}/facts_page.html")
     group:
         "tables"
     conda:

@@ -20,7 +20,8 @@ def facts_studied():
 
     A third of the records are taken to be known: by the paper, GPT-J knows 652 of 2,000.
     """
-    known = math.ceil((config["facts"]["n"] or 2000) / 3)
+    records = config["facts"]["n"] or 2000
+    known = records if config["facts"]["known"] == "any" else math.ceil(records / 3)
     return min(config["facts"]["study"] or known, known)
 
 

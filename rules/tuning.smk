@@ -105,9 +105,9 @@ rule figure_sweep:
         png=f"{OUT}/tuning/sweep.png",
         json=f"{OUT}/tuning/sweep.json",
     log:
-        log_of(f"{OUT}/tuning/sweep.svg"),
+        log_of(f"{OUT}/tuning/sweep_figure.svg"),
     benchmark:
-        benchmark_of(f"{OUT}/tuning/sweep.svg")
+        benchmark_of(f"{OUT}/tuning/sweep_figure.svg")
     conda:
         ENVIRONMENT
     threads: 1

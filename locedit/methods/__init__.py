@@ -9,10 +9,10 @@ from typing import Any
 
 from locedit import registry
 from locedit.messages import shown, unknown
-from locedit.methods.base import ALL, CONTEXTS, PRESETS, Edit, Method, SharedInputs
+from locedit.methods.base import CONTEXTS, PRESETS, Edit, Method, SharedInputs
 from locedit.methods.builtin import BUILTIN
 from locedit.methods.problems import PROBLEMS
-from locedit.registry import RegistrationError
+from locedit.registry import ALL, RegistrationError
 from locedit.settings import field_types
 
 METHODS: dict[str, Method] = {}

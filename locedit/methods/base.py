@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from locedit.errors import LoceditError
 from locedit.messages import unknown
-from locedit.registry import imported, module_of
+from locedit.registry import ALL, imported, module_of
 from locedit.windows import EMBEDDING
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 Preset = Literal["paper", "released"]  # whose hyperparameters (METHODS section 4)
 PRESETS: tuple[str, ...] = get_args(Preset)
-ALL = "all"  # in place of a problem's name: settings for every one
 CONTEXTS = ("rome", "memit")  # the sets of context templates that a study samples
 
 

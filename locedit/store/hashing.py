@@ -9,6 +9,7 @@ import ast
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,8 +86,18 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def files(paths: Iterable[Path]) -> str:
-    """A hash of the files' contents and names."""
-    return digest({p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(paths)})
+    """A hash of the files' contents, and of where each lies below the folder that holds them all.
+
+    Where that folder lies does not count.
+    """
+    found = sorted(paths)
+    base = Path(os.path.commonpath([p.parent for p in found])) if found else Path()
+    return digest({p.relative_to(base).as_posix(): content(p) for p in found})
+
+
+def content(path: Path) -> str:
+    """A hash of a file's bytes, whatever it is called."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def sampled(path: Path, *, blocks: int = 64, block: int = 1 << 16) -> str:

@@ -15,6 +15,7 @@ from locedit import messages
 from locedit.facts import formats
 from locedit.localizers import TRACING
 from locedit.messages import one_line, shown
+from locedit.registry import ALL
 from locedit.settings import mapping
 from locedit.workflow import pairs
 from locedit.workflow.sections import (
@@ -235,7 +236,7 @@ def _edit_layers(editing: Editing) -> Iterator[tuple[str, list[int]]]:
             except pairs.NotGiven as lacking:
                 raise ConfigError(
                     f"config: editing.{key}: none for {problem} with {method}; name {lacking} "
-                    f"there, or give `{pairs.ALL}` for those that are not named"
+                    f"there, or give `{ALL}` for those that are not named"
                 ) from None
             if key == "layers":  # of a mapping, the pair is told: it may be the default's
                 pair = f" ({problem} with {method})" if isinstance(given, Mapping) else ""

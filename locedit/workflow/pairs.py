@@ -8,9 +8,9 @@ ROME: [0, 2, 6, peak]}}. No heavy imports: Snakemake reads this each time it sta
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from locedit.registry import ALL
 from locedit.windows import EMBEDDING, EMBEDDING_NAME
 
-ALL = "all"
 PEAK = "peak"  # among a pair's edit layers: each fact's own
 _TOGETHER = "-together-"
 _AGAIN = "-again"

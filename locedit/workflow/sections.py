@@ -16,10 +16,10 @@ from locedit.localizers.builtin import BUILTIN
 from locedit.methods import METHODS
 from locedit.methods.base import Preset
 from locedit.methods.problems import PROBLEMS
-from locedit.registry import FOLDER_NAME, FOLDER_RULE
+from locedit.registry import ALL, FOLDER_NAME, FOLDER_RULE
 from locedit.settings import Dtype, field_types, mapping, overlay
 from locedit.study.budget import Budget
-from locedit.workflow.pairs import ALL, PEAK
+from locedit.workflow.pairs import PEAK
 from locedit.workflow.validation import Registered, Section, fits, names, said, unique
 
 # 2147483647: tables and R hold integers of 32 bits; 4294967295: numpy's largest seed
@@ -98,12 +98,16 @@ def _budget(text: str) -> str:
 Aims = Annotated[dict[str, Any], Registered(_aims, fixed=True)]
 
 _names_a_folder = fits(FOLDER_NAME, f"it names a folder: {FOLDER_RULE}")
+# as the files are called that a model's data sets share, which lie beside their folders
+_names_no_file = fits(
+    r"(?!.*\.(parquet|safetensors)$).*", "it names a folder: leave the ending out"
+)
 
 
 class Dataset(Section):
     """The facts' source."""
 
-    name: Annotated[str, AfterValidator(_names_a_folder)] = Field(
+    name: Annotated[str, AfterValidator(_names_a_folder), AfterValidator(_names_no_file)] = Field(
         "bundled",
         description='names the results folder; "bundled" is built from data/, and "counterfact" is '
         "downloaded where no path is given",

@@ -383,6 +383,11 @@ FAULTS = {
         "smaller one first",
     ),
     "an empty model": ("model", "", "config: model: must not be empty, got ''"),
+    "a file for a name": (
+        "dataset.name",
+        "contexts.parquet",
+        "config: dataset.name: it names a folder: leave the ending out; got 'contexts.parquet'",
+    ),
     "a folder for a name": ("dataset.name", "a/b", "config: dataset.name: it names a folder: use"),
     "a triple for a pair": (
         "contexts.rome",

@@ -184,6 +184,19 @@ def test_files_are_told_apart_by_content_and_name_and_not_by_time_or_order(tmp_p
     assert hashing.files([a, b]) != before
 
 
+def test_files_of_one_name_are_told_apart_by_where_they_lie_below_their_folder(tmp_path):
+    for place in ("here", "there"):
+        for folder, text in (("a", "1"), ("b", "2")):
+            path = tmp_path / place / folder / "impl.py"
+            path.parent.mkdir(parents=True)
+            path.write_text(text)
+    before = hashing.files((tmp_path / "here").rglob("*.py"))
+    assert hashing.files((tmp_path / "there").rglob("*.py")) == before
+    (tmp_path / "here" / "a" / "impl.py").write_text("3")
+    assert hashing.files((tmp_path / "here").rglob("*.py")) != before
+    assert hashing.files([]) == hashing.digest({})
+
+
 def test_a_large_file_is_known_by_its_size_and_by_pieces_of_it(tmp_path):
     path = tmp_path / "weights"
     content = bytes(range(256)) * 100

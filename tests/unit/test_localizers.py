@@ -88,6 +88,7 @@ def nothing(lm, facts, place, settings, shared):
 
 
 BAD = {
+    "the name of all": ({"name": "all"}, "'all' stands for every one in a configuration"),
     "a name for no folder": ({"name": "a b"}, "its name becomes a folder's"),
     "a taken name": ({"name": "zeroing"}, "locedit.localizers.zeroing has registered that name"),
     "no dataclass": ({"settings": dict}, "`settings` must be a dataclass"),

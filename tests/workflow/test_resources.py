@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -88,17 +89,31 @@ def test_every_attempt_asks_for_more(tmp_path):
     ],
 )
 def test_time_grows_with_the_facts_of_a_job(tmp_path, study, n, shards, minutes):
-    config = DEFAULT | {"facts": {"study": study, "n": n}}
+    config = DEFAULT | {"facts": {"study": study, "n": n, "known": "only"}}
     known = resources(tmp_path, config, shards)
     assert asked(known["minutes"](152, known["per_fact"]("editing"))) == minutes
+
+
+@pytest.mark.parametrize(("known", "facts"), [("only", 667), ("any", 2000)])
+def test_a_third_of_the_records_is_studied_unless_it_matters_not_what_is_known(
+    tmp_path, known, facts
+):
+    config = DEFAULT | {"facts": {"study": None, "n": 2000, "known": known}}
+    assert resources(tmp_path, config)["facts_studied"]() == facts
 
 
 # ---- the profile ---------------------------------------------------------------------------------
 
 
 def rules_with(words):
-    parts = re.split(r"^ *(?=rule\b)", RULES, flags=re.MULTILINE)
-    return {re.match(r"rule (\w+)", part)[1] for part in parts if words in part}
+    """Rules that say so, and those that are made of one that does."""
+    parts = re.split(r"^ *(?=(?:use )?rule\b)", RULES, flags=re.MULTILINE)
+    own = {
+        re.match(r"rule (\w+)", part)[1] for part in parts if part[:4] == "rule" and words in part
+    }
+    return own | {
+        new for old, new in re.findall(r"^use rule (\w+) as (\w+)", RULES, re.M) if old in own
+    }
 
 
 def test_the_profile_asks_for_a_card_for_each_rule_that_loads_the_model_and_for_no_other():
@@ -112,6 +127,16 @@ def test_the_profiles_groups_name_rules_that_exist():
     assert PROFILE["groups"].keys() <= names
     groups = set(PROFILE["groups"].values()) | set(re.findall(r'group:\s+"(\w+)"', RULES))
     assert groups == {"facts", *PROFILE["group-components"]}
+
+
+@pytest.mark.parametrize("kind", ["log_of", "benchmark_of"])
+def test_no_two_rules_write_one_log_or_benchmark(kind):
+    """Which are named as the output, but for how that ends."""
+    named = re.findall(rf"{kind}\((.+?)\),?$", RULES, re.MULTILINE)
+    assert len(named) > 20
+    twice = Counter(re.sub(r'\.\w+"\)?$', "", name) for name in named)
+    either = {'f"{SHARED}/key_statistics'}  # of the rule that makes them, or of that which imports
+    assert {name for name, times in twice.items() if times > 1} == either
 
 
 def settings_of_sharding():

@@ -134,7 +134,7 @@ def test_a_table_says_how_it_was_made(study):
     assert made["hashes"] == {
         "code": hashing.digest(hashing.digest(code)),
         "model": hashing.weights(base / "model"),
-        "data": hashing.digest([OUT.name, hashing.files([base / "facts.json"])]),
+        "data": hashing.digest([OUT.name, [".json", hashing.content(base / "facts.json")]]),
     }
 
 
@@ -730,6 +730,23 @@ def test_a_label_reruns_every_table_and_figure_and_nothing_before_them(study, tm
         *EDIT_FIGURES,
         *TRACING_FIGURES,
     }
+
+
+def test_how_a_model_is_loaded_reruns_what_loads_it(study, tmp_path):
+    """Jobs load through a module whose code counts for none of them."""
+    changed = replace(study, root=copy_tree(study.root, tmp_path / "tree"))
+    loading = changed.root / "locedit" / "engine" / "loading.py"
+    loading.write_text(loading.read_text() + "\nCHANGED = True\n")
+    planned = changed.plan().jobs
+    assert {"filter_facts", "key_statistics", "trace", "localize", "edit"} <= planned.keys()
+
+
+def test_a_renamed_data_file_reruns_nothing(study, tmp_path):
+    """It is known by its content; its ending says how it is read."""
+    path = study.folder.parent / "facts.json"
+    renamed = tmp_path / "others.json"
+    shutil.copy2(path, renamed)
+    assert study.plan(dataset={"path": str(renamed)}).nothing
 
 
 def test_a_comment_reruns_nothing_and_a_methods_code_only_its_edits(study, tmp_path):
