@@ -7,6 +7,10 @@
 
 import sys
 
+from snakemake.utils import min_version
+
+min_version("9.27")  # as pyproject.toml has it
+
 
 configfile: f"{workflow.basedir}/config.yaml"
 

@@ -165,6 +165,13 @@ def test_whatever_the_r_code_uses_is_pinned():
     assert used <= {p.removeprefix("r-").partition("=")[0] for p in PACKAGES}
 
 
+def test_the_snakefile_asks_for_the_snakemake_that_the_package_does():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (least,) = re.findall(r'min_version\("(.+)"\)', (ROOT / "Snakefile").read_text())
+    wanted = [one for some in project["optional-dependencies"].values() for one in some]
+    assert f"snakemake>={least},<10" in wanted
+
+
 def test_the_image_has_the_same_python_debian_and_set_up():
     base = re.search(r"^FROM python:([\d.]+)-slim-(\w+)$", DOCKERFILE, re.M)
     assert f"python={base[1]}" in PACKAGES
