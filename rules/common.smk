@@ -182,6 +182,12 @@ def hyperparameters(method, problem):
     )
 
 
+def min_p_erase(problem):
+    """The p(o_true) that facts have to have for a problem, which erasure alone asks for."""
+    erased = not problems.PROBLEMS[problem].maximise
+    return config["facts"]["min_p_erase"] if erased else 0
+
+
 def quirks(problem, *stages):
     """The quirks that are on and change a problem's numbers at these stages."""
     return [

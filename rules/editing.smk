@@ -187,7 +187,7 @@ rule essence:
         "../workflow_scripts/essence.py"
 
 
-rule baseline:
+rule baseline:  # of the whole study: a method that edits more of it reruns no other's edits
     input:
         study=f"{OUT}/study.parquet",
         noise=f"{OUT}/noise.json",
@@ -207,8 +207,7 @@ rule baseline:
         gpu=GPU,
     params:
         measuring=MEASURING,
-        facts=lambda w: pairs.of_problem(config["editing"]["facts"], w.problem, METHODS),
-        min_p_erase=config["facts"]["min_p_erase"],
+        min_p_erase=lambda w: min_p_erase(w.problem),
         seed=config["seed"],
         quirks=lambda w: quirks(w.problem, "baseline"),
         model=model_identity(),

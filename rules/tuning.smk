@@ -42,7 +42,7 @@ rule sweep:
         grid=lambda w: AIM["grid"][w.method],
         solving=lambda w: solving(w.method),
         aggregate=config["scores"]["aggregate"],
-        min_p_erase=config["facts"]["min_p_erase"],
+        min_p_erase=lambda w: min_p_erase(w.problem),
         label=MODEL_SETTINGS["label"],
         seed=config["seed"],
         quirks=lambda w: [

@@ -18,7 +18,7 @@ from locedit.workflow.job import (
 def main(snakemake) -> None:
     with running(snakemake) as log:
         params = snakemake.params
-        study = tables.records(snakemake.input.study, "facts")[: params.facts]
+        study = tables.records(snakemake.input.study, "facts")
         how = Measuring.from_settings(
             params.measuring, sigma=read_sigma(snakemake), seed=params.seed
         )

@@ -67,9 +67,3 @@ def everywhere(layers: Sequence[int | str]) -> list[int | str]:
 def number(layer: str) -> int:
     """A layer by its name in files."""
     return EMBEDDING if layer == EMBEDDING_NAME else int(layer)
-
-
-def of_problem(given: Any, problem: str, methods: Sequence[str]) -> int | None:
-    """How many facts of the study some method edits for a problem; None: all of them."""
-    counts = [of_pair(given, problem, method) for method in methods]
-    return None if None in counts else max(counts)

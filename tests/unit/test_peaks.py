@@ -6,7 +6,7 @@ import pytest
 from locedit.facts.record import Fact
 from locedit.study import peaks
 from locedit.study.edit import OK, Subject
-from locedit.workflow.pairs import NotGiven, listed, of_pair, of_problem
+from locedit.workflow.pairs import NotGiven, listed, of_pair
 
 NAN, INFINITE = float("nan"), float("inf")
 
@@ -168,16 +168,3 @@ def test_a_pairs_setting_is_that_of_its_problem_and_method_or_of_all():
 def test_a_pair_without_a_value_is_named(given, lacking):
     with pytest.raises(NotGiven, match=f"^{lacking}$"):
         of_pair(given, "error_injection", "ROME")
-
-
-@pytest.mark.parametrize(
-    ("given", "most"),
-    [
-        (None, None),
-        (8, 8),
-        ({"all": 8, "x": {"all": 3, "B": 5}}, 5),
-        ({"x": {"A": 3, "B": None}}, None),
-    ],
-)
-def test_a_problem_is_measured_for_as_many_facts_as_some_method_edits(given, most):
-    assert of_problem(given, "x", ["A", "B"]) == most

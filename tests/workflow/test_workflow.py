@@ -410,6 +410,21 @@ def test_edits_at_peaks_follow_the_shown_localizer_alone(peaked):
     assert measured.jobs["peaks"] == 1
 
 
+def test_a_method_that_edits_more_facts_runs_alone(study, peaked):
+    """The unedited model is measured for the whole study, whatever part of it is edited."""
+    fewer, run = peaked
+    assert "baseline" not in run.jobs
+    name = "editing/ROME/error_injection/layer-2.parquet"
+    of_all, of_four = (tables.read(one.out / name, "editing") for one in (study, fewer))
+    assert of_four["case_id"].tolist() == of_all["case_id"][:4].tolist()
+    numbers = list(of_four.select_dtypes("number"))
+    assert np.allclose(of_four[numbers], of_all[numbers][:4], atol=1e-4, equal_nan=True)
+    facts = {"all": None, "error_injection": {"all": 4, "ROME": 4, "MEMIT": None}}
+    more = fewer.plan(editing={"methods": [*METHODS, "MEMIT"], "facts": facts})
+    assert more.edits == EDITS_OF["MEMIT"]
+    assert "baseline" not in more.jobs
+
+
 def test_scores_tell_the_listed_layers_and_the_peaks(peaked):
     study, _ = peaked
     scores = tables.read(study.out / "scores.parquet", "scores")
@@ -510,6 +525,11 @@ CHANGES: dict[str, tuple[dict, set, dict[str, int]]] = {
         {"editing": {"hyperparameters": {"ROME": {"fact_erasure": HOT}}}},
         {("ROME", "fact_erasure", layer) for layer in LAYERS},
         AFTER_EDITS,
+    ),
+    "how well facts are known that are erased": (
+        {"facts": {"min_p_erase": 0.06}},
+        {(method, "fact_erasure", layer) for method in METHODS for layer in LAYERS},
+        {**AFTER_EDITS, "baseline": 1},
     ),
     "the aggregation of scores": ({"scores": {"aggregate": "first"}}, set(), AFTER_EDITS),
     "a window": (
