@@ -160,14 +160,23 @@ def r_code(script, sources, without=()):
     )
 
 
-def code_with(script, kind, name):
-    """A script's code with that of one of the `methods` or `localizers`, the others left out."""
-    for plugin in PLUGINS:
-        if name in getattr(plugin, kind):
-            return [code(script), plugin.code(ROOT)]
-    registry = {"methods": methods.METHODS, "localizers": localizers.LOCALIZERS}[kind]
-    own = ROOT.joinpath(*registry[name].module.split(".")).with_suffix(".py")
-    return code(script, own)
+def code_with(script, **used):
+    """A script's code with that of the `methods` and `localizers` it uses, the others left out."""
+    registries = {"methods": methods.METHODS, "localizers": localizers.LOCALIZERS}
+    named = [(kind, name) for kind, names in used.items() for name in names]
+    modules = dict.fromkeys(registries[kind][name].module for kind, name in named)
+    own = [
+        ROOT.joinpath(*module.split(".")).with_suffix(".py")
+        for module in modules
+        if module.startswith("locedit.")
+    ]
+    plugged = [
+        plugin.code(ROOT)
+        for plugin in PLUGINS
+        if any(name in getattr(plugin, kind) for kind, name in named)
+    ]
+    found = code(script, *own)
+    return [found, *plugged] if plugged else found
 
 
 def hyperparameters(method, problem):

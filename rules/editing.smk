@@ -249,7 +249,7 @@ rule edit:
         quirks=lambda w: edit_quirks(w.method, w.problem),
         seed=lambda w: seed(w.layer),
         model=model_identity(),
-        code=lambda w: code_with("edit", "methods", w.method),
+        code=lambda w: code_with("edit", methods=[w.method]),
     message:
         part_message(
             "Editing: {wildcards.method}, {wildcards.problem}, layer {wildcards.layer}",

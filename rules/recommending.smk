@@ -4,6 +4,8 @@
 # Steps: search for each editor's layer and setting within its budget. Not part of `all`.
 
 RECOMMENDED = f"{OUT}/recommended/{{method}}"
+# The localizers that a search asks where facts peak
+CHEAP = [name for name, one in localizers.LOCALIZERS.items() if one.cheap]
 
 
 rule recommend_layer:
@@ -31,27 +33,27 @@ rule recommend_layer:
         gpu=GPU,
     params:
         settings={
-            **{
-                key: config["recommending"][key]
-                for key in ("budget", "facts", "problem")
-            },
-            "grid": config["recommending"]["grid"],
+            key: config["recommending"][key] for key in ("budget", "facts", "problem")
         },
+        grid=lambda w: config["recommending"]["grid"].get(w.method, {}),
         measuring={**MEASURING, "scores.generation_tokens": 0},
-        hyperparameters=lambda w: [
-            config["editing"]["preset"],
-            config["editing"]["hyperparameters"].get(w.method, {}),
-        ],
+        hyperparameters=lambda w: vars(
+            methods.METHODS[w.method].hyperparameters(
+                config["recommending"]["problem"],
+                config["editing"]["preset"],
+                config["editing"]["hyperparameters"].get(w.method, {}),
+            )
+        ),
         solving=lambda w: solving(w.method),
-        localizing=config["localizing"]["settings"],
+        localizing={name: localizer_settings(name) for name in CHEAP},
         window=config["analysis"]["window"],
         aggregate=config["scores"]["aggregate"],
-        min_p_erase=config["facts"]["min_p_erase"],
+        min_p_erase=min_p_erase(config["recommending"]["problem"]),
         label=MODEL_SETTINGS["label"],
         dataset=DATASET,
         seed=config["seed"],
         model=model_identity(),
-        code=lambda w: code_with("recommend", "methods", w.method),
+        code=lambda w: code_with("recommend", methods=[w.method], localizers=CHEAP),
     message:
         "Searching for the layer to edit by {wildcards.method}"
     script:

@@ -63,7 +63,7 @@ rule localize:
         noise=lambda w: localizer_noise(w.localizer),
         seed=config["seed"],
         model=model_identity(),
-        code=lambda w: code_with("localize", "localizers", w.localizer),
+        code=lambda w: code_with("localize", localizers=[w.localizer]),
     message:
         part_message(
             "Localizing: {wildcards.localizer}, {wildcards.module}, window {wildcards.window}",

@@ -55,7 +55,7 @@ rule sweep:
             )
         ),
         model=model_identity(),
-        code=lambda w: code_with("sweep", "methods", w.method),
+        code=lambda w: code_with("sweep", methods=[w.method]),
     message:
         "Tuning {wildcards.method} for {wildcards.problem}"
     script:

@@ -11,7 +11,6 @@ from locedit.cli import picture
 from locedit.errors import LoceditError
 from locedit.facts import record
 from locedit.facts.record import KEPT
-from locedit.localizers import LOCALIZERS
 from locedit.methods.problems import PROBLEMS
 from locedit.store import tables
 from locedit.study import recommending
@@ -44,10 +43,9 @@ def main(snakemake) -> None:
             lm = load_model(snakemake)
         question, inputs = prepared(snakemake, lm, costs)
         facts = [subject.fact for subject in question.pools["search"]]
-        cheap = [name for name, one in LOCALIZERS.items() if one.cheap]
         found, silent = recommending.peaks(
             lm,
-            cheap,
+            list(params.localizing),
             facts[: recommending.LOCALIZED],
             inputs,
             params.localizing,
