@@ -22,7 +22,10 @@ _EVENT = re.compile(
 )
 _SLURM = re.compile(r"SLURM status is: '(\w+)'")
 _AGAIN = "run the same command again"
-SMALLER_BATCHES = "smaller batches (--default-resources batch_tokens=1000 batch_facts=2)"
+SMALLER_BATCHES = (
+    "smaller batches (--default-resources batch_tokens=1000 batch_facts=2; where a profile has "
+    "default-resources, add both to these, which the option would replace)"
+)
 _KILLED = (
     f"killed before it could say why, as happens where memory runs out; {_AGAIN}, if need be with "
     f"fewer jobs at a time (--cores), or {SMALLER_BATCHES}"

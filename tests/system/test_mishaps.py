@@ -332,7 +332,8 @@ def test_a_job_without_memory_says_so_and_which_settings_to_lower(job, library):
     said = str(caught.value.code)
     assert said.startswith("trace: memory ran out (")
     assert "run fewer jobs at once (--cores), or take smaller batches" in said
-    assert "(--default-resources batch_tokens=1000 batch_facts=2): no result depends on" in said
+    assert "(--default-resources batch_tokens=1000 batch_facts=2; where a profile has" in said
+    assert "which the option would replace): no result depends on them" in said
     assert "\n" not in said
 
 
