@@ -34,7 +34,14 @@ include: "rules/export.smk"
 
 
 onstart:
-    for remark in REMARKS:
+    jobs = [
+        (job.rule.name, dict(job.wildcards.items())) for job in workflow.dag.jobs
+    ]
+    try:
+        remarks = planned.check(jobs, STUDY, MODEL_SETTINGS["n_layers"])
+    except LoceditError as error:
+        raise refusal(error) from None
+    for remark in [*REMARKS, *remarks]:
         print(remark, file=sys.stderr)
 
 

@@ -20,7 +20,7 @@ from locedit.store import assets as pinned
 from locedit.store import hashing
 from locedit.study.budget import Budget
 from locedit.workflow import config as configuration
-from locedit.workflow import failures, interpreter, model_file, pairs, plugins
+from locedit.workflow import failures, interpreter, model_file, pairs, planned, plugins
 
 ROOT = Path(workflow.basedir)
 
@@ -91,8 +91,12 @@ AT = {**SHOWN, "effect": config["analysis"]["effect"]}  # rows of a statistics' 
 
 wildcard_constraints:
     method="|".join(re.escape(name) for name in methods.METHODS),
-    localizer="|".join(re.escape(name) for name in localizers.LOCALIZERS),
-    problem="[a-z_]+",
+    localizer="|".join(
+        re.escape(name)
+        for name in localizers.LOCALIZERS
+        if name != localizers.TRACING  # which has a rule of its own
+    ),
+    problem="|".join(problems.PROBLEMS),
     module="mlp|attn|hidden|none",
     kind="mlp|attn|hidden",
     window=r"\d+",

@@ -39,7 +39,7 @@ rule sweep:
             **{key: config["tuning"][key] for key in ("aim", "facts", "layer")},
             "rewrite": AIM["rewrite"],
         },
-        grid=lambda w: AIM["grid"][w.method],
+        grid=lambda w: AIM["grid"].get(w.method, {}),  # without one: planned.py
         solving=lambda w: solving(w.method),
         aggregate=config["scores"]["aggregate"],
         min_p_erase=lambda w: min_p_erase(w.problem),

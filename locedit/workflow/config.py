@@ -156,15 +156,20 @@ def check(config: Config, n_layers: int) -> None:
     for name, layers in places:
         for layer in layers:
             if layer >= n_layers:
-                raise ConfigError(
-                    f"config: {name}: layer {layer} is beyond the model, whose {n_layers} layers "
-                    f"are numbered 0 to {n_layers - 1}"
-                )
+                raise ConfigError(f"config: {name}: {beyond(layer, n_layers)}")
     _check_together(config.editing)
     _check_shown(config.analysis, config.localizing)
     _check_data(config.dataset)
     _check_statistics(config.statistics.path)
     _check_planted(config.analysis.planted)
+
+
+def beyond(layer: int, n_layers: int) -> str:
+    """What is said of a layer that the model does not have."""
+    return (
+        f"layer {layer} is beyond the model, whose {n_layers} layers are numbered 0 to "
+        f"{n_layers - 1}"
+    )
 
 
 def remarks(config: Config) -> list[str]:

@@ -17,7 +17,7 @@ from locedit.registry import FOLDER_NAME, FOLDER_RULE
 from locedit.settings import overlay
 from locedit.stated import StatedError, check_layers
 from locedit.store import folders
-from locedit.workflow.config import checked_path, is_file, load_yaml
+from locedit.workflow.config import beyond, checked_path, is_file, load_yaml
 from locedit.workflow.sections import Method, Problem, Unique
 from locedit.workflow.validation import ConfigError, Section, fits, said, validate
 
@@ -163,10 +163,7 @@ def _planted(settings: Mapping[str, Any], path: Path, root: Path) -> dict[str, A
     check_layers(settings["n_layers"], of["n_layers"], path, find(section.base, root))
     for layer in section.layers:
         if layer >= of["n_layers"]:
-            raise ConfigError(
-                f"{path}: planted.layers: layer {layer} is beyond the model, whose "
-                f"{of['n_layers']} layers are numbered 0 to {of['n_layers'] - 1}"
-            )
+            raise ConfigError(f"{path}: planted.layers: {beyond(layer, of['n_layers'])}")
     training = vars(Training(**section.training))
     return {**section.model_dump(), "training": training, "base": base, "of": of}
 

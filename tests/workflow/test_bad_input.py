@@ -131,6 +131,32 @@ def test_a_refusal_is_said_once_however_quiet_snakemake_is(folder, settings, giv
     assert (run.status, run.text.count(said)) == (1, 1), run.text
 
 
+NO_GRID = "config: tuning.aims.saturating.grid: nothing to try for KN; give values there"
+TARGETS = {
+    "editing/ROME/error_injektion/layer-0.parquet": "No rule to produce",
+    "editing/ROME/error_injection/layer-4.parquet": "ROME, error_injection: layer 4 is beyond",
+    "localizing/tracing/mlp/window-1.parquet": "No rule to produce",
+    "tuning/KN/error_injection.parquet": NO_GRID,
+    "tuning/tuned.yaml": NO_GRID,
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_target_that_no_job_could_make_is_refused(folder, settings, target):
+    study = merged(settings, {"editing": {"methods": ["KN"]}, "tuning": {"aim": "saturating"}})
+    run = snakemake(folder, study, str(OUT / target))
+    assert run.status != 0
+    assert TARGETS[target] in run.text
+    assert "Traceback" not in run.text
+    assert files_below(folder) == {}
+
+
+def test_tuning_without_a_grid_is_refused_alone(folder, settings):
+    study = merged(settings, {"editing": {"methods": ["KN"]}, "tuning": {"aim": "saturating"}})
+    assert NO_GRID in snakemake(folder, study, "tune").text
+    assert NO_GRID not in snakemake(folder, study, "facts").text
+
+
 # ---- a file that is not what it should be: the job fails, all else stays as it was ---------------
 
 

@@ -607,6 +607,14 @@ def test_a_run_without_its_primary_comparison_says_so_at_its_start(study, tmp_pa
     assert run.text.count(remark) == 1
 
 
+def test_tuning_says_at_its_start_which_methods_it_leaves_out(study, tmp_path):
+    grown = study.copied(tmp_path / "grown")
+    run = grown.run("tune", editing={"methods": ["FT-1", "EMMET"]}, tuning={"aim": "saturating"})
+    assert run.status == 0, run.text
+    said = "config: tuning.aims.saturating.grid: nothing to try for EMMET, left out of the tuning"
+    assert run.text.count(said) == 1, run.text
+
+
 # What a localizer's effects are in
 AFTER_EFFECTS = {
     "effects",
