@@ -106,14 +106,17 @@ def load_model(snakemake: Any) -> Any:
     from locedit.engine import loading
 
     log = logging.getLogger(snakemake.rule)
-    gpus.take(snakemake.resources.get("gpu", 0), log)
+    cards = snakemake.resources.get("gpu", 0)
+    gpus.take(cards, log)
     load_plugins(snakemake)
     transformers_logging.disable_progress_bar()
     torch.set_num_threads(snakemake.threads)
     start = time.perf_counter()
     folder = Path(snakemake.input.model).parent
     origins.check(origins.of_job(snakemake), folder)
-    lm = loading.load(folder, dtype=snakemake.config["dtype"])
+    # without a card of its own on the CPU, whatever LOCEDIT_DEVICE says to the others
+    device = "auto" if cards else "cpu"
+    lm = loading.load(folder, device=device, dtype=snakemake.config["dtype"])
     file = model_file.find(snakemake.config["model"], ROOT)
     check_layers(configuration.load_yaml(file).get("n_layers"), lm.n_layers, file, folder)
     gc.freeze()  # all that stays until the job ends, which would else take a second longer

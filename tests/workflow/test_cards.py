@@ -12,9 +12,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from tiny_study import OUT, ROOT
+from handed import CONFIG, handed, input_files
+from tiny_study import OUT, ROOT, write_inputs
 
 from locedit.workflow import gpus
+from locedit.workflow.job import load_model
 
 # Takes a card, tells it, holds it for a while, tells that it lets go.
 HOLDER = """
@@ -103,6 +105,15 @@ def test_a_job_that_asks_for_no_card_sees_none(machine):
     machine.setenv("LOCEDIT_CARDS", "0,1")
     gpus.take(0, logging.getLogger())
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_a_job_that_asks_for_no_card_loads_the_model_on_the_cpu(machine, tmp_path):
+    """As the rule planted_weights, where Snakemake runs; LOCEDIT_DEVICE is for jobs with cards."""
+    machine.setenv("LOCEDIT_DEVICE", "cuda")
+    config = {**CONFIG, "model": write_inputs(tmp_path)["model"], "dtype": "auto"}
+    given = input_files(model=tmp_path / "model" / "config.json")
+    lm = load_model(handed(tmp_path, "planted_weights", given, config=config))
+    assert lm.model.device.type == "cpu"
 
 
 def test_a_machine_without_cards_is_left_alone(machine, tmp_path):
