@@ -276,12 +276,20 @@ def _check_data(dataset: Dataset) -> None:
             f"config: dataset.path: no file {one_line(path)}; give the path of a JSON, JSON Lines, "
             "CSV or Parquet file (a relative one starts at the working folder)"
         )
+    if path is not None and name == formats.PLANTED:
+        raise ConfigError(
+            f"config: dataset.path: the data set {name!r} is the facts that were trained into the "
+            "model, and has no file; leave the path out, or give the file's facts another "
+            "dataset.name"
+        )
     if path is not None:
         return
     if name not in formats.KNOWN:
+        anywhere = [known for known in formats.KNOWN if known != formats.PLANTED]
         raise ConfigError(
             f"config: dataset.path: the data set {name!r} needs the path of its file; without one "
-            f"go, by name: {', '.join(formats.KNOWN)}"
+            f"go, by name: {', '.join(anywhere)} (and {formats.PLANTED}, where the model has "
+            "planted facts)"
         )
     if form != formats.KNOWN[name].format:
         raise ConfigError(

@@ -287,9 +287,12 @@ def _types(node: Mapping[str, Any]) -> list[str]:
 
 
 def _choices_of(node: Mapping[str, Any]) -> list[str]:
+    """What a value may be: names, and types of which it may have any value."""
     found: list[Any] = []
-    for one in (node, *node.get("anyOf", ())):
-        found += one.get("enum", [one["const"]] if "const" in one else [])
+    for one in node.get("anyOf", [node]):
+        kind = one.get("type", "object")
+        others = [one["const"]] if "const" in one else [kind if kind == "null" else f"any {kind}"]
+        found += one.get("enum", others)
     return [str(choice) for choice in found]
 
 

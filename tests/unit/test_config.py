@@ -310,8 +310,8 @@ FAULTS = {
     "a misspelt peak": (
         "editing.layers",
         {"all": [2, "peek"]},
-        "config: editing.layers.all.1: unknown value 'peek'; did you mean 'peak'? (known: peak, "
-        "embedding)",
+        "config: editing.layers.all.1: unknown value 'peek'; did you mean 'peak'? (known: any "
+        "integer, peak, embedding)",
     ),
     "layers of no problem": (
         "editing.layers",
@@ -573,7 +573,7 @@ def data_fault(sentence, **changes):
 def test_a_data_set_goes_by_its_name_or_needs_a_path(tmp_path):
     data_fault(
         "path: the data set 'mine' needs the path of its file; without one go, by name: bundled, "
-        "counterfact, zsre, known_1000",
+        "counterfact, zsre, known_1000 (and planted, where the model has planted facts)",
         name="mine",
     )
     file = tmp_path / "mine.csv"
@@ -590,6 +590,13 @@ def test_a_data_set_that_goes_by_its_name_has_its_own_format(name):
     data_fault(sentence, name=name, format=other)
     config = {**DEFAULT, "dataset": {"name": name, "format": known.format, "path": None}}
     check(config, N_LAYERS)
+
+
+def test_planted_facts_have_no_file(tmp_path):
+    file = tmp_path / "mine.csv"
+    file.write_text("")
+    sentence = "path: the data set 'planted' is the facts that were trained into the model"
+    data_fault(sentence, name="planted", path=str(file))
 
 
 def test_a_missing_data_file_is_named_with_what_is_wanted():
