@@ -17,10 +17,8 @@ def dataset_identity():
         return pinned.named(DATA_SOURCE.asset).sha256
     if not DATA_FILE.is_file():
         return DATA_FILE.name
-    return [
-        DATA_FILE.suffix.lower(),
-        hashing.content(DATA_FILE),
-    ]  # which says the reader
+    # the ending says how it is read; its name and place say nothing
+    return [DATA_FILE.suffix.lower(), hashing.content(DATA_FILE)]
 
 
 def solving(method):
