@@ -4,9 +4,9 @@
     python scripts/publish.py results/MODEL/DATASET docs/data/NAME "value:strategy=localizer|random"
 
 `scores` has a row for each edit, without the scores that the study has not asked for; `effects` has
-each localizer's values by layer, a row for each fact, with nine digits: near 1 six would tie. The
-others are tables of the analysis. Behind a colon: the rows that are wanted of a large one, by one
-or several values of a column.
+each localizer's values by layer, a row for each fact, with fifteen digits: near 1 fewer would tie.
+The others are tables of the analysis. Behind a colon: the rows that are wanted of a large one, by
+one or several values of a column.
 """
 
 import sys
@@ -27,7 +27,7 @@ def main(study: str, folder: str, *names: str) -> None:
         if wanted:
             column, _, values = wanted.partition("=")
             table = table[table[column].astype(str).isin(values.split("|"))]
-        digits = "%.9g" if name == "effects" else "%.6g"
+        digits = "%.15g" if name == "effects" else "%.6g"
         table.to_csv(Path(folder) / f"{name}.csv", index=False, float_format=digits)
 
 
