@@ -232,16 +232,16 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 @pytest.fixture
 def small(tracing, disk, tmp_path) -> Path:
-    """The study's results, on a disk of eight megabytes."""
+    """The study's results, some eight megabytes, on a disk of twice as many."""
     results = tracing.folder / "results"
     results.rename(tmp_path / "kept")
     results.mkdir()
-    disk(results, "size=8m")
+    disk(results, "size=16m")
     return shutil.copytree(tmp_path / "kept", results, dirs_exist_ok=True)
 
 
 def test_a_full_disk_is_named_with_the_file_and_earlier_results_stay(tracing, small, study):
-    fill(small / "filler", 16)
+    fill(small / "filler", 32)
     before = contents(small)
     run = tracing.run(str(TRACED))
     assert run.status != 0

@@ -33,7 +33,8 @@ def machine(monkeypatch):
         )
         properties = SimpleNamespace(total_memory=total)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
-        sizes = {"inner_size": inner, "hidden_size": hidden, "dtype": dtype, "weight_bytes": 0}
+        sizes = {"inner_size": inner, "hidden_size": hidden, "weight_bytes": 0}
+        sizes |= {"dtype": dtype, "trained_dtype": dtype}
         return SimpleNamespace(**sizes | more, device=torch.device(device))
 
     return make
