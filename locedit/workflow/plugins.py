@@ -49,8 +49,9 @@ class Plugin:
         """A hash of its code, of what it uses of the project, and of the package that it is in."""
         package = sys.modules[self.module.__name__.partition(".")[0]]
         folders = [Path(folder) for folder in getattr(package, "__path__", [])]
-        beside = [path for folder in folders for path in folder.rglob("*.py")]
-        return [hashing.code(self.file, root, ("locedit", *REGISTRIES)), hashing.files(beside)]
+        own = hashing.code(self.file, root, ("locedit", *REGISTRIES))
+        # each by itself: folders of one package may lie anywhere, far from each other
+        return [own, *(hashing.files(folder.rglob("*.py")) for folder in folders)]
 
 
 # Modules that name all methods and localizers: a job depends on the code of those that it uses, and

@@ -2,7 +2,9 @@
 
 import os
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -421,6 +423,30 @@ def test_all_of_a_package_counts(write):
     before = code_of(path, "lab_package.mine")
     beside.write_text("x = 2\n")
     assert code_of(path, "lab_package.mine") != before
+
+
+@pytest.mark.parametrize("changed", ["a", "b"])
+def test_every_file_of_one_name_counts(write, changed):
+    package = f"lab_of_two_{changed}"
+    path = write(name=f"{package}/mine.py")
+    files = {part: write("x = 1\n", f"{package}/{part}/impl.py") for part in ("a", "b")}
+    before = code_of(path, f"{package}.mine")
+    files[changed].write_text("x = 2\n")
+    assert code_of(path, f"{package}.mine") != before
+
+
+def test_where_the_folders_of_a_package_lie_does_not_count(write):
+    path = write(name="one/lab_in_parts/mine.py")
+    package = SimpleNamespace(__path__=[str(path.parent)])
+    codes = []
+    for place in ("two", "far/from/two"):
+        other = write("x = 1\n", f"{place}/lab_in_parts/helper.py")
+        package.__path__[1:] = [str(other.parent)]
+        module = SimpleNamespace(__name__="lab_in_parts.mine", __file__=str(path))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(sys.modules, "lab_in_parts", package)
+            codes.append(plugins.Plugin("mine", module, (), (), ()).code(ROOT))
+    assert codes[0] == codes[1]
 
 
 # ---- the examples --------------------------------------------------------------------------------
