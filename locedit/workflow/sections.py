@@ -98,9 +98,10 @@ def _budget(text: str) -> str:
 Aims = Annotated[dict[str, Any], Registered(_aims, fixed=True)]
 
 _names_a_folder = fits(FOLDER_NAME, f"it names a folder: {FOLDER_RULE}")
-# as the files are called that a model's data sets share, which lie beside their folders
+# as the files are called that a model's data sets share, which lie beside their folders, and as
+# the logs and benchmarks of these
 _names_no_file = fits(
-    r"(?!.*\.(parquet|safetensors)$).*", "it names a folder: leave the ending out"
+    r"(?!.*\.(parquet|safetensors|log|tsv)$).*", "it names a folder: leave the ending out"
 )
 
 

@@ -388,6 +388,11 @@ FAULTS = {
         "contexts.parquet",
         "config: dataset.name: it names a folder: leave the ending out; got 'contexts.parquet'",
     ),
+    "a log for a name": (
+        "dataset.name",
+        "held_out.log",
+        "config: dataset.name: it names a folder: leave the ending out; got 'held_out.log'",
+    ),
     "a folder for a name": ("dataset.name", "a/b", "config: dataset.name: it names a folder: use"),
     "a triple for a pair": (
         "contexts.rome",
