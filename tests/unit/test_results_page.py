@@ -335,6 +335,11 @@ def of_planted(table: str, columns: str) -> list[float]:
     return one("smollm2-planted", table, columns, **PRIMARY | pair)
 
 
+def of_full_cost(table: str, columns: str, **more) -> list[float]:
+    keys = {"localizer": "edit_cost", "window": 1} | more
+    return one("smollm2-200-full-cost", table, columns, **PRIMARY | keys)
+
+
 LATER = PRIMARY | {"localizer": "swap_tracing"}
 FORCED = ("FT-1", "FT-5", "MEMIT")
 ERASED = ("FT-1", "FT-5")
@@ -384,6 +389,12 @@ CLAIMS = {
     "difference is # (# to #)": on_new_facts,
     "against other facts of its own relation alone the trace gains # (# to #), and # (# to #) on "
     "facts": within_relations,
+    "it gains # log odds (# to #, p #, adjusted #), r within facts # (# to #).": lambda: (
+        of_full_cost("choice", "gain low high p p_adjusted") + of_full_cost("within", "r low high")
+    ),
+    "against the one layer that is best for all (C: #, # to #). It was run last": lambda: (
+        of_full_cost("value", "value low high", strategy="localizer")
+    ),
     "layer 1 is the best edited layer of # % of the facts, taking each fact's best, known "
     "afterwards, would add #, and taking the best by one half of the paraphrases loses # (# to "
     "#) on": room_for_a_choice,
