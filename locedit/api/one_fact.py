@@ -202,7 +202,7 @@ def edit(
     shared = dataclasses.replace(shared, **noise)
     found = METHODS[method].edit(lm, [request], layer, hyper, shared)
     check_edited(found, method, layer)
-    edited = FactEdit(
+    return FactEdit(
         request=request,
         settings=hyper,
         updates=found.updates,
@@ -210,7 +210,6 @@ def edit(
         losses=found.losses[0] if found.losses else None,
         **noise,
     )
-    return edited
 
 
 def check_layer(lm: LanguageModel, layer: int, method: str | None, said: str = "layer") -> None:

@@ -7,7 +7,6 @@ every later stage loads.
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import lzma
 import os
@@ -144,11 +143,6 @@ def _cached(asset: Asset, target: Path, wheels: Path | None = None) -> Path:
 def cached_path(asset: Asset, cache: Path) -> Path:
     """Where the cache keeps the asset; the checksum in the name lets versions live together."""
     return cache / f"{asset.sha256[:12]}-{asset.name}"
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def terms(
@@ -331,7 +325,7 @@ def _check(path: Path, asset: Asset, what: str, advice: str) -> None:
         raise AssetError(
             f"{what} is not {asset.source}: expected {asset.size:,} bytes, got {got}; {advice}."
         )
-    digest = file_sha256(path)
+    digest = hashing.content(path)
     if digest != asset.sha256:
         raise AssetError(
             f"{what} is not {asset.source}: expected SHA-256 {asset.sha256}, got {digest}; "

@@ -96,8 +96,9 @@ def files(paths: Iterable[Path]) -> str:
 
 
 def content(path: Path) -> str:
-    """A hash of a file's bytes, whatever it is called."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """SHA-256 of a file's bytes, whatever it is called."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sampled(path: Path, *, blocks: int = 64, block: int = 1 << 16) -> str:

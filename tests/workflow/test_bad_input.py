@@ -19,7 +19,7 @@ from tiny_study import OUT, merged, record, snakemake, write_inputs
 from locedit.engine.key_statistics import moments_from_file
 from locedit.facts.record import read_records
 from locedit.model.language_model import LanguageModel
-from locedit.store import assets, pins, tables
+from locedit.store import assets, hashing, pins, tables
 from locedit.workflow.job import read_sigma
 from workflow_scripts import data_file as data_file_script
 from workflow_scripts import facts as facts_script
@@ -446,7 +446,7 @@ def test_a_file_given_in_its_place_is_copied_into_the_cache(job, tmp_path, monke
     given.write_text(json.dumps([RECORD]))
     small = pins.Url(
         url="https://localhost/counterfact.json",
-        sha256=assets.file_sha256(given),
+        sha256=hashing.content(given),
         size=given.stat().st_size,
     )
     monkeypatch.setitem(pins.ASSETS, "counterfact", small)
